@@ -1,0 +1,232 @@
+//! What can happen, and its bytes.
+//!
+//! An event is a fact in the past tense, complete in itself. Events travel in *batches*
+//! ([`batch::BatchBuilder`], [`batch::Batch`]); one raft entry carries one batch. The published
+//! message has a fixed layout of its own, written in place and read without copying; all other
+//! events are written by postcard. `core/README.md` has the layouts.
+
+pub mod batch;
+mod builder;
+mod message;
+
+pub use builder::BatchBuilder;
+pub use message::MessagePublished;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{ClientId, PacketId};
+use crate::offset::Offset;
+use crate::packet::{ProtocolVersion, QoS, SubscriptionOptions};
+use crate::reason::ReasonCode;
+use crate::topic::TopicFilter;
+
+/// Version of the event and batch bytes that this code writes.
+pub const VERSION: u8 = 1;
+
+/// A Session Expiry Interval that never ends.
+pub const NEVER_EXPIRES: u32 = u32::MAX;
+
+/// Bytes that are no event or batch of a known version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("damaged event bytes: {0}")]
+pub struct EventError(pub &'static str);
+
+/// An event as readers see it: messages borrow from the batch, the others are owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventRef<'a> {
+    /// A message was published.
+    MessagePublished(MessagePublished<'a>),
+    /// Anything else.
+    Other(Event),
+}
+
+/// A session at one of its epochs.
+///
+/// The *epoch* of a session is the offset of its last `SessionOpened`; an event whose epoch is no
+/// longer the client's current one is void (decided by the log's admission).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionRef {
+    /// The client.
+    pub client: ClientId,
+    /// Offset of the `SessionOpened`.
+    pub epoch: Offset,
+}
+
+/// Every event but the published message. The session that it concerns stands in the record
+/// ([`batch::Record::session`]), not here.
+///
+/// The order of the variants is part of the format: new ones go to the end, none is removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A node's process started; connections of its earlier starts are gone.
+    NodeStarted {
+        /// The node.
+        node: u64,
+        /// Start epoch of the process.
+        start: u64,
+    },
+    /// A client connected; its session was made or resumed. The event's own offset is the epoch,
+    /// so its record names no session.
+    SessionOpened(Box<SessionOpened>),
+    /// The Network Connection of the session ended.
+    SessionClosed {
+        /// Why, as a DISCONNECT would say it.
+        reason: ReasonCode,
+        /// Whether the Will Message is to be published (after its delay).
+        publish_will: bool,
+        /// Session Expiry Interval that counts from now, in seconds.
+        session_expiry_interval: u32,
+    },
+    /// The Session Expiry Interval of a closed session passed; nothing of it is left.
+    SessionExpired,
+    /// The client made or replaced subscriptions.
+    Subscribed {
+        /// The subscriptions, in the order of the packet.
+        subscriptions: Vec<Subscription>,
+    },
+    /// The client gave subscriptions up.
+    Unsubscribed {
+        /// Their filters.
+        filters: Vec<TopicFilter>,
+    },
+    /// The client released QoS 2 messages (PUBREL): their identifiers are free again.
+    MessageReleased {
+        /// The identifiers.
+        packet_ids: Vec<PacketId>,
+    },
+    /// QoS 2 deliveries to a persistent session got their Packet Identifiers; logged before the
+    /// first PUBLISH.
+    DeliveryStarted {
+        /// Identifier and message, in the order of delivery.
+        deliveries: Vec<(PacketId, DeliveryRef)>,
+    },
+    /// The client received QoS 2 messages (PUBREC); logged before PUBREL is sent.
+    DeliveryReceived {
+        /// The identifiers.
+        packet_ids: Vec<PacketId>,
+    },
+    /// How far deliveries to a persistent session came: all that was owed up to `upto` is settled,
+    /// but for what is `outstanding`.
+    DeliveryProgressed {
+        /// The last message handed to the client.
+        upto: DeliveryRef,
+        /// Handed over and not yet settled, in order.
+        outstanding: Vec<Outstanding>,
+    },
+    /// Messages owed to a session were given up: all from `from` to `upto`, both included.
+    MessageDropped {
+        /// The first.
+        from: DeliveryRef,
+        /// The last.
+        upto: DeliveryRef,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+/// Content of [`Event::SessionOpened`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOpened {
+    /// The client.
+    pub client: ClientId,
+    /// User Name, if one was given.
+    pub username: Option<String>,
+    /// Node that holds the connection.
+    pub node: u64,
+    /// Protocol version.
+    pub protocol: ProtocolVersion,
+    /// Whether an existing session ends here.
+    pub clean_start: bool,
+    /// Session Expiry Interval in seconds; 0 ends with the connection. A 3.1.1 session without
+    /// Clean Session has [`NEVER_EXPIRES`].
+    pub session_expiry_interval: u32,
+    /// Keep Alive in force, in seconds; 0 is none.
+    pub keep_alive: u16,
+    /// Address of the client.
+    pub peer: String,
+    /// Will Message.
+    pub will: Option<WillMessage>,
+}
+
+/// A Will Message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WillMessage {
+    /// Topic Name.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// Quality of Service.
+    pub qos: QoS,
+    /// Whether to retain it.
+    pub retain: bool,
+    /// Will Delay Interval in seconds.
+    pub delay_interval: u32,
+    /// Message Expiry Interval in seconds.
+    pub message_expiry_interval: Option<u32>,
+    /// Encoded properties that subscribers see.
+    pub properties: Vec<u8>,
+}
+
+/// One subscription of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Topic Filter.
+    pub filter: TopicFilter,
+    /// Options; `qos` is what was granted.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier.
+    pub identifier: Option<u32>,
+}
+
+/// A message in the order in which one consumer is owed it.
+///
+/// `nth` is 0 for a message that was published at `at`; a retained message that the `Subscribed`
+/// event at `at` brought has its place in that answer, from 1.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct DeliveryRef {
+    /// Offset of the message, or of the subscription that brought it.
+    pub at: Offset,
+    /// 0, or the place in the answer to the subscription.
+    pub nth: u32,
+}
+
+impl From<Offset> for DeliveryRef {
+    fn from(at: Offset) -> Self {
+        Self { at, nth: 0 }
+    }
+}
+
+/// A delivery that was begun and is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outstanding {
+    /// The message.
+    pub message: DeliveryRef,
+    /// Its Packet Identifier.
+    pub packet_id: PacketId,
+    /// How far it came.
+    pub phase: DeliveryPhase,
+}
+
+/// Steps of a delivery with QoS above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeliveryPhase {
+    /// PUBLISH was or may have been sent.
+    Published,
+    /// PUBREC came (QoS 2): PUBREL was or may have been sent.
+    Received,
+}
+
+/// Why owed messages were given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DropReason {
+    /// `gateway.limits.queued_messages` or `queued_bytes` was passed: the oldest go.
+    QueueFull,
+    /// The Message Expiry Interval passed.
+    Expired,
+    /// The message is larger than the client's Maximum Packet Size.
+    TooLarge,
+    /// The log was purged beyond the message and it was not kept.
+    Purged,
+}

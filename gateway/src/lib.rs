@@ -1,0 +1,1 @@
+//! The MQTT edge: listeners, workers that own connections, delivery.

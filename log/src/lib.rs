@@ -1,0 +1,1 @@
+//! Events become durable and ordered: raft-rs over raft-engine.

@@ -1,0 +1,1 @@
+//! Events folded into what we want to ask.
