@@ -3,6 +3,7 @@
 //! Everything here is pure: no socket, clock, task, thread or random source. Time is an argument.
 
 pub mod codec;
+pub mod connection;
 pub mod event;
 pub mod identity;
 pub mod offset;

@@ -77,7 +77,7 @@ pub struct BatchSession<'a> {
     pub epoch: Offset,
 }
 
-/// A record that opens or expires a session.
+/// Where a record stands; of a *fence*, a record that opens or expires a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// Ordinal of the record.
@@ -91,6 +91,8 @@ pub struct Fence {
 pub struct Record<'a> {
     /// Place in the batch, from 0.
     pub ordinal: u32,
+    /// Byte position in the batch, for [`Batch::record_at`].
+    pub position: u32,
     /// Number of the session in the batch's table ([`Batch::session`]).
     pub session: Option<u16>,
     /// The event from which this one derives.
@@ -114,14 +116,21 @@ impl<'a> Batch<'a> {
         const LENGTHS: EventError = EventError("lengths of the batch do not fit");
         let (rest, footer) = body.split_last_chunk::<FOOTER>().ok_or(LENGTHS)?;
         let footer = Footer::decode(footer)?;
-        let (records, rest) =
-            rest.split_at_checked(footer.records_bytes as usize).ok_or(LENGTHS)?;
-        let (sessions, fences) =
-            rest.split_at_checked(footer.sessions_bytes as usize).ok_or(LENGTHS)?;
+        let (records, rest) = rest
+            .split_at_checked(footer.records_bytes as usize)
+            .ok_or(LENGTHS)?;
+        let (sessions, fences) = rest
+            .split_at_checked(footer.sessions_bytes as usize)
+            .ok_or(LENGTHS)?;
         if fences.len() != usize::from(footer.fences) * 8 {
             return Err(LENGTHS);
         }
-        Ok(Self { records, sessions, fences, footer })
+        Ok(Self {
+            records,
+            sessions,
+            fences,
+            footer,
+        })
     }
 
     /// Number of records.
@@ -145,7 +154,11 @@ impl<'a> Batch<'a> {
     /// The records in order. The iterator ends after the first error.
     #[must_use]
     pub fn records(&self) -> Records<'a> {
-        Records { rest: self.records, next: 0, count: self.footer.records }
+        Records {
+            rest: self.records,
+            next: 0,
+            count: self.footer.records,
+        }
     }
 
     /// The sessions of the table, in the order of their numbers.
@@ -161,12 +174,13 @@ impl<'a> Batch<'a> {
     /// The fences in order.
     pub fn fences(&self) -> impl Iterator<Item = Fence> + use<'a> {
         let u32_of = |bytes: &[u8]| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[i]));
-        self.fences
-            .chunks_exact(8)
-            .map(move |pair| Fence { ordinal: u32_of(&pair[..4]), position: u32_of(&pair[4..]) })
+        self.fences.chunks_exact(8).map(move |pair| Fence {
+            ordinal: u32_of(&pair[..4]),
+            position: u32_of(&pair[4..]),
+        })
     }
 
-    /// The record of a fence.
+    /// The record at a place that [`Record::place`] or a fence told.
     ///
     /// # Errors
     ///
@@ -176,13 +190,15 @@ impl<'a> Batch<'a> {
             .records
             .get(fence.position as usize..)
             .ok_or(EventError("a fence points behind the records"))?;
-        decode_record(rest, fence.ordinal).map(|(record, _)| record)
+        decode_record(rest, fence.ordinal, fence.position).map(|(record, _)| record)
     }
 }
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("records", &self.footer.records).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("records", &self.footer.records)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,14 +207,19 @@ fn decode_session(bytes: &[u8]) -> Result<(BatchSession<'_>, &[u8]), EventError>
     let (index, rest) = bytes.split_first_chunk::<8>().ok_or(SHORT)?;
     let (ordinal, rest) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
     let (length, rest) = rest.split_first_chunk::<2>().ok_or(SHORT)?;
-    let (client, rest) =
-        rest.split_at_checked(usize::from(u16::from_le_bytes(*length))).ok_or(SHORT)?;
+    let (client, rest) = rest
+        .split_at_checked(usize::from(u16::from_le_bytes(*length)))
+        .ok_or(SHORT)?;
     let client = str::from_utf8(client).map_err(|_| EventError("client is not UTF-8"))?;
     let epoch = Offset::new(u64::from_le_bytes(*index), u32::from_le_bytes(*ordinal));
     Ok((BatchSession { client, epoch }, rest))
 }
 
-fn decode_record(bytes: &[u8], ordinal: u32) -> Result<(Record<'_>, &[u8]), EventError> {
+fn decode_record(
+    bytes: &[u8],
+    ordinal: u32,
+    position: u32,
+) -> Result<(Record<'_>, &[u8]), EventError> {
     const SHORT: EventError = EventError("record is cut");
     let (length, _) = bytes.split_first_chunk::<4>().ok_or(SHORT)?;
     let length = u32::from_le_bytes(*length) as usize;
@@ -210,7 +231,10 @@ fn decode_record(bytes: &[u8], ordinal: u32) -> Result<(Record<'_>, &[u8]), Even
     if flags & HAS_CAUSE != 0 {
         let (bytes, rest) = body.split_first_chunk::<CAUSE_BYTES>().ok_or(SHORT)?;
         let index = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[i]));
-        cause = Some(Offset::new(index, u32::from_le_bytes([8, 9, 10, 11].map(|i| bytes[i]))));
+        cause = Some(Offset::new(
+            index,
+            u32::from_le_bytes([8, 9, 10, 11].map(|i| bytes[i])),
+        ));
         body = rest;
     }
     let mut key_id = 0;
@@ -221,6 +245,7 @@ fn decode_record(bytes: &[u8], ordinal: u32) -> Result<(Record<'_>, &[u8]), Even
     }
     let record = Record {
         ordinal,
+        position,
         session: (session != NO_SESSION).then_some(session),
         cause,
         key_id,
@@ -237,6 +262,7 @@ fn decode_record(bytes: &[u8], ordinal: u32) -> Result<(Record<'_>, &[u8]), Even
 pub struct Records<'a> {
     rest: &'a [u8],
     next: u32,
+    position: u32,
     count: u32,
 }
 
@@ -247,8 +273,10 @@ impl<'a> Iterator for Records<'a> {
         if self.next == self.count {
             return None;
         }
-        match decode_record(self.rest, self.next) {
+        match decode_record(self.rest, self.next, self.position) {
             Ok((record, rest)) => {
+                let length = self.rest.len() - rest.len();
+                self.position += u32::try_from(length).expect("a length of 32 bits");
                 self.rest = rest;
                 self.next += 1;
                 Some(Ok(record))
@@ -266,6 +294,15 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn is_message(&self) -> bool {
         self.kind == KIND_MESSAGE
+    }
+
+    /// Where the record stands in its batch.
+    #[must_use]
+    pub fn place(&self) -> Fence {
+        Fence {
+            ordinal: self.ordinal,
+            position: self.position,
+        }
     }
 
     /// Decodes the event.
@@ -300,7 +337,10 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&offset.index.to_le_bytes());
         out.extend_from_slice(&offset.ordinal.to_le_bytes());
         out.extend_from_slice(&time.0.to_le_bytes());
-        let session = session.unwrap_or(BatchSession { client: "", epoch: Offset::ZERO });
+        let session = session.unwrap_or(BatchSession {
+            client: "",
+            epoch: Offset::ZERO,
+        });
         let cause = self.cause.unwrap_or(Offset::ZERO);
         for place in [session.epoch, cause] {
             out.extend_from_slice(&place.index.to_le_bytes());

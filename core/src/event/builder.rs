@@ -2,9 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::event::batch::{
-    Footer, HAS_CAUSE, KIND_MESSAGE, KIND_OTHER, NO_SESSION, RECORD_HEADER,
-};
+use crate::event::batch::{Footer, HAS_CAUSE, KIND_MESSAGE, KIND_OTHER, NO_SESSION, RECORD_HEADER};
 use crate::event::{Event, MessagePublished, SessionRef};
 use crate::identity::ClientId;
 use crate::offset::Offset;
@@ -67,7 +65,9 @@ impl BatchBuilder {
         message: &MessagePublished<'_>,
     ) -> u32 {
         let slot = self.slot(session);
-        self.record(KIND_MESSAGE, message.flags(), slot, cause, |out| message.encode(out))
+        self.record(KIND_MESSAGE, message.flags(), slot, cause, |out| {
+            message.encode(out)
+        })
     }
 
     /// Appends any other event and returns its ordinal.
@@ -101,7 +101,8 @@ impl BatchBuilder {
             .map(|session| self.slot(Some((&session.client, session.epoch))))
             .collect();
         let mut at = self.buffer.len();
-        self.buffer.extend_from_slice(&other.buffer[other.headroom..]);
+        self.buffer
+            .extend_from_slice(&other.buffer[other.headroom..]);
         for _ in 0..other.count {
             let length = u32::from_le_bytes([0, 1, 2, 3].map(|i| self.buffer[at + i]));
             let slot = u16::from_le_bytes([self.buffer[at + 6], self.buffer[at + 7]]);
@@ -122,8 +123,10 @@ impl BatchBuilder {
         let records_bytes = self.bytes();
         let before_sessions = self.buffer.len();
         for session in &self.sessions {
-            self.buffer.extend_from_slice(&session.epoch.index.to_le_bytes());
-            self.buffer.extend_from_slice(&session.epoch.ordinal.to_le_bytes());
+            self.buffer
+                .extend_from_slice(&session.epoch.index.to_le_bytes());
+            self.buffer
+                .extend_from_slice(&session.epoch.ordinal.to_le_bytes());
             let length = u16::try_from(session.client.len()).expect("an MQTT string");
             self.buffer.extend_from_slice(&length.to_le_bytes());
             self.buffer.extend_from_slice(session.client.as_bytes());
@@ -159,14 +162,19 @@ impl BatchBuilder {
     }
 
     fn slot(&mut self, session: Option<(&ClientId, Offset)>) -> u16 {
-        let Some((client, epoch)) = session else { return NO_SESSION };
+        let Some((client, epoch)) = session else {
+            return NO_SESSION;
+        };
         if let Some((last, slot)) = self.last
             && last == epoch
         {
             return slot;
         }
         let slot = *self.slots.entry(epoch).or_insert_with(|| {
-            self.sessions.push(SessionRef { client: client.clone(), epoch });
+            self.sessions.push(SessionRef {
+                client: client.clone(),
+                epoch,
+            });
             u16::try_from(self.sessions.len() - 1).expect("bounded by the batch's bytes")
         });
         self.last = Some((epoch, slot));

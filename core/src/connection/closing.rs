@@ -1,0 +1,90 @@
+//! The end of a connection, from either side.
+
+use crate::connection::{Connection, Outputs, State};
+use crate::event::Event;
+use crate::packet::{Disconnect, Packet, ProtocolVersion};
+use crate::reason::ReasonCode;
+
+/// Why the Network Connection of an open session ended without the client's DISCONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The transport was closed or failed.
+    TransportLost,
+    /// The server ended it, with this reason.
+    Server(ReasonCode),
+}
+
+impl Connection {
+    pub(super) fn on_disconnect(&mut self, disconnect: &Disconnect<'_>, out: &mut impl Outputs) {
+        if let Some(interval) = disconnect.session_expiry_interval {
+            // [MQTT-3.14.2-2]
+            if self.session_expiry_interval == 0 && interval > 0 {
+                return self.fail(ReasonCode::ProtocolError, out);
+            }
+            self.end(disconnect.reason, interval, out);
+        } else {
+            self.end(disconnect.reason, self.session_expiry_interval, out);
+        }
+        out.close();
+    }
+
+    /// The client broke the protocol: tells it why (MQTT 5) and ends the connection.
+    pub fn fail(&mut self, reason: ReasonCode, out: &mut impl Outputs) {
+        self.on_ended(Ending::Server(reason), out);
+    }
+
+    /// The connection ended, or is to end, for a reason of the transport or the server. The
+    /// session is closed and its will published; [`ReasonCode::SessionTakenOver`] leaves both
+    /// to the session's next epoch.
+    pub fn on_ended(&mut self, ending: Ending, out: &mut impl Outputs) {
+        let reason = match ending {
+            Ending::TransportLost => ReasonCode::UnspecifiedError,
+            Ending::Server(reason) => reason,
+        };
+        if let Ending::Server(reason) = ending
+            && self.version == ProtocolVersion::V5
+            && self.state == State::Open
+        {
+            out.send(&Packet::Disconnect(Disconnect::new(reason)));
+        }
+        if reason == ReasonCode::SessionTakenOver {
+            self.state = State::Closed;
+        } else {
+            self.end(reason, self.session_expiry_interval, out);
+        }
+        out.close();
+    }
+
+    /// Ends the Network Connection without a word.
+    pub(super) fn drop_connection(&mut self, out: &mut impl Outputs) {
+        self.end(ReasonCode::ProtocolError, self.session_expiry_interval, out);
+        out.close();
+    }
+
+    /// A session whose opening is still on its way is closed by the worker when its epoch is
+    /// known ([`Connection::close_event`]).
+    fn end(&mut self, reason: ReasonCode, interval: u32, out: &mut impl Outputs) {
+        if self.state == State::Open {
+            self.flush_progress(out);
+            out.append(self.close_event(reason, interval));
+        }
+        self.state = State::Closed;
+    }
+
+    /// The event that closes the session of this connection with `reason`.
+    #[must_use]
+    pub fn close_event(&self, reason: ReasonCode, session_expiry_interval: u32) -> Event {
+        Event::SessionClosed {
+            reason,
+            // [MQTT-3.14.4-3]: a normal DISCONNECT discards the will.
+            publish_will: self.has_will && reason != ReasonCode::Success,
+            session_expiry_interval,
+        }
+    }
+
+    /// Session Expiry Interval in seconds.
+    #[must_use]
+    pub fn session_expiry_interval(&self) -> u32 {
+        self.session_expiry_interval
+    }
+}

@@ -1,0 +1,150 @@
+//! CONNECT to CONNACK.
+
+use crate::connection::{Connection, Outputs, Settings, State};
+use crate::event::{DeliveryRef, Event, NEVER_EXPIRES, Outstanding, SessionOpened, WillMessage};
+use crate::identity::PacketId;
+use crate::offset::{Offset, Timestamp};
+use crate::packet::{ConnAck, Connect, Packet, ProtocolVersion, Will};
+use crate::reason::ReasonCode;
+use crate::topic;
+
+/// What the session brings along from before.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Whether there was a session to resume.
+    pub session_present: bool,
+    /// QoS 2 messages received and not yet released.
+    pub inbound: Vec<PacketId>,
+    /// The last message that was handed to the client.
+    pub cursor: DeliveryRef,
+    /// Deliveries begun and not settled, all up to `cursor`.
+    pub outstanding: Vec<Outstanding>,
+}
+
+impl Connection {
+    pub(super) fn on_connect(
+        &mut self,
+        connect: &Connect<'_>,
+        settings: &Settings,
+        out: &mut impl Outputs,
+    ) {
+        self.version = connect.version;
+        if let Err(reason) = check(connect, settings) {
+            return self.refuse(reason, out);
+        }
+        let is_v5 = connect.version == ProtocolVersion::V5;
+        self.assigned_id = connect.client_id.is_empty();
+        let client = if self.assigned_id {
+            out.assign_client_id()
+        } else {
+            connect.client_id.into()
+        };
+        self.client = Some(client.clone());
+        self.session_expiry_interval = match (is_v5, connect.clean_start) {
+            (true, _) => connect.session_expiry_interval.unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => NEVER_EXPIRES,
+        };
+        self.keep_alive = match settings.server_keep_alive {
+            server if is_v5 && server > 0 && !(1..=server).contains(&connect.keep_alive) => server,
+            _ => connect.keep_alive,
+        };
+        self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        self.has_will = connect.will.is_some();
+        self.deliver
+            .set_window(connect.receive_maximum.unwrap_or(settings.inflight_out));
+        self.state = State::Opening;
+        out.append(Event::SessionOpened(Box::new(SessionOpened {
+            client,
+            username: connect.username.map(str::to_owned),
+            node: settings.node,
+            protocol: connect.version,
+            clean_start: connect.clean_start,
+            session_expiry_interval: self.session_expiry_interval,
+            keep_alive: self.keep_alive,
+            peer: out.peer(),
+            will: connect.will.as_ref().map(will_message),
+        })));
+    }
+
+    /// The `SessionOpened` of this connection was committed at `epoch` and folded: sends CONNACK.
+    ///
+    /// Deliveries that were begun before are sent again by the worker with
+    /// [`Connection::deliver`], which finds their identifiers; those whose PUBREC had come get
+    /// their PUBREL here. `[MQTT-4.4.0-1]`
+    pub fn on_session_ready(
+        &mut self,
+        now: Timestamp,
+        epoch: Offset,
+        resumed: &Resumed,
+        settings: &Settings,
+        out: &mut impl Outputs,
+    ) {
+        if self.state != State::Opening {
+            return;
+        }
+        self.state = State::Open;
+        self.epoch = epoch;
+        self.last_input = now;
+        self.receive.resume(&resumed.inbound);
+        let client = self.client.clone();
+        let mut connack = ConnAck::new(resumed.session_present, ReasonCode::Success);
+        if self.version == ProtocolVersion::V5 {
+            connack.receive_maximum = Some(settings.receive_maximum);
+            connack.maximum_packet_size = Some(settings.packet_bytes_max);
+            connack.shared_subscription_available = Some(false);
+            connack.server_keep_alive = (settings.server_keep_alive > 0
+                && self.keep_alive == settings.server_keep_alive)
+                .then_some(self.keep_alive);
+            if self.assigned_id {
+                connack.assigned_client_identifier = client.as_deref();
+            }
+        }
+        out.send(&Packet::ConnAck(Box::new(connack)));
+        self.deliver.resume(resumed, out);
+    }
+
+    /// Answers CONNECT with a failure and ends the connection. `[MQTT-3.1.4-2]`
+    pub fn refuse(&mut self, reason: ReasonCode, out: &mut impl Outputs) {
+        self.state = State::Closed;
+        out.send(&Packet::ConnAck(Box::new(ConnAck::new(false, reason))));
+        out.close();
+    }
+}
+
+fn check(connect: &Connect<'_>, settings: &Settings) -> Result<(), ReasonCode> {
+    if !settings.takes_sessions {
+        return Err(ReasonCode::QuotaExceeded);
+    }
+    if connect.authentication_method.is_some() {
+        return Err(ReasonCode::BadAuthenticationMethod);
+    }
+    // [MQTT-3.1.3-8]: an empty identifier needs a clean session in 3.1.1.
+    if connect.client_id.is_empty()
+        && connect.version == ProtocolVersion::V311
+        && !connect.clean_start
+    {
+        return Err(ReasonCode::ClientIdentifierNotValid);
+    }
+    if let Some(will) = &connect.will {
+        let is_fit = topic::check_name(will.topic).is_ok()
+            && topic::levels(will.topic) <= settings.topic_levels_max
+            && !will.topic.starts_with('$');
+        if !is_fit {
+            return Err(ReasonCode::TopicNameInvalid);
+        }
+    }
+    Ok(())
+}
+
+fn will_message(will: &Will<'_>) -> WillMessage {
+    WillMessage {
+        topic: will.topic.to_owned(),
+        payload: will.payload.to_vec(),
+        qos: will.qos,
+        retain: will.retain,
+        delay_interval: will.delay_interval,
+        message_expiry_interval: will.message_expiry_interval,
+        properties: will.forwarded.0.to_vec(),
+    }
+}

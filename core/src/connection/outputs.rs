@@ -1,0 +1,50 @@
+//! What a connection machine gives back, and what it is configured with.
+
+use std::time::Duration;
+
+use crate::event::{Event, MessagePublished};
+use crate::identity::ClientId;
+use crate::packet::Packet;
+
+/// Takes what a connection machine decides. The worker writes it straight into the connection's
+/// write buffer and the batch under construction; tests write it down.
+pub trait Outputs {
+    /// Sends `packet` to the client.
+    fn send(&mut self, packet: &Packet<'_>);
+    /// Appends a published message for the connection's session.
+    fn publish(&mut self, message: &MessagePublished<'_>);
+    /// Appends an event for the connection's session (none for `SessionOpened`).
+    fn append(&mut self, event: Event);
+    /// Ends the Network Connection once what was sent before is out.
+    fn close(&mut self);
+    /// Address of the client, for the record.
+    fn peer(&self) -> String;
+    /// A Client Identifier that nobody else has.
+    fn assign_client_id(&mut self) -> ClientId;
+}
+
+/// What the machine needs to know of the configuration and of the moment. Shared by all connections
+/// of a worker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Node that holds the connections.
+    pub node: u64,
+    /// Time from the Network Connection to CONNECT.
+    pub connect_timeout: Duration,
+    /// Keep Alive that the server imposes, in seconds; 0 leaves the client's.
+    pub server_keep_alive: u16,
+    /// Largest packet taken from a client, in bytes.
+    pub packet_bytes_max: u32,
+    /// Most levels of a Topic Name or Filter.
+    pub topic_levels_max: usize,
+    /// QoS 1 and 2 messages that a client may have under way to us (what CONNACK says).
+    pub receive_maximum: u16,
+    /// The same towards clients that name no Receive Maximum.
+    pub inflight_out: u16,
+    /// Whether the log takes messages just now.
+    pub takes_publishes: bool,
+    /// Whether the log takes new sessions just now.
+    pub takes_sessions: bool,
+    /// Whether a retained message of a new topic may be added just now.
+    pub takes_retained: bool,
+}

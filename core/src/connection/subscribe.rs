@@ -1,0 +1,135 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use crate::connection::{Awaiting, Connection, Outputs, Settings};
+use crate::event::{Event, Subscription};
+use crate::packet::{Packet, ProtocolVersion, QoS, SubAck, Subscribe, Unsubscribe};
+use crate::reason::ReasonCode;
+use crate::topic::{self, TopicFilter};
+
+impl Connection {
+    pub(super) fn on_subscribe(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        settings: &Settings,
+        out: &mut impl Outputs,
+    ) {
+        let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        for (filter, options) in &subscribe.filters {
+            let granted = check(filter, settings);
+            reasons.push(match granted {
+                Ok(_) => granted_code(options.qos),
+                Err(reason) => reason,
+            });
+            if let Ok(filter) = granted {
+                subscriptions.push(Subscription {
+                    filter,
+                    options: *options,
+                    identifier: subscribe.subscription_identifier,
+                });
+            }
+        }
+        let packet_id = subscribe.packet_id;
+        if subscriptions.is_empty() {
+            return send_suback(packet_id, reasons, out);
+        }
+        self.awaiting
+            .push_back(Awaiting::Subscribe { packet_id, reasons });
+        out.append(Event::Subscribed { subscriptions });
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, out: &mut impl Outputs) {
+        let filters: Vec<_> = unsubscribe
+            .filters
+            .iter()
+            .map(|filter| TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid))
+            .collect();
+        let valid: Vec<_> = filters.iter().flatten().cloned().collect();
+        let packet_id = unsubscribe.packet_id;
+        if valid.is_empty() {
+            let reasons = filters.into_iter().filter_map(Result::err).collect();
+            return self.send_unsuback(packet_id, reasons, out);
+        }
+        self.awaiting
+            .push_back(Awaiting::Unsubscribe { packet_id, filters });
+        out.append(Event::Unsubscribed { filters: valid });
+    }
+
+    /// The oldest `Subscribed` of this connection was committed and is applied here: sends SUBACK.
+    pub fn on_subscribe_committed(&mut self, out: &mut impl Outputs) {
+        if let Some(Awaiting::Subscribe { packet_id, reasons }) = self.awaiting.pop_front() {
+            send_suback(packet_id, reasons, out);
+        }
+    }
+
+    /// The oldest `Unsubscribed` of this connection was committed: sends UNSUBACK. `existed` says
+    /// of a filter whether there was such a subscription.
+    pub fn on_unsubscribe_committed(
+        &mut self,
+        mut existed: impl FnMut(&TopicFilter) -> bool,
+        out: &mut impl Outputs,
+    ) {
+        let Some(Awaiting::Unsubscribe { packet_id, filters }) = self.awaiting.pop_front() else {
+            return;
+        };
+        let reasons = filters
+            .into_iter()
+            .map(|filter| match filter {
+                Ok(filter) if existed(&filter) => ReasonCode::Success,
+                Ok(_) => ReasonCode::NoSubscriptionExisted,
+                Err(reason) => reason,
+            })
+            .collect();
+        self.send_unsuback(packet_id, reasons, out);
+    }
+
+    fn send_unsuback(
+        &mut self,
+        packet_id: crate::identity::PacketId,
+        reasons: Vec<ReasonCode>,
+        out: &mut impl Outputs,
+    ) {
+        // 3.1.1 has no codes in UNSUBACK: an invalid filter can only be answered by closing.
+        if self.version == ProtocolVersion::V311 && reasons.iter().any(|reason| reason.is_error()) {
+            return self.drop_connection(out);
+        }
+        out.send(&Packet::UnsubAck(SubAck {
+            packet_id,
+            reason_string: None,
+            user_properties: Vec::new(),
+            reasons,
+        }));
+    }
+}
+
+fn send_suback(
+    packet_id: crate::identity::PacketId,
+    reasons: Vec<ReasonCode>,
+    out: &mut impl Outputs,
+) {
+    out.send(&Packet::SubAck(SubAck {
+        packet_id,
+        reason_string: None,
+        user_properties: Vec::new(),
+        reasons,
+    }));
+}
+
+fn granted_code(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
+
+fn check(filter: &str, settings: &Settings) -> Result<TopicFilter, ReasonCode> {
+    let filter = TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    if filter.is_shared() {
+        return Err(ReasonCode::SharedSubscriptionsNotSupported);
+    }
+    if topic::levels(filter.as_str()) > settings.topic_levels_max {
+        return Err(ReasonCode::TopicFilterInvalid);
+    }
+    Ok(filter)
+}
