@@ -68,14 +68,8 @@ pub enum State {
 /// An answer that waits for the commit of the event it belongs to, in the order of the appends.
 #[derive(Debug)]
 enum Awaiting {
-    Subscribe {
-        packet_id: PacketId,
-        reasons: Vec<ReasonCode>,
-    },
-    Unsubscribe {
-        packet_id: PacketId,
-        filters: Vec<Result<TopicFilter, ReasonCode>>,
-    },
+    Subscribe { packet_id: PacketId, reasons: Vec<ReasonCode> },
+    Unsubscribe { packet_id: PacketId, filters: Vec<Result<TopicFilter, ReasonCode>> },
 }
 
 impl Connection {

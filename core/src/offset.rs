@@ -24,10 +24,7 @@ pub struct Offset {
 
 impl Offset {
     /// The place before every event; as a session epoch it means "no session".
-    pub const ZERO: Self = Self {
-        index: 0,
-        ordinal: 0,
-    };
+    pub const ZERO: Self = Self { index: 0, ordinal: 0 };
 
     /// The offset `index:ordinal`.
     #[must_use]

@@ -191,12 +191,7 @@ impl Ack<'_> {
     /// An acknowledgement without properties.
     #[must_use]
     pub const fn new(packet_id: PacketId, reason: ReasonCode) -> Self {
-        Self {
-            packet_id,
-            reason,
-            reason_string: None,
-            user_properties: Vec::new(),
-        }
+        Self { packet_id, reason, reason_string: None, user_properties: Vec::new() }
     }
 }
 

@@ -112,17 +112,17 @@ impl Deliver {
         self.window = window;
     }
 
-    pub(super) fn resume(&mut self, outstanding: &[Outstanding], out: &mut impl Outputs) {
-        for entry in outstanding {
+    pub(super) fn resume(&mut self, resumed: &Resumed, out: &mut impl Outputs) {
+        self.upto = resumed.cursor;
+        for entry in &resumed.outstanding {
             let step = match entry.phase {
                 DeliveryPhase::Published => Step::Resumed,
                 DeliveryPhase::Received => Step::AwaitingPubComp,
             };
             if step == Step::AwaitingPubComp {
-                out.send(&Packet::PubRel(Ack::new(
-                    entry.packet_id,
-                    ReasonCode::Success,
-                )));
+                out.send(&Packet::PubRel(Ack::new(entry.packet_id, ReasonCode::Success)));
+            } else {
+                self.unsent += 1;
             }
             self.inflight.push_back(Inflight {
                 packet_id: entry.packet_id,
@@ -158,10 +158,7 @@ impl Deliver {
             let id = PacketId::new(self.last_id).expect("it starts again at 1");
             // Identifiers go round: only an entry that is 65,534 or more behind, or one of an
             // earlier connection, can hold this one.
-            let oldest = self
-                .inflight
-                .front()
-                .map_or(self.given, |entry| entry.given);
+            let oldest = self.inflight.front().map_or(self.given, |entry| entry.given);
             let may_collide = self.resumed > 0 || self.given - oldest >= 65_534;
             if !may_collide || self.inflight.iter().all(|entry| entry.packet_id != id) {
                 self.given += 1;
@@ -171,16 +168,13 @@ impl Deliver {
     }
 
     fn position(&self, packet_id: PacketId) -> Option<usize> {
-        self.inflight
-            .iter()
-            .position(|entry| entry.packet_id == packet_id)
+        self.inflight.iter().position(|entry| entry.packet_id == packet_id)
     }
 
     fn settle(&mut self, at: usize) {
-        let entry = self
-            .inflight
-            .remove(at)
-            .expect("the position was just found");
+        let entry = self.inflight.remove(at).expect("the position was just found");
+        self.unsent -= usize::from(entry.step == Step::Resumed);
+        self.started -= usize::from(entry.step == Step::Started);
         self.resumed -= usize::from(entry.is_resumed);
         self.settled += 1;
         if self.inflight.is_empty() && self.inflight.capacity() > 64 {
@@ -196,15 +190,23 @@ impl Connection {
         self.state == State::Open && self.deliver.has_room()
     }
 
-    /// Whether `message` was begun on an earlier connection and waits to be sent again.
+    /// Whether `message`, of QoS 1 or 2, may be delivered now. One that holds an identifier from
+    /// an earlier connection needs no new place in the window.
     #[must_use]
-    pub fn is_outstanding(&self, message: DeliveryRef) -> bool {
+    pub fn has_room_for(&self, message: DeliveryRef) -> bool {
+        self.state == State::Open
+            && (self.deliver.has_room()
+                || (self.known(message).is_some() && self.deliver.has_room_again()))
+    }
+
+    /// Whether the client holds `message` from an earlier connection and answered a part of it,
+    /// so that it is not sent again.
+    #[must_use]
+    pub fn is_under_way(&self, message: DeliveryRef) -> bool {
         self.deliver.resumed > 0
-            && self
-                .deliver
-                .inflight
-                .iter()
-                .any(|entry| entry.is_resumed && entry.message == message)
+            && self.deliver.inflight.iter().any(|entry| {
+                entry.message == message && !matches!(entry.step, Step::Resumed | Step::Started)
+            })
     }
 
     /// The last message handed over, in the session's order; meaningful for persistent sessions.
@@ -223,16 +225,10 @@ impl Connection {
             send(delivery, None, false, out);
             return Handed::Sent;
         }
-        let known = if self.is_persistent() {
-            self.known(delivery.message)
-        } else {
-            None
-        };
+        let known = self.known(delivery.message);
         self.deliver.upto = self.deliver.upto.max(delivery.message);
         if let Some(at) = known {
-            let Inflight {
-                packet_id, step, ..
-            } = self.deliver.inflight[at];
+            let Inflight { packet_id, step, .. } = self.deliver.inflight[at];
             let is_again = step == Step::Resumed;
             self.deliver.move_to(at, awaiting(delivery.qos));
             send(delivery, Some(packet_id), is_again, out);
@@ -242,19 +238,13 @@ impl Connection {
         let is_logged_first = delivery.qos == QoS::ExactlyOnce && self.is_persistent();
         self.deliver.inflight.push_back(Inflight {
             packet_id,
-            step: if is_logged_first {
-                Step::Starting
-            } else {
-                awaiting(delivery.qos)
-            },
+            step: if is_logged_first { Step::Starting } else { awaiting(delivery.qos) },
             is_resumed: false,
             given: self.deliver.given,
             message: delivery.message,
         });
         if is_logged_first {
-            out.append(Event::DeliveryStarted {
-                deliveries: vec![(packet_id, delivery.message)],
-            });
+            out.append(Event::DeliveryStarted { deliveries: vec![(packet_id, delivery.message)] });
             return Handed::Starting(packet_id);
         }
         send(delivery, Some(packet_id), false, out);
@@ -308,9 +298,7 @@ impl Connection {
             Step::AwaitingPubRec if reason.is_error() => self.deliver.settle(at),
             Step::AwaitingPubRec if is_persistent => {
                 self.deliver.inflight[at].step = Step::Receiving;
-                out.append(Event::DeliveryReceived {
-                    packet_ids: vec![packet_id],
-                });
+                out.append(Event::DeliveryReceived { packet_ids: vec![packet_id] });
             }
             Step::AwaitingPubRec => self.release(at, out),
             Step::AwaitingPubComp => {
@@ -343,11 +331,7 @@ impl Connection {
     /// Number of deliveries settled since progress was last logged.
     #[must_use]
     pub fn unlogged_progress(&self) -> u32 {
-        if self.is_persistent() {
-            self.deliver.settled
-        } else {
-            0
-        }
+        if self.is_persistent() { self.deliver.settled } else { 0 }
     }
 
     /// Logs how far deliveries came, if anything was settled since it was last logged.
@@ -365,19 +349,13 @@ impl Connection {
             },
         });
         let outstanding = outstanding.collect();
-        out.append(Event::DeliveryProgressed {
-            upto: self.deliver.upto,
-            outstanding,
-        });
+        out.append(Event::DeliveryProgressed { upto: self.deliver.upto, outstanding });
     }
 
     fn release(&mut self, at: usize, out: &mut impl Outputs) {
         let entry = &mut self.deliver.inflight[at];
         entry.step = Step::AwaitingPubComp;
-        out.send(&Packet::PubRel(Ack::new(
-            entry.packet_id,
-            ReasonCode::Success,
-        )));
+        out.send(&Packet::PubRel(Ack::new(entry.packet_id, ReasonCode::Success)));
     }
 
     /// Place of a message that holds an identifier but was not sent on this connection.
@@ -408,11 +386,7 @@ impl Connection {
 }
 
 fn awaiting(qos: QoS) -> Step {
-    if qos == QoS::ExactlyOnce {
-        Step::AwaitingPubRec
-    } else {
-        Step::AwaitingPubAck
-    }
+    if qos == QoS::ExactlyOnce { Step::AwaitingPubRec } else { Step::AwaitingPubAck }
 }
 
 fn send(delivery: &Delivery<'_>, packet_id: Option<PacketId>, dup: bool, out: &mut impl Outputs) {

@@ -34,11 +34,8 @@ impl Connection {
         }
         let is_v5 = connect.version == ProtocolVersion::V5;
         self.assigned_id = connect.client_id.is_empty();
-        let client = if self.assigned_id {
-            out.assign_client_id()
-        } else {
-            connect.client_id.into()
-        };
+        let client =
+            if self.assigned_id { out.assign_client_id() } else { connect.client_id.into() };
         self.client = Some(client.clone());
         self.session_expiry_interval = match (is_v5, connect.clean_start) {
             (true, _) => connect.session_expiry_interval.unwrap_or(0),
@@ -51,8 +48,7 @@ impl Connection {
         };
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
         self.has_will = connect.will.is_some();
-        self.deliver
-            .set_window(connect.receive_maximum.unwrap_or(settings.inflight_out));
+        self.deliver.set_window(connect.receive_maximum.unwrap_or(settings.inflight_out));
         self.state = State::Opening;
         out.append(Event::SessionOpened(Box::new(SessionOpened {
             client,

@@ -28,8 +28,7 @@ enum Stage {
 
 impl Receive {
     pub(super) fn resume(&mut self, inbound: &[PacketId]) {
-        self.exactly_once
-            .extend(inbound.iter().map(|id| (*id, Stage::Committed)));
+        self.exactly_once.extend(inbound.iter().map(|id| (*id, Stage::Committed)));
     }
 
     fn under_way(&self) -> usize {
@@ -116,9 +115,7 @@ impl Connection {
             Some(Stage::Releasing) => {}
             Some(stage) if is_persistent => {
                 *stage = Stage::Releasing;
-                out.append(Event::MessageReleased {
-                    packet_ids: vec![packet_id],
-                });
+                out.append(Event::MessageReleased { packet_ids: vec![packet_id] });
             }
             Some(_) => {
                 self.receive.exactly_once.remove(&packet_id);

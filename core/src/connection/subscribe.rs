@@ -33,8 +33,7 @@ impl Connection {
         if subscriptions.is_empty() {
             return send_suback(packet_id, reasons, out);
         }
-        self.awaiting
-            .push_back(Awaiting::Subscribe { packet_id, reasons });
+        self.awaiting.push_back(Awaiting::Subscribe { packet_id, reasons });
         out.append(Event::Subscribed { subscriptions });
     }
 
@@ -50,8 +49,7 @@ impl Connection {
             let reasons = filters.into_iter().filter_map(Result::err).collect();
             return self.send_unsuback(packet_id, reasons, out);
         }
-        self.awaiting
-            .push_back(Awaiting::Unsubscribe { packet_id, filters });
+        self.awaiting.push_back(Awaiting::Unsubscribe { packet_id, filters });
         out.append(Event::Unsubscribed { filters: valid });
     }
 

@@ -116,21 +116,14 @@ impl<'a> Batch<'a> {
         const LENGTHS: EventError = EventError("lengths of the batch do not fit");
         let (rest, footer) = body.split_last_chunk::<FOOTER>().ok_or(LENGTHS)?;
         let footer = Footer::decode(footer)?;
-        let (records, rest) = rest
-            .split_at_checked(footer.records_bytes as usize)
-            .ok_or(LENGTHS)?;
-        let (sessions, fences) = rest
-            .split_at_checked(footer.sessions_bytes as usize)
-            .ok_or(LENGTHS)?;
+        let (records, rest) =
+            rest.split_at_checked(footer.records_bytes as usize).ok_or(LENGTHS)?;
+        let (sessions, fences) =
+            rest.split_at_checked(footer.sessions_bytes as usize).ok_or(LENGTHS)?;
         if fences.len() != usize::from(footer.fences) * 8 {
             return Err(LENGTHS);
         }
-        Ok(Self {
-            records,
-            sessions,
-            fences,
-            footer,
-        })
+        Ok(Self { records, sessions, fences, footer })
     }
 
     /// Number of records.
@@ -154,11 +147,7 @@ impl<'a> Batch<'a> {
     /// The records in order. The iterator ends after the first error.
     #[must_use]
     pub fn records(&self) -> Records<'a> {
-        Records {
-            rest: self.records,
-            next: 0,
-            count: self.footer.records,
-        }
+        Records { rest: self.records, next: 0, position: 0, count: self.footer.records }
     }
 
     /// The sessions of the table, in the order of their numbers.
@@ -174,10 +163,9 @@ impl<'a> Batch<'a> {
     /// The fences in order.
     pub fn fences(&self) -> impl Iterator<Item = Fence> + use<'a> {
         let u32_of = |bytes: &[u8]| u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[i]));
-        self.fences.chunks_exact(8).map(move |pair| Fence {
-            ordinal: u32_of(&pair[..4]),
-            position: u32_of(&pair[4..]),
-        })
+        self.fences
+            .chunks_exact(8)
+            .map(move |pair| Fence { ordinal: u32_of(&pair[..4]), position: u32_of(&pair[4..]) })
     }
 
     /// The record at a place that [`Record::place`] or a fence told.
@@ -196,9 +184,7 @@ impl<'a> Batch<'a> {
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
-            .field("records", &self.footer.records)
-            .finish_non_exhaustive()
+        f.debug_struct("Batch").field("records", &self.footer.records).finish_non_exhaustive()
     }
 }
 
@@ -207,9 +193,8 @@ fn decode_session(bytes: &[u8]) -> Result<(BatchSession<'_>, &[u8]), EventError>
     let (index, rest) = bytes.split_first_chunk::<8>().ok_or(SHORT)?;
     let (ordinal, rest) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
     let (length, rest) = rest.split_first_chunk::<2>().ok_or(SHORT)?;
-    let (client, rest) = rest
-        .split_at_checked(usize::from(u16::from_le_bytes(*length)))
-        .ok_or(SHORT)?;
+    let (client, rest) =
+        rest.split_at_checked(usize::from(u16::from_le_bytes(*length))).ok_or(SHORT)?;
     let client = str::from_utf8(client).map_err(|_| EventError("client is not UTF-8"))?;
     let epoch = Offset::new(u64::from_le_bytes(*index), u32::from_le_bytes(*ordinal));
     Ok((BatchSession { client, epoch }, rest))
@@ -231,10 +216,7 @@ fn decode_record(
     if flags & HAS_CAUSE != 0 {
         let (bytes, rest) = body.split_first_chunk::<CAUSE_BYTES>().ok_or(SHORT)?;
         let index = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[i]));
-        cause = Some(Offset::new(
-            index,
-            u32::from_le_bytes([8, 9, 10, 11].map(|i| bytes[i])),
-        ));
+        cause = Some(Offset::new(index, u32::from_le_bytes([8, 9, 10, 11].map(|i| bytes[i]))));
         body = rest;
     }
     let mut key_id = 0;
@@ -299,10 +281,7 @@ impl<'a> Record<'a> {
     /// Where the record stands in its batch.
     #[must_use]
     pub fn place(&self) -> Fence {
-        Fence {
-            ordinal: self.ordinal,
-            position: self.position,
-        }
+        Fence { ordinal: self.ordinal, position: self.position }
     }
 
     /// Decodes the event.
@@ -337,10 +316,7 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&offset.index.to_le_bytes());
         out.extend_from_slice(&offset.ordinal.to_le_bytes());
         out.extend_from_slice(&time.0.to_le_bytes());
-        let session = session.unwrap_or(BatchSession {
-            client: "",
-            epoch: Offset::ZERO,
-        });
+        let session = session.unwrap_or(BatchSession { client: "", epoch: Offset::ZERO });
         let cause = self.cause.unwrap_or(Offset::ZERO);
         for place in [session.epoch, cause] {
             out.extend_from_slice(&place.index.to_le_bytes());

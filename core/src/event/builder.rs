@@ -65,9 +65,7 @@ impl BatchBuilder {
         message: &MessagePublished<'_>,
     ) -> u32 {
         let slot = self.slot(session);
-        self.record(KIND_MESSAGE, message.flags(), slot, cause, |out| {
-            message.encode(out)
-        })
+        self.record(KIND_MESSAGE, message.flags(), slot, cause, |out| message.encode(out))
     }
 
     /// Appends any other event and returns its ordinal.
@@ -101,8 +99,7 @@ impl BatchBuilder {
             .map(|session| self.slot(Some((&session.client, session.epoch))))
             .collect();
         let mut at = self.buffer.len();
-        self.buffer
-            .extend_from_slice(&other.buffer[other.headroom..]);
+        self.buffer.extend_from_slice(&other.buffer[other.headroom..]);
         for _ in 0..other.count {
             let length = u32::from_le_bytes([0, 1, 2, 3].map(|i| self.buffer[at + i]));
             let slot = u16::from_le_bytes([self.buffer[at + 6], self.buffer[at + 7]]);
@@ -123,10 +120,8 @@ impl BatchBuilder {
         let records_bytes = self.bytes();
         let before_sessions = self.buffer.len();
         for session in &self.sessions {
-            self.buffer
-                .extend_from_slice(&session.epoch.index.to_le_bytes());
-            self.buffer
-                .extend_from_slice(&session.epoch.ordinal.to_le_bytes());
+            self.buffer.extend_from_slice(&session.epoch.index.to_le_bytes());
+            self.buffer.extend_from_slice(&session.epoch.ordinal.to_le_bytes());
             let length = u16::try_from(session.client.len()).expect("an MQTT string");
             self.buffer.extend_from_slice(&length.to_le_bytes());
             self.buffer.extend_from_slice(session.client.as_bytes());
@@ -171,10 +166,7 @@ impl BatchBuilder {
             return slot;
         }
         let slot = *self.slots.entry(epoch).or_insert_with(|| {
-            self.sessions.push(SessionRef {
-                client: client.clone(),
-                epoch,
-            });
+            self.sessions.push(SessionRef { client: client.clone(), epoch });
             u16::try_from(self.sessions.len() - 1).expect("bounded by the batch's bytes")
         });
         self.last = Some((epoch, slot));

@@ -24,19 +24,13 @@ impl<T: PartialEq> FilterTree<T> {
 
     /// Takes the value equal to `value` away from `filter`; empty branches vanish.
     pub fn remove(&mut self, filter: &TopicFilter, value: &T) -> Option<T> {
-        let at = self
-            .values
-            .iter()
-            .position(|(f, v)| f == filter && v == value)?;
+        let at = self.values.iter().position(|(f, v)| f == filter && v == value)?;
         Some(self.values.swap_remove(at).1)
     }
 
     /// Calls `found` with each value whose filter matches the Topic Name `topic`.
     pub fn for_each_match<'t>(&'t self, topic: &str, mut found: impl FnMut(&'t T)) {
-        self.values
-            .iter()
-            .filter(|(f, _)| f.matches(topic))
-            .for_each(|(_, v)| found(v));
+        self.values.iter().filter(|(f, _)| f.matches(topic)).for_each(|(_, v)| found(v));
     }
 
     /// Number of values.
