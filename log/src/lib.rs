@@ -1,1 +1,33 @@
-//! Events become durable and ordered: raft-rs over raft-engine.
+//! Events become durable, ordered and the same on every node: raft-rs over raft-engine.
+//!
+//! [`open`] recovers the log of a data directory and starts the log thread; [`Log`] is the cheap
+//! handle that everybody else holds. What goes in are batches of events ([`Producer`],
+//! [`Log::append`]); what comes out are [`CommittedBatch`]es, through tails ([`Log::tail_gapless`],
+//! [`Log::tail_state`]) or by index ([`Log::read`]). `log/README.md` has the formats and the rules
+//! of recovery and purging.
+
+#![allow(dead_code, reason = "the skeleton: filled in the next commits")]
+
+mod class;
+mod committed;
+mod config;
+mod envelope;
+mod error;
+mod log;
+mod producer;
+mod status;
+mod tail;
+mod units;
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use crate::class::{Class, Gate};
+pub use crate::committed::CommittedBatch;
+pub use crate::config::{Config, Durability, Options};
+pub use crate::error::{AppendError, Full, OpenError, ReadError, Stopped, TailError};
+pub use crate::log::{Log, LogThread, Receipt, Wake, open};
+pub use crate::producer::{Producer, Pushed};
+pub use crate::status::{Buckets, Status};
+pub use crate::tail::{Snapshot, StateItem, StateTail, Tail};
+pub use crate::units::Size;

@@ -1,0 +1,124 @@
+//! A batch that is durable and ordered, as readers see it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ledgermq_core::event::batch::{Batch, Record};
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::{Index, Timestamp};
+
+use crate::envelope::{self, ENVELOPE_BYTES, EnvelopeError};
+
+/// A committed batch of events.
+///
+/// Its bytes are shared: keeping one batch alive keeps its 64 KiB (or the one larger message)
+/// alive and nothing else.
+pub struct CommittedBatch {
+    /// Raft index of the entry.
+    pub index: Index,
+    /// The leader's time, never below that of the batch before.
+    pub time: Timestamp,
+    /// Who built it.
+    pub producer: ProducerId,
+    /// The producer's number for it, from 1.
+    pub sequence: u64,
+    bytes: Bytes,
+    voids: Voids,
+}
+
+/// What of a batch is void: decided by admission, the same on every node and at every reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Voids {
+    /// Nothing.
+    #[default]
+    None,
+    /// Everything: the producer's sequence did not fit.
+    All,
+    /// For each session of the batch's table the ordinal from which its records are void.
+    Sessions(Arc<[u32]>),
+}
+
+impl CommittedBatch {
+    /// Opens an entry's bytes. `check` also takes the checksum of the body (bytes from a disk).
+    pub(crate) fn open(
+        index: Index,
+        bytes: Bytes,
+        check: bool,
+    ) -> Result<CommittedBatch, EnvelopeError> {
+        let (envelope, body) = envelope::open(&bytes, check)?;
+        Batch::parse(body).map_err(|error| EnvelopeError(error.0))?;
+        let envelope::Envelope {
+            time,
+            producer,
+            sequence,
+        } = envelope;
+        Ok(Self {
+            index,
+            time,
+            producer,
+            sequence,
+            bytes,
+            voids: Voids::None,
+        })
+    }
+
+    pub(crate) fn with_voids(mut self, voids: Voids) -> Self {
+        self.voids = voids;
+        self
+    }
+
+    /// The events.
+    #[must_use]
+    pub fn batch(&self) -> Batch<'_> {
+        Batch::parse(&self.bytes[ENVELOPE_BYTES..]).expect("the frame was checked at commit")
+    }
+
+    /// Whether `record`, one of this batch, is void: nobody may act upon it.
+    ///
+    /// Either the whole batch is (see [`Self::is_admitted`]), or the record's session was not, or
+    /// no longer, at the epoch that the record names.
+    #[must_use]
+    pub fn is_void(&self, record: &Record<'_>) -> bool {
+        match &self.voids {
+            Voids::None => false,
+            Voids::All => true,
+            Voids::Sessions(from) => record
+                .session
+                .and_then(|slot| from.get(usize::from(slot)))
+                .is_some_and(|&from| record.ordinal >= from),
+        }
+    }
+
+    /// Whether the batch as such counts. If not, it was sent twice or out of order, and its
+    /// producer has its receipt from another batch.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.voids != Voids::All
+    }
+
+    /// Whether no record is void (then [`Self::is_void`] need not be asked).
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.voids == Voids::None
+    }
+
+    /// Bytes of the batch with its envelope.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl fmt::Debug for CommittedBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommittedBatch")
+            .field("index", &self.index)
+            .field("time", &self.time)
+            .field("producer", &self.producer)
+            .field("sequence", &self.sequence)
+            .field("bytes", &self.bytes.len())
+            .field("voids", &self.voids)
+            .finish()
+    }
+}

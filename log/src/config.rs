@@ -1,0 +1,115 @@
+//! The section `[log]` of the configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Size;
+
+/// When a batch counts as durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// It was fsynced.
+    #[default]
+    Fsync,
+    /// It is in the page cache; fsynced at least every 50 ms. A crash of the process loses nothing,
+    /// a power cut loses up to that much of what was acknowledged.
+    OsCache,
+}
+
+/// The section `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// When a batch counts as durable: `"fsync"` or `"os-cache"`.
+    pub durability: Durability,
+    /// Size of the hot log beyond which its oldest files are given up.
+    pub hot_bytes_max: Size,
+    /// Number of entries in the hot log beyond which the oldest are given up (each costs 88 bytes
+    /// of memory).
+    pub hot_entries_max: u64,
+    /// Size of a file of the log.
+    pub file_bytes: Size,
+    /// Free space below which publishes are refused; `"0B"` = four files.
+    pub reserve_publish: Size,
+    /// Free space below which session opens are refused, too; `"0B"` = two files.
+    pub reserve_open: Size,
+    /// A file of this size is given up when the disk is full, so that progress and purging can go
+    /// on; `"0B"` = two files.
+    pub ballast: Size,
+    /// Recent batches that stay in memory for tails.
+    pub ring_bytes: Size,
+    /// Batches read from disk that stay in memory for [`crate::Log::read`].
+    pub cache_bytes: Size,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            hot_bytes_max: Size(20 << 30),
+            hot_entries_max: 16_000_000,
+            file_bytes: Size::mebibytes(32),
+            reserve_publish: Size(0),
+            reserve_open: Size(0),
+            ballast: Size(0),
+            ring_bytes: Size::mebibytes(32),
+            cache_bytes: Size::mebibytes(16),
+        }
+    }
+}
+
+impl Config {
+    /// Reserve for publishes in bytes.
+    #[must_use]
+    pub fn reserve_publish_bytes(&self) -> u64 {
+        or_files(self.reserve_publish, self.file_bytes, 4)
+    }
+
+    /// Reserve for session opens in bytes.
+    #[must_use]
+    pub fn reserve_open_bytes(&self) -> u64 {
+        or_files(self.reserve_open, self.file_bytes, 2)
+    }
+
+    /// Size of the ballast in bytes.
+    #[must_use]
+    pub fn ballast_bytes(&self) -> u64 {
+        or_files(self.ballast, self.file_bytes, 2)
+    }
+}
+
+fn or_files(size: Size, file: Size, files: u64) -> u64 {
+    if size.0 == 0 {
+        file.0.saturating_mul(files)
+    } else {
+        size.0
+    }
+}
+
+/// What [`crate::open`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of the log; made if it is missing.
+    pub dir: PathBuf,
+    /// Number of the node, from 1.
+    pub node: u64,
+    /// Draws the election timeout.
+    pub seed: u64,
+    /// The section `[log]`.
+    pub config: Config,
+}
+
+impl Options {
+    /// The log of `node` in `dir` with the default configuration.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, node: u64) -> Self {
+        Self {
+            dir: dir.into(),
+            node,
+            seed: node,
+            config: Config::default(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The envelope of a batch: what the log writes in front of the body.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 0..4 | CRC32C of bytes 4..48 |
+//! | 4 | version, 1 |
+//! | 5 | kind, 1 = batch of events |
+//! | 6..8 | producer: number within its process |
+//! | 8..16 | the leader's time, microseconds since 1970 |
+//! | 16..24 | producer: node |
+//! | 24..32 | producer: start epoch of the node |
+//! | 32..40 | sequence number of the producer, from 1 |
+//! | 40..44 | length of the body |
+//! | 44..48 | CRC32C of the body |
+//!
+//! All numbers are little endian. The two checksums cover every byte; the body's is taken once
+//! where the batch is closed, so that a leader stamps a batch by touching 48 bytes.
+
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::Timestamp;
+
+/// Bytes of the envelope: the headroom that a builder leaves in front.
+pub(crate) const ENVELOPE_BYTES: usize = 48;
+const VERSION: u8 = 1;
+const KIND_BATCH: u8 = 1;
+
+/// A decoded envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    pub(crate) time: Timestamp,
+    pub(crate) producer: ProducerId,
+    pub(crate) sequence: u64,
+}
+
+/// Bytes that are no batch in its envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct EnvelopeError(pub(crate) &'static str);
+
+/// Closes a batch: `bytes` are the headroom and the body. The time is stamped later.
+pub(crate) fn close(bytes: &mut [u8], producer: ProducerId, sequence: u64) {
+    let (head, body) = bytes.split_at_mut(ENVELOPE_BYTES);
+    let length = u32::try_from(body.len()).expect("a batch is smaller than 4 GiB");
+    head[4] = VERSION;
+    head[5] = KIND_BATCH;
+    head[6..8].copy_from_slice(&producer.local.to_le_bytes());
+    head[16..24].copy_from_slice(&producer.node.to_le_bytes());
+    head[24..32].copy_from_slice(&producer.start.to_le_bytes());
+    head[32..40].copy_from_slice(&sequence.to_le_bytes());
+    head[40..44].copy_from_slice(&length.to_le_bytes());
+    head[44..48].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+}
+
+/// Writes the leader's time into a closed batch and seals it.
+pub(crate) fn stamp(bytes: &mut [u8], time: Timestamp) {
+    bytes[8..16].copy_from_slice(&time.0.to_le_bytes());
+    let seal = crc32c::crc32c(&bytes[4..ENVELOPE_BYTES]);
+    bytes[0..4].copy_from_slice(&seal.to_le_bytes());
+}
+
+/// Reads the envelope. `check` also takes the checksum of the body.
+pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), EnvelopeError> {
+    let (head, body) = bytes
+        .split_first_chunk::<ENVELOPE_BYTES>()
+        .ok_or(EnvelopeError("shorter than an envelope"))?;
+    let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| head[at + i]));
+    let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| head[at + i]));
+    if crc32c::crc32c(&head[4..]) != u32_at(0) {
+        return Err(EnvelopeError("checksum of the envelope does not match"));
+    }
+    if head[4] != VERSION || head[5] != KIND_BATCH {
+        return Err(EnvelopeError("unknown version or kind of envelope"));
+    }
+    if u32_at(40) as usize != body.len() {
+        return Err(EnvelopeError("length of the body does not match"));
+    }
+    if check && crc32c::crc32c(body) != u32_at(44) {
+        return Err(EnvelopeError("checksum of the body does not match"));
+    }
+    let producer = ProducerId {
+        node: u64_at(16),
+        start: u64_at(24),
+        local: u16::from_le_bytes([head[6], head[7]]),
+    };
+    Ok((
+        Envelope {
+            time: Timestamp(u64_at(8)),
+            producer,
+            sequence: u64_at(32),
+        },
+        body,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed() -> Vec<u8> {
+        let mut bytes = vec![0; ENVELOPE_BYTES];
+        bytes.extend_from_slice(b"some body");
+        close(
+            &mut bytes,
+            ProducerId {
+                node: 1,
+                start: 2,
+                local: 3,
+            },
+            4,
+        );
+        stamp(&mut bytes, Timestamp(5));
+        bytes
+    }
+
+    #[test]
+    fn an_envelope_reads_back() {
+        let bytes = sealed();
+        let (envelope, body) = open(&bytes, true).expect("sealed");
+        assert_eq!(body, b"some body");
+        let producer = ProducerId {
+            node: 1,
+            start: 2,
+            local: 3,
+        };
+        assert_eq!(
+            envelope,
+            Envelope {
+                time: Timestamp(5),
+                producer,
+                sequence: 4
+            }
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_seen() {
+        let good = sealed();
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bytes = good.clone();
+                bytes[at] ^= 1 << bit;
+                assert!(open(&bytes, true).is_err(), "byte {at} bit {bit}");
+            }
+            assert!(open(&good[..at], true).is_err(), "cut at {at}");
+        }
+    }
+}

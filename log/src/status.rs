@@ -1,0 +1,77 @@
+//! What can be asked about a running log.
+
+use std::time::Duration;
+
+use ledgermq_core::offset::{Index, Timestamp};
+
+use crate::class::Gate;
+
+/// State and counters of the log at one moment. Counters count since the process started.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What is accepted.
+    pub gate: Gate,
+    /// First index of the hot log.
+    pub first_index: Index,
+    /// Last committed index.
+    pub commit_index: Index,
+    /// Raft term.
+    pub term: u64,
+    /// Time of the last committed batch.
+    pub last_time: Timestamp,
+    /// The wall clock is this far from the log's time, and the log goes on by the monotonic clock.
+    /// Set only while it is an alarm.
+    pub clock_jumped: Option<Duration>,
+    /// Bytes of the log's files.
+    pub disk_bytes: u64,
+    /// Free bytes on the file system.
+    pub free_bytes: u64,
+    /// Whether the ballast file is in place.
+    pub ballast: bool,
+    /// What the log would like to drop: everything up to here ([`crate::Log::purge_wanted`]).
+    pub purge_wanted: Option<Index>,
+    /// Everything up to here may be dropped.
+    pub purge_allowed: Index,
+    /// Entries in the hot log.
+    pub entries: u64,
+    /// Batches committed.
+    pub committed_batches: u64,
+    /// Bytes committed.
+    pub committed_bytes: u64,
+    /// Batches of which something was void.
+    pub void_batches: u64,
+    /// Pushes refused because of [`crate::Full`], by class.
+    pub refused: [u64; 3],
+    /// Writes that found the disk full.
+    pub no_space: u64,
+    /// Bytes waiting for the log thread.
+    pub waiting_bytes: u64,
+    /// Duration of the last fsync.
+    pub last_sync: Duration,
+    /// Durations of all fsyncs.
+    pub syncs: Buckets,
+}
+
+/// A histogram of durations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// How many took at most [`Buckets::BOUNDS_MICROS`] of the same place (and more than the one
+    /// before); the last counts everything above.
+    pub counts: [u64; 13],
+    /// Sum of all durations in microseconds.
+    pub sum_micros: u64,
+}
+
+impl Buckets {
+    /// Upper bounds in microseconds.
+    pub const BOUNDS_MICROS: [u64; 12] = [
+        100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000,
+    ];
+
+    pub(crate) fn record(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let at = Self::BOUNDS_MICROS.partition_point(|&bound| bound < micros);
+        self.counts[at] += 1;
+        self.sum_micros = self.sum_micros.saturating_add(micros);
+    }
+}

@@ -1,0 +1,116 @@
+//! Tails: reading the log from a place on, as it grows.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ledgermq_core::offset::Index;
+
+use crate::committed::CommittedBatch;
+use crate::error::TailError;
+
+/// Every committed batch from an index on, in order, without a gap.
+///
+/// It is pulled: [`Tail::take`] never blocks. The recent batches come from a ring in memory that
+/// all tails share, older ones from the disk.
+#[derive(Debug)]
+pub struct Tail {
+    next: Index,
+}
+
+impl Tail {
+    pub(crate) fn new(next: Index) -> Self {
+        Self { next }
+    }
+
+    /// Appends the next batches to `out`, up to about `bytes_max` bytes but at least one if one is
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// [`TailError::Gap`] once if batches were purged before they were taken; the tail then stands
+    /// behind the gap. [`TailError::Stopped`] when everything was taken and the log has stopped.
+    pub fn take(
+        &mut self,
+        bytes_max: usize,
+        out: &mut Vec<Arc<CommittedBatch>>,
+    ) -> Result<(), TailError> {
+        let _ = (bytes_max, out);
+        Ok(())
+    }
+
+    /// Says that the owner is about to sleep and wants to be woken by the next commit. `false`
+    /// means that something is there already: take it instead (no wake is owed then).
+    #[must_use]
+    pub fn prepare_sleep(&self) -> bool {
+        true
+    }
+
+    /// Says that the owner is awake: no wake is needed.
+    pub fn awake(&self) {}
+
+    /// The next index to come.
+    #[must_use]
+    pub fn position(&self) -> Index {
+        self.next
+    }
+}
+
+/// What a projection reads: batches, or where they are gone the snapshot that stands for them.
+#[derive(Debug)]
+pub struct StateTail {
+    tail: Tail,
+}
+
+/// One item of a [`StateTail`].
+#[derive(Clone, Debug)]
+pub enum StateItem {
+    /// State as of an index; the next item follows it. (A single node has none: its tail ends with
+    /// [`TailError::Gap`] instead.)
+    Snapshot(Snapshot),
+    /// A batch.
+    Batch(Arc<CommittedBatch>),
+}
+
+/// State as of an index, in the form of the projection that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Everything up to here is in it.
+    pub index: Index,
+    /// The projection's bytes.
+    pub data: Bytes,
+}
+
+impl StateTail {
+    pub(crate) fn new(tail: Tail) -> Self {
+        Self { tail }
+    }
+
+    /// As [`Tail::take`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Tail::take`].
+    pub fn take(&mut self, bytes_max: usize, out: &mut Vec<StateItem>) -> Result<(), TailError> {
+        let mut batches = Vec::new();
+        let result = self.tail.take(bytes_max, &mut batches);
+        out.extend(batches.into_iter().map(StateItem::Batch));
+        result
+    }
+
+    /// As [`Tail::prepare_sleep`].
+    #[must_use]
+    pub fn prepare_sleep(&self) -> bool {
+        self.tail.prepare_sleep()
+    }
+
+    /// As [`Tail::awake`].
+    pub fn awake(&self) {
+        self.tail.awake();
+    }
+
+    /// As [`Tail::position`].
+    #[must_use]
+    pub fn position(&self) -> Index {
+        self.tail.position()
+    }
+}

@@ -1,0 +1,66 @@
+//! For tests of other crates: committed batches without a log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ledgermq_core::event::BatchBuilder;
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::{Index, Timestamp};
+
+use crate::committed::CommittedBatch;
+use crate::envelope::{self, ENVELOPE_BYTES};
+
+/// A history of committed batches that went through admission as in the real log.
+#[derive(Debug)]
+pub struct History {
+    index: Index,
+    time: Timestamp,
+    producer: ProducerId,
+    sequence: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            time: Timestamp::from_secs(1_700_000_000),
+            producer: ProducerId {
+                node: 1,
+                start: 1,
+                local: 0,
+            },
+            sequence: 0,
+        }
+    }
+}
+
+impl History {
+    /// An empty batch with the right headroom.
+    #[must_use]
+    pub fn builder(&self) -> BatchBuilder {
+        BatchBuilder::new(ENVELOPE_BYTES)
+    }
+
+    /// Index of the last batch; 0 if there is none.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.index
+    }
+
+    /// Lets time pass for the next batches.
+    pub fn set_time(&mut self, time: Timestamp) {
+        self.time = time;
+    }
+
+    /// Commits the events.
+    pub fn commit(&mut self, events: &mut BatchBuilder) -> Arc<CommittedBatch> {
+        self.index += 1;
+        self.sequence += 1;
+        let mut bytes = events.finish(Vec::new());
+        envelope::close(&mut bytes, self.producer, self.sequence);
+        envelope::stamp(&mut bytes, self.time);
+        let batch = CommittedBatch::open(self.index, Bytes::from(bytes), true)
+            .expect("a batch that was just closed");
+        Arc::new(batch)
+    }
+}
