@@ -1,0 +1,85 @@
+//! Reading the views.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ledgermq_core::offset::Index;
+
+use crate::views::Views;
+
+/// A cheap handle to the views: many readers, one writer (the projection driver).
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    views: RwLock<Views>,
+    applied: AtomicU64,
+    retained_messages: AtomicU64,
+    retained_bytes: AtomicU64,
+    is_ready: AtomicBool,
+}
+
+impl Reader {
+    pub(crate) fn new(views: Views) -> Self {
+        let shared = Shared {
+            applied: AtomicU64::new(views.applied()),
+            retained_messages: AtomicU64::new(views.retained().len()),
+            retained_bytes: AtomicU64::new(views.retained().bytes()),
+            views: RwLock::new(views),
+            is_ready: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Reads the views. Holds the driver up: be brief, and never block inside.
+    pub fn with<T>(&self, read: impl FnOnce(&Views) -> T) -> T {
+        read(&self.views())
+    }
+
+    /// Everything up to this index is in the views.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.shared.applied.load(Ordering::Acquire)
+    }
+
+    /// Number of retained messages, without taking the lock.
+    #[must_use]
+    pub fn retained_messages(&self) -> u64 {
+        self.shared.retained_messages.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of retained messages (topics, properties and payloads), without taking the lock.
+    #[must_use]
+    pub fn retained_bytes(&self) -> u64 {
+        self.shared.retained_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the views have caught up with the start of this process.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.is_ready.load(Ordering::Acquire)
+    }
+
+    // A fold that panicked has stopped the driver, and with it the node; until then the views may
+    // be looked at.
+    fn views(&self) -> RwLockReadGuard<'_, Views> {
+        self.shared.views.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn views_mut(&self) -> RwLockWriteGuard<'_, Views> {
+        self.shared.views.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the counts visible; called by the driver after it applied.
+    pub(crate) fn publish(&self, views: &Views) {
+        self.shared.retained_messages.store(views.retained().len(), Ordering::Relaxed);
+        self.shared.retained_bytes.store(views.retained().bytes(), Ordering::Relaxed);
+        self.shared.applied.store(views.applied(), Ordering::Release);
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.shared.is_ready.store(true, Ordering::Release);
+    }
+}
