@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub(super) enum Values<K, V> {
     None,
     One(K, V),
+    // Boxed so that the one value, not the map, sets the size of a node.
+    #[expect(clippy::box_collection, reason = "keeps the node small")]
     Many(Box<BTreeMap<K, V>>),
 }
 
