@@ -85,10 +85,7 @@ pub fn decode(
     let header_bytes = 1 + length_bytes;
     let total = header_bytes + length as usize;
     if total > packet_bytes_max as usize {
-        return Err(DecodeError::new(
-            ReasonCode::PacketTooLarge,
-            "packet larger than allowed",
-        ));
+        return Err(DecodeError::new(ReasonCode::PacketTooLarge, "packet larger than allowed"));
     }
     kind.check_length(length, version)?;
     let Some(body) = buffer.get(header_bytes..total) else {
@@ -147,9 +144,7 @@ fn reason_code(
     value: u8,
     is_allowed: impl Fn(ReasonCode) -> bool,
 ) -> Result<ReasonCode, DecodeError> {
-    let code = ReasonCode::try_from(value)
-        .ok()
-        .filter(|code| is_allowed(*code));
+    let code = ReasonCode::try_from(value).ok().filter(|code| is_allowed(*code));
     code.ok_or(DecodeError::protocol("reason code not of this packet"))
 }
 

@@ -46,9 +46,7 @@ pub enum TopicError {
 pub fn check_name(topic: &str) -> Result<(), TopicError> {
     check_length(topic)?;
     // Without an early exit the compiler looks at many bytes at once.
-    let suspect = topic
-        .bytes()
-        .fold(false, |bad, byte| bad | matches!(byte, b'+' | b'#' | 0));
+    let suspect = topic.bytes().fold(false, |bad, byte| bad | matches!(byte, b'+' | b'#' | 0));
     if !suspect {
         return Ok(());
     }
@@ -100,10 +98,7 @@ impl TopicFilter {
     /// What Topic Names are matched against: the FILTER of a Shared Subscription, else the whole.
     #[must_use]
     pub fn pattern(&self) -> &str {
-        split_share(&self.0)
-            .ok()
-            .flatten()
-            .map_or(&self.0, |(_, filter)| filter)
+        split_share(&self.0).ok().flatten().map_or(&self.0, |(_, filter)| filter)
     }
 
     /// Whether the Topic Name `topic` matches. A Shared Subscription matches by its FILTER.
@@ -189,11 +184,7 @@ fn check_wildcards(filter: &str) -> Result<(), TopicError> {
 fn split_share(filter: &str) -> Result<Option<(&str, &str)>, TopicError> {
     let Some(rest) = filter.strip_prefix(SHARE) else {
         // "$share" alone can only be a Shared Subscription that lacks its parts. [MQTT-4.8.2-1]
-        return if filter == "$share" {
-            Err(TopicError::Share)
-        } else {
-            Ok(None)
-        };
+        return if filter == "$share" { Err(TopicError::Share) } else { Ok(None) };
     };
     match rest.split_once('/') {
         Some((_, "")) | None => Err(TopicError::Share),

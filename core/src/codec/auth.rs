@@ -45,9 +45,7 @@ pub(super) fn encode(
     write_packet(PacketType::Auth, out, |out| {
         if auth.authentication_method.is_none() {
             let is_short = auth.reason == ReasonCode::Success && !has_properties;
-            return is_short
-                .then_some(())
-                .ok_or(EncodeError("no authentication method"));
+            return is_short.then_some(()).ok_or(EncodeError("no authentication method"));
         }
         out.push(auth.reason as u8);
         write_properties(out, |properties| {
@@ -62,8 +60,5 @@ pub(super) fn encode(
 // [MQTT-3.15.2-1]
 fn is_allowed(code: ReasonCode) -> bool {
     use ReasonCode as R;
-    matches!(
-        code,
-        R::Success | R::ContinueAuthentication | R::ReAuthenticate
-    )
+    matches!(code, R::Success | R::ContinueAuthentication | R::ReAuthenticate)
 }

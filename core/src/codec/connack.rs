@@ -57,13 +57,9 @@ pub(super) fn encode(
 fn read_properties<'a>(connack: &mut ConnAck<'a>, properties: Properties<'a>) {
     connack.session_expiry_interval = properties.session_expiry_interval;
     connack.receive_maximum = properties.receive_maximum;
-    connack.maximum_qos = properties.maximum_qos.map(|is_one| {
-        if is_one {
-            QoS::AtLeastOnce
-        } else {
-            QoS::AtMostOnce
-        }
-    });
+    connack.maximum_qos = properties
+        .maximum_qos
+        .map(|is_one| if is_one { QoS::AtLeastOnce } else { QoS::AtMostOnce });
     connack.retain_available = properties.retain_available;
     connack.maximum_packet_size = properties.maximum_packet_size;
     connack.assigned_client_identifier = properties.assigned_client_identifier;
@@ -95,24 +91,13 @@ fn put_properties(
     properties.put(id::MAXIMUM_QOS, maximum_qos)?;
     properties.put(id::RETAIN_AVAILABLE, connack.retain_available)?;
     properties.put(id::MAXIMUM_PACKET_SIZE, connack.maximum_packet_size)?;
-    properties.put(
-        id::ASSIGNED_CLIENT_IDENTIFIER,
-        connack.assigned_client_identifier,
-    )?;
+    properties.put(id::ASSIGNED_CLIENT_IDENTIFIER, connack.assigned_client_identifier)?;
     properties.put(id::TOPIC_ALIAS_MAXIMUM, connack.topic_alias_maximum)?;
     properties.put(id::REASON_STRING, connack.reason_string)?;
-    properties.put(
-        id::WILDCARD_SUBSCRIPTION_AVAILABLE,
-        connack.wildcard_subscription_available,
-    )?;
-    properties.put(
-        id::SUBSCRIPTION_IDENTIFIERS_AVAILABLE,
-        connack.subscription_identifiers_available,
-    )?;
-    properties.put(
-        id::SHARED_SUBSCRIPTION_AVAILABLE,
-        connack.shared_subscription_available,
-    )?;
+    properties.put(id::WILDCARD_SUBSCRIPTION_AVAILABLE, connack.wildcard_subscription_available)?;
+    properties
+        .put(id::SUBSCRIPTION_IDENTIFIERS_AVAILABLE, connack.subscription_identifiers_available)?;
+    properties.put(id::SHARED_SUBSCRIPTION_AVAILABLE, connack.shared_subscription_available)?;
     properties.put(id::SERVER_KEEP_ALIVE, connack.server_keep_alive)?;
     properties.put(id::RESPONSE_INFORMATION, connack.response_information)?;
     properties.put(id::SERVER_REFERENCE, connack.server_reference)?;

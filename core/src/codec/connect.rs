@@ -26,25 +26,15 @@ pub(super) fn decode(mut body: Reader<'_>) -> Result<Connect<'_>, DecodeError> {
         ProtocolVersion::V5 => Properties::read(&mut body, place::CONNECT)?,
     };
     if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
-        return Err(DecodeError::protocol(
-            "authentication data without a method",
-        ));
+        return Err(DecodeError::protocol("authentication data without a method"));
     }
     let client_id = body.string()?;
     let will = match flags.will {
         Some((qos, retain)) => Some(will(&mut body, qos, retain, version)?),
         None => None,
     };
-    let username = if flags.has_username {
-        Some(body.string()?)
-    } else {
-        None
-    };
-    let password = if flags.has_password {
-        Some(body.binary()?)
-    } else {
-        None
-    };
+    let username = if flags.has_username { Some(body.string()?) } else { None };
+    let password = if flags.has_password { Some(body.binary()?) } else { None };
     body.finish()?;
     Ok(Connect {
         version,
@@ -85,9 +75,7 @@ pub(super) fn encode(connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Enc
         if let Some(username) = connect.username {
             put_string(username, out)?;
         }
-        connect
-            .password
-            .map_or(Ok(()), |password| put_binary(password, out))
+        connect.password.map_or(Ok(()), |password| put_binary(password, out))
     })
 }
 
@@ -101,10 +89,7 @@ fn version(body: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
         4 => Ok(ProtocolVersion::V311),
         5 => Ok(ProtocolVersion::V5),
         // [MQTT-3.1.2-2]
-        _ => Err(DecodeError::new(
-            UNSUPPORTED,
-            "protocol version is not supported",
-        )),
+        _ => Err(DecodeError::new(UNSUPPORTED, "protocol version is not supported")),
     }
 }
 
@@ -156,10 +141,7 @@ fn will<'a>(
     };
     let topic = body.string()?;
     if topic::check_name(topic).is_err() {
-        return Err(DecodeError::new(
-            ReasonCode::TopicNameInvalid,
-            "will topic is not valid",
-        ));
+        return Err(DecodeError::new(ReasonCode::TopicNameInvalid, "will topic is not valid"));
     }
     Ok(Will {
         topic,
@@ -177,16 +159,8 @@ fn flags_byte(connect: &Connect<'_>) -> u8 {
         WILL | (will.qos as u8) << WILL_QOS_SHIFT | if will.retain { WILL_RETAIN } else { 0 }
     });
     will | if connect.clean_start { CLEAN_START } else { 0 }
-        | if connect.username.is_some() {
-            USERNAME
-        } else {
-            0
-        }
-        | if connect.password.is_some() {
-            PASSWORD
-        } else {
-            0
-        }
+        | if connect.username.is_some() { USERNAME } else { 0 }
+        | if connect.password.is_some() { PASSWORD } else { 0 }
 }
 
 fn put_properties(
@@ -197,14 +171,8 @@ fn put_properties(
     properties.put(id::RECEIVE_MAXIMUM, connect.receive_maximum)?;
     properties.put(id::MAXIMUM_PACKET_SIZE, connect.maximum_packet_size)?;
     properties.put(id::TOPIC_ALIAS_MAXIMUM, connect.topic_alias_maximum)?;
-    properties.put(
-        id::REQUEST_RESPONSE_INFORMATION,
-        connect.request_response_information,
-    )?;
-    properties.put(
-        id::REQUEST_PROBLEM_INFORMATION,
-        connect.request_problem_information,
-    )?;
+    properties.put(id::REQUEST_RESPONSE_INFORMATION, connect.request_response_information)?;
+    properties.put(id::REQUEST_PROBLEM_INFORMATION, connect.request_problem_information)?;
     properties.put(id::AUTHENTICATION_METHOD, connect.authentication_method)?;
     properties.put(id::AUTHENTICATION_DATA, connect.authentication_data)?;
     properties.user(&connect.user_properties)

@@ -43,10 +43,7 @@ pub(super) fn encode(
             return Ok(());
         }
         write_properties(out, |properties| {
-            properties.put(
-                id::SESSION_EXPIRY_INTERVAL,
-                disconnect.session_expiry_interval,
-            )?;
+            properties.put(id::SESSION_EXPIRY_INTERVAL, disconnect.session_expiry_interval)?;
             properties.put(id::REASON_STRING, disconnect.reason_string)?;
             properties.put(id::SERVER_REFERENCE, disconnect.server_reference)?;
             properties.user(&disconnect.user_properties)

@@ -100,9 +100,7 @@ impl PacketType {
         if fits {
             return Ok(());
         }
-        Err(DecodeError::malformed(
-            "remaining length does not fit the packet type",
-        ))
+        Err(DecodeError::malformed("remaining length does not fit the packet type"))
     }
 
     fn publish(first: u8) -> Result<Self, DecodeError> {

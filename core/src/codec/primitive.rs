@@ -166,9 +166,7 @@ impl Wire<'_> for VarInt {
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         if self.0 > super::header::REMAINING_LENGTH_MAX {
-            return Err(EncodeError(
-                "a variable byte integer is at most 268,435,455",
-            ));
+            return Err(EncodeError("a variable byte integer is at most 268,435,455"));
         }
         put_varint(self.0, out);
         Ok(())

@@ -147,10 +147,7 @@ impl<'a> Properties<'a> {
             }
             id::TOPIC_ALIAS if self.topic_alias == Some(0) => {
                 // [MQTT-3.3.2-8]
-                Err(DecodeError::new(
-                    ReasonCode::TopicAliasInvalid,
-                    "topic alias 0",
-                ))
+                Err(DecodeError::new(ReasonCode::TopicAliasInvalid, "topic alias 0"))
             }
             id::RESPONSE_TOPIC if self.response_topic.is_some_and(is_no_topic) => {
                 // [MQTT-3.3.2-14]
@@ -277,9 +274,7 @@ impl<'o> PropertyWriter<'o> {
 
     /// Appends User Properties in their order.
     pub(super) fn user(&mut self, pairs: &UserProperties<'_>) -> Result<(), EncodeError> {
-        pairs
-            .iter()
-            .try_for_each(|pair| self.put(id::USER_PROPERTY, Some(*pair)))
+        pairs.iter().try_for_each(|pair| self.put(id::USER_PROPERTY, Some(*pair)))
     }
 
     /// Appends a Subscription Identifier, if there is one.

@@ -55,11 +55,7 @@ pub(super) fn encode(
     let remaining = 2
         + publish.topic.len()
         + if publish.packet_id.is_some() { 2 } else { 0 }
-        + if is_v5 {
-            varint_bytes(properties) + properties as usize
-        } else {
-            0
-        }
+        + if is_v5 { varint_bytes(properties) + properties as usize } else { 0 }
         + publish.payload.len();
     let remaining = packet_bytes(remaining)?;
     out.reserve(remaining as usize + 5);
@@ -88,10 +84,7 @@ fn topic_name<'a>(body: &mut Reader<'a>, version: ProtocolVersion) -> Result<&'a
         Err(TopicError::Empty) if version == ProtocolVersion::V5 => Ok(topic),
         Err(TopicError::Null) => Err(DecodeError::malformed("string with U+0000")),
         // [MQTT-3.3.2-2]
-        Err(_) => Err(DecodeError::new(
-            ReasonCode::TopicNameInvalid,
-            "topic name is not valid",
-        )),
+        Err(_) => Err(DecodeError::new(ReasonCode::TopicNameInvalid, "topic name is not valid")),
     }
 }
 
@@ -127,9 +120,7 @@ fn first_byte(publish: &Publish<'_>) -> u8 {
 fn check(publish: &Publish<'_>, is_v5: bool) -> Result<(), EncodeError> {
     let needs_packet_id = publish.qos != QoS::AtMostOnce;
     if needs_packet_id != publish.packet_id.is_some() {
-        return Err(EncodeError(
-            "a packet identifier stands exactly with QoS 1 and 2",
-        ));
+        return Err(EncodeError("a packet identifier stands exactly with QoS 1 and 2"));
     }
     if publish.dup && !needs_packet_id {
         return Err(EncodeError("no DUP with QoS 0"));
@@ -143,15 +134,9 @@ fn check(publish: &Publish<'_>, is_v5: bool) -> Result<(), EncodeError> {
 #[inline]
 fn properties_bytes(publish: &Publish<'_>) -> Result<u32, EncodeError> {
     let identifiers = &publish.subscription_identifiers;
-    let bytes = if publish.message_expiry_interval.is_some() {
-        5
-    } else {
-        0
-    } + if publish.topic_alias.is_some() { 3 } else { 0 }
-        + identifiers
-            .iter()
-            .map(|identifier| 1 + varint_bytes(*identifier))
-            .sum::<usize>()
+    let bytes = if publish.message_expiry_interval.is_some() { 5 } else { 0 }
+        + if publish.topic_alias.is_some() { 3 } else { 0 }
+        + identifiers.iter().map(|identifier| 1 + varint_bytes(*identifier)).sum::<usize>()
         + publish.forwarded.0.len();
     packet_bytes(bytes)
 }

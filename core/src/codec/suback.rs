@@ -14,11 +14,8 @@ pub(super) fn decode<'a>(
 ) -> Result<SubAck<'a>, DecodeError> {
     let packet_id = body.packet_id()?;
     let is_v5 = version == ProtocolVersion::V5;
-    let properties = if is_v5 {
-        Properties::read(&mut body, place::SUBACK)?
-    } else {
-        Properties::default()
-    };
+    let properties =
+        if is_v5 { Properties::read(&mut body, place::SUBACK)? } else { Properties::default() };
     let mut reasons = Vec::with_capacity(body.rest().len());
     for code in body.rest() {
         reasons.push(reason_code(*code, |code| is_allowed(kind, code, version))?);
@@ -40,9 +37,7 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     if suback.reasons.is_empty() {
-        return Err(EncodeError(
-            "a SUBACK has a reason code for each topic filter",
-        ));
+        return Err(EncodeError("a SUBACK has a reason code for each topic filter"));
     }
     write_packet(PacketType::SubAck, out, |out| {
         put_packet_id(suback.packet_id, out);
@@ -63,9 +58,7 @@ pub(super) fn encode_unsuback(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     if unsuback.reasons.is_empty() && version == ProtocolVersion::V5 {
-        return Err(EncodeError(
-            "an UNSUBACK has a reason code for each topic filter",
-        ));
+        return Err(EncodeError("an UNSUBACK has a reason code for each topic filter"));
     }
     write_packet(PacketType::UnsubAck, out, |out| {
         put_packet_id(unsuback.packet_id, out);

@@ -75,11 +75,7 @@ pub(super) fn decode_unsubscribe(
     if filters.is_empty() {
         return Err(NO_FILTER); // [MQTT-3.10.3-2]
     }
-    Ok(Unsubscribe {
-        packet_id,
-        user_properties: properties.user_properties,
-        filters,
-    })
+    Ok(Unsubscribe { packet_id, user_properties: properties.user_properties, filters })
 }
 
 pub(super) fn encode_unsubscribe(
@@ -93,14 +89,9 @@ pub(super) fn encode_unsubscribe(
     write_packet(PacketType::Unsubscribe, out, |out| {
         put_packet_id(unsubscribe.packet_id, out);
         if version == ProtocolVersion::V5 {
-            write_properties(out, |properties| {
-                properties.user(&unsubscribe.user_properties)
-            })?;
+            write_properties(out, |properties| properties.user(&unsubscribe.user_properties))?;
         }
-        unsubscribe
-            .filters
-            .iter()
-            .try_for_each(|filter| put_string(filter, out))
+        unsubscribe.filters.iter().try_for_each(|filter| put_string(filter, out))
     })
 }
 

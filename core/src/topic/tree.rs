@@ -168,10 +168,7 @@ impl<K: Ord, V> FilterTree<K, V> {
     }
 
     fn find(&self, filter: &TopicFilter) -> Option<u32> {
-        filter
-            .pattern()
-            .split('/')
-            .try_fold(ROOT, |node, level| self.child(node, level))
+        filter.pattern().split('/').try_fold(ROOT, |node, level| self.child(node, level))
     }
 
     fn child(&self, parent: u32, level: &str) -> Option<u32> {
@@ -197,11 +194,7 @@ impl<K: Ord, V> FilterTree<K, V> {
     }
 
     fn add_child(&mut self, parent: u32, level: &str) -> u32 {
-        let node = Node {
-            level: Level::new(level),
-            parent,
-            ..Node::default()
-        };
+        let node = Node { level: Level::new(level), parent, ..Node::default() };
         let child = match self.free.pop() {
             Some(child) => {
                 self.nodes[child as usize] = node;
@@ -266,9 +259,7 @@ impl Walk {
     }
 
     fn level<'t>(&self, topic: &'t str) -> Option<&'t str> {
-        topic
-            .get(self.at..)
-            .map(|rest| rest.split_once('/').map_or(rest, |(level, _)| level))
+        topic.get(self.at..).map(|rest| rest.split_once('/').map_or(rest, |(level, _)| level))
     }
 
     fn descend(&mut self, topic: &str, child: u32) {

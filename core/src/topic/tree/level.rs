@@ -6,19 +6,13 @@ const SHORT_BYTES_MAX: usize = 22;
 /// The name of one topic level: 24 bytes, and an allocation only beyond 22.
 #[derive(Clone, Debug)]
 pub(super) enum Level {
-    Short {
-        length: u8,
-        bytes: [u8; SHORT_BYTES_MAX],
-    },
+    Short { length: u8, bytes: [u8; SHORT_BYTES_MAX] },
     Long(Box<[u8]>),
 }
 
 impl Default for Level {
     fn default() -> Self {
-        Self::Short {
-            length: 0,
-            bytes: [0; SHORT_BYTES_MAX],
-        }
+        Self::Short { length: 0, bytes: [0; SHORT_BYTES_MAX] }
     }
 }
 

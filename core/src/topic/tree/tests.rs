@@ -41,14 +41,7 @@ fn one_filter_holds_one_value_of_each_key() {
 #[test]
 fn what_is_removed_leaves_no_branch() {
     let mut tree = FilterTree::default();
-    let texts = [
-        "a/b/c",
-        "a/+/c",
-        "a/#",
-        "+/x/#",
-        "a",
-        &format!("a/{}", "long".repeat(20)),
-    ];
+    let texts = ["a/b/c", "a/+/c", "a/#", "+/x/#", "a", &format!("a/{}", "long".repeat(20))];
     for text in texts {
         tree.insert(&filter(text), 1, 'v');
     }
