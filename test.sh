@@ -1,0 +1,150 @@
+#!/bin/sh
+# Installs what the tests need and runs them: ./test.sh [part...]
+#
+# Without arguments every part but the long-* campaigns. Ends with a line "N passed, N failed".
+# Exit: 0 all passed, 1 something failed, 2 unknown part, 3 something is missing and cannot be
+# installed from here, 4 nothing failed but a part that needs root was not run.
+set -eu
+cd "$(dirname "$0")"
+
+parts_all='unit system clients kill power disk-full damage'
+parts_long='long-crash'
+
+# Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
+debian='mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs'
+python='paho-mqtt==2.1.0'
+tools=$PWD/target/tools
+PATH=$PATH:/usr/sbin:/sbin
+
+usage() {
+    echo "usage: ./test.sh [part...]"
+    echo "parts: $parts_all"
+    echo "long campaigns: $parts_long"
+}
+
+# ---- what the tests need ------------------------------------------------------------------------
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+can_be_root() {
+    [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
+}
+
+install_debian() {
+    packages=''
+    for entry in $debian; do
+        command -v "${entry%%:*}" >/dev/null 2>&1 || packages="$packages ${entry#*:}"
+    done
+    # The venv module without ensurepip (python3-venv) makes environments without pip.
+    python3 -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
+    [ -n "$packages" ] || return 0
+    if ! command -v apt-get >/dev/null 2>&1 || ! can_be_root; then
+        echo "missing, and not installable from here (Debian package names):$packages" >&2
+        exit 3
+    fi
+    echo "installing:$packages"
+    # shellcheck disable=SC2086  # a list of words
+    { as_root apt-get update -q && as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends $packages; } >"$work/install.log" 2>&1 || {
+        cat "$work/install.log" >&2
+        echo "could not install:$packages" >&2
+        exit 3
+    }
+}
+
+install_python() {
+    if [ "$(cat "$tools/python.installed" 2>/dev/null)" != "$python" ]; then
+        mkdir -p "$tools"
+        # shellcheck disable=SC2086  # a list of words
+        { python3 -m venv --clear "$tools/python" && "$tools/python/bin/pip" install -q $python; } || {
+            echo "could not install into $tools/python: $python" >&2
+            exit 3
+        }
+        echo "$python" >"$tools/python.installed"
+    fi
+    export LEDGERMQ_TEST_PYTHON="$tools/python/bin/python"
+}
+
+# ---- running and counting -----------------------------------------------------------------------
+
+passed=0 failed=0 not_run=0
+
+# Runs one cargo test command and adds up its "test result" lines; a command that fails without a
+# failed test (it did not compile, it was killed) counts as one failure.
+count() {
+    { "$@" 2>&1 && echo 0 >"$work/status" || echo $? >"$work/status"; } | tee "$work/output"
+    status=$(cat "$work/status")
+    sums=$(awk '/^test result: / { p += $4; f += $6 } END { print p + 0, f + 0 }' "$work/output")
+    ok=${sums% *} bad=${sums#* }
+    if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+    if [ "$status" = 0 ] && [ "$ok" = 0 ]; then
+        echo "no test was run by: $*" >&2
+        bad=1
+    fi
+    passed=$((passed + ok)) failed=$((failed + bad))
+}
+
+# Tests of the system test binary that need more than cargo: each part is one module of it.
+system_part() {
+    count cargo test --locked -p ledgermq --test system -- --ignored --test-threads=1 --nocapture "$1::"
+}
+
+root_part() {
+    if [ "$(id -u)" != 0 ]; then
+        echo "NOT RUN: $1 needs root (it mounts a file system of its own)"
+        not_run=$((not_run + 1))
+        return 0
+    fi
+    system_part "$2"
+}
+
+run_part() {
+    case $1 in
+        unit) count cargo test --locked --workspace --exclude ledgermq &&
+            count cargo test --locked -p ledgermq --bins ;;
+        system) count cargo test --locked -p ledgermq --test system ;;
+        clients) system_part clients ;;
+        kill) system_part kill ;;
+        power) root_part power power ;;
+        disk-full) root_part disk-full disk_full ;;
+        damage) system_part damage ;;
+        long-crash)
+            LEDGERMQ_TEST_KILLS=100 LEDGERMQ_TEST_CUTS=50
+            export LEDGERMQ_TEST_KILLS LEDGERMQ_TEST_CUTS
+            system_part kill
+            root_part long-crash power
+            ;;
+    esac
+}
+
+[ $# -gt 0 ] || set -- $parts_all
+for part in "$@"; do
+    case " $parts_all $parts_long " in
+        *" $part "*) ;;
+        *)
+            usage >&2
+            exit 2
+            ;;
+    esac
+done
+
+mkdir -p target
+work=$(mktemp -d target/test.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+install_debian
+install_python
+
+started=$(date +%s)
+for part in "$@"; do
+    echo "-- $part (after $(($(date +%s) - started)) s)"
+    run_part "$part"
+done
+echo "-- all parts after $(($(date +%s) - started)) s"
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] || exit 1
+[ "$not_run" = 0 ] || exit 4
