@@ -8,5 +8,6 @@ pub mod event;
 pub mod identity;
 pub mod offset;
 pub mod packet;
+pub mod quantity;
 pub mod reason;
 pub mod topic;
