@@ -1,1 +1,12 @@
-fn main() {}
+//! LedgerMQ: an MQTT broker whose only truth is a replicated log.
+
+mod cli;
+mod config;
+mod logging;
+mod node;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

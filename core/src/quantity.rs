@@ -192,7 +192,7 @@ fn write(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::
     }
     let (unit, factor) = units
         .iter()
-        .find(|(_, factor)| value % factor == 0)
+        .find(|(_, factor)| value.is_multiple_of(*factor))
         .expect("the smallest unit is 1, which divides everything");
     write!(f, "{}{unit}", value / factor)
 }

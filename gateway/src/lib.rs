@@ -1,1 +1,3 @@
 //! The MQTT edge: listeners, workers that own connections, delivery.
+
+pub mod config;

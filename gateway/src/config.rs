@@ -1,0 +1,180 @@
+//! The `[gateway]` section of the configuration.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ledgermq_core::quantity::{ByteSize, Span};
+use serde::{Deserialize, Serialize};
+
+/// How clients reach the node, and how much each of them may take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses at which clients connect; empty means MQTT at 127.0.0.1:1883.
+    pub listener: Vec<Listener>,
+    /// Whether clients may connect without credentials. That is so by default as long as every
+    /// address is a loopback address; any other address needs it said here or by
+    /// `--allow-anonymous`.
+    pub allow_anonymous: bool,
+    /// The longest Keep Alive that a client may choose, in whole seconds up to 65535; a client that
+    /// asks for more or for none is given this one (Server Keep Alive in MQTT 5). 0 leaves the
+    /// choice to the client.
+    pub server_keep_alive: Span,
+    /// Threads that own the connections; 0 means one for each core but one, at least 1.
+    pub workers: u16,
+    /// Bounds of what clients may take.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listener: Vec::new(),
+            allow_anonymous: true,
+            server_keep_alive: Span::secs(0),
+            workers: 0,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// One address at which clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { address: (Ipv4Addr::LOCALHOST, 1883).into(), protocol: Protocol::Mqtt }
+    }
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// MQTT over TCP.
+    #[default]
+    Mqtt,
+}
+
+/// Bounds of what clients may take from this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Network Connections at the same time; the next one is closed at once.
+    pub connections: u32,
+    /// Time from the connection to the end of the CONNECT packet.
+    pub connect_timeout: Span,
+    /// Largest Control Packet taken from a client, fixed header included, at most 256 MiB.
+    pub packet_bytes: ByteSize,
+    /// Levels of a Topic Name or Topic Filter.
+    pub topic_levels: u16,
+    /// QoS 1 and 2 messages that a client may have unacknowledged: the Receive Maximum of CONNACK.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages on their way to a client that names no Receive Maximum.
+    pub inflight_out: u16,
+    /// Messages that one session may be owed; beyond it the oldest are dropped.
+    pub queued_messages: u32,
+    /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
+    pub queued_bytes: ByteSize,
+    /// Retained messages of the node; beyond it a PUBLISH that would add one is refused.
+    pub retained_messages: u64,
+    /// Bytes of the retained messages of the node, as above.
+    pub retained_bytes: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000_000,
+            connect_timeout: Span::secs(10),
+            packet_bytes: ByteSize::mib(1),
+            topic_levels: 200,
+            receive_maximum: 20,
+            inflight_out: 1_000,
+            queued_messages: 100_000,
+            queued_bytes: ByteSize::mib(256),
+            retained_messages: 2_000_000,
+            retained_bytes: ByteSize::gib(2),
+        }
+    }
+}
+
+/// A value that is well-formed but cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("gateway.{key}: {detail}")]
+pub struct ConfigError {
+    /// The key below `gateway`.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub detail: &'static str,
+}
+
+impl Config {
+    /// The largest Control Packet that MQTT can express, in bytes.
+    pub const PACKET_BYTES_MAX: u64 = 268_435_460;
+
+    /// Checks what the types of the fields do not say.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let check = |holds: bool, key, detail| match holds {
+            true => Ok(()),
+            false => Err(ConfigError { key, detail }),
+        };
+        let limits = &self.limits;
+        let keep_alive = self.server_keep_alive.0;
+        check(
+            keep_alive.subsec_nanos() == 0 && keep_alive.as_secs() <= u64::from(u16::MAX),
+            "server_keep_alive",
+            "must be whole seconds, at most 65535s",
+        )?;
+        check(limits.connections > 0, "limits.connections", "must be at least 1")?;
+        check(!limits.connect_timeout.0.is_zero(), "limits.connect_timeout", "must be above 0")?;
+        check(
+            (128..=Self::PACKET_BYTES_MAX).contains(&limits.packet_bytes.0),
+            "limits.packet_bytes",
+            "must be from 128B to 256MiB",
+        )?;
+        check(limits.topic_levels > 0, "limits.topic_levels", "must be at least 1")?;
+        check(limits.receive_maximum > 0, "limits.receive_maximum", "must be at least 1")?;
+        check(limits.inflight_out > 0, "limits.inflight_out", "must be at least 1")
+    }
+
+    /// The listeners in force: those given, or MQTT at 127.0.0.1:1883.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<Listener> {
+        match self.listener.is_empty() {
+            true => vec![Listener::default()],
+            false => self.listener.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_their_ranges() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_its_range_is_named_with_its_key() {
+        let mut config = Config::default();
+        config.limits.packet_bytes = ByteSize::gib(1);
+        let error = config.check().unwrap_err().to_string();
+        assert_eq!(error, "gateway.limits.packet_bytes: must be from 128B to 256MiB");
+        let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };
+        assert_eq!(config.check().unwrap_err().key, "server_keep_alive");
+    }
+}

@@ -1,0 +1,237 @@
+//! The effective configuration: defaults, then the file, the environment, the flags.
+//!
+//! Every room owns its section; this file puts them together and remembers where each value came
+//! from. The fields' documentation is the manual.
+
+mod layers;
+mod unknown;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use layers::Layers;
+
+/// The whole configuration of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The node itself.
+    pub(crate) node: Node,
+    /// The MQTT edge.
+    pub(crate) gateway: ledgermq_gateway::config::Config,
+    /// The log.
+    pub(crate) log: ledgermq_log::Config,
+    /// HTTP.
+    pub(crate) api: ledgermq_api::config::Config,
+}
+
+/// The `[node]` section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Node {
+    /// Number of the node, unlike that of every other node of its cluster. Data written under one
+    /// number is not opened under another.
+    pub(crate) id: NonZeroU64,
+    /// Directory of everything that the node keeps; made at the first start.
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { id: NonZeroU64::MIN, data_dir: PathBuf::from("./ledgermq-data") }
+    }
+}
+
+/// What the command line says; it overrides everything else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// `--data-dir`
+    pub(crate) data_dir: Option<PathBuf>,
+    /// `--node-id`
+    pub(crate) node_id: Option<NonZeroU64>,
+    /// `--mqtt`, besides the listeners of the file
+    pub(crate) mqtt: Vec<SocketAddr>,
+    /// `--http`
+    pub(crate) http: Option<SocketAddr>,
+    /// `--allow-anonymous`
+    pub(crate) allow_anonymous: bool,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub(crate) enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A line of the configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Environment {
+        /// Its name.
+        name: String,
+    },
+    /// A flag of the command line.
+    Flag {
+        /// The flag.
+        name: &'static str,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment { name } => write!(f, "environment {name}"),
+            Self::Flag { name } => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// One value with its origin, as `check-config` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Setting {
+    /// Dotted path, such as `gateway.limits.connections`.
+    pub(crate) key: String,
+    /// The value in force.
+    pub(crate) value: toml::Value,
+    /// Where it came from.
+    pub(crate) origin: Origin,
+}
+
+/// Why there is no configuration to run with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file is not there.
+    #[error("{} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What stands in the file, the environment or a flag is wrong; the text says where.
+    #[error("{0}")]
+    Wrong(String),
+    /// The node would be open to anyone, and nobody asked for that.
+    #[error("{0}")]
+    Open(String),
+}
+
+/// A checked configuration and the origin of each of its values.
+#[derive(Clone, Debug)]
+pub(crate) struct Effective {
+    /// The values.
+    pub(crate) config: Config,
+    /// The same, one by one, in the order of their keys.
+    pub(crate) settings: Vec<Setting>,
+}
+
+/// Reads `file` if one is given, lays `environment` and `flags` over it, and checks the result.
+pub(crate) fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Effective, ConfigError> {
+    let mut layers = Layers::defaults();
+    if let Some(path) = file {
+        layers.add_file(path, &read(path)?)?;
+    }
+    for (name, value) in environment {
+        layers.add_environment(&name, &value)?;
+    }
+    add_flags(&mut layers, flags);
+    let effective = layers.finish()?;
+    check(&effective)?;
+    Ok(effective)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ConfigError::Missing(path.to_owned()),
+        _ => ConfigError::Read { path: path.to_owned(), source },
+    })
+}
+
+fn add_flags(layers: &mut Layers, flags: &Flags) {
+    if let Some(dir) = &flags.data_dir {
+        layers.add_flag("node.data_dir", "--data-dir", dir.display().to_string().into());
+    }
+    if let Some(id) = flags.node_id {
+        let id = i64::try_from(id.get()).unwrap_or(i64::MAX);
+        layers.add_flag("node.id", "--node-id", id.into());
+    }
+    for address in &flags.mqtt {
+        layers.add_listener(*address, "--mqtt");
+    }
+    if let Some(address) = flags.http {
+        layers.add_flag("api.address", "--http", address.to_string().into());
+    }
+    if flags.allow_anonymous {
+        layers.add_flag("gateway.allow_anonymous", "--allow-anonymous", true.into());
+    }
+}
+
+/// What only shows when all sections are together.
+fn check(effective: &Effective) -> Result<(), ConfigError> {
+    let config = &effective.config;
+    config.gateway.check().map_err(|error| {
+        let origin = effective.origin(&format!("gateway.{}", error.key));
+        ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
+    })?;
+    check_access(effective)
+}
+
+/// There is no authentication yet: whoever reaches the node may use it. That is fine on loopback;
+/// anywhere else it must have been asked for.
+fn check_access(effective: &Effective) -> Result<(), ConfigError> {
+    let config = &effective.config;
+    let allowed = effective.origin("gateway.allow_anonymous");
+    if !config.gateway.allow_anonymous {
+        return Err(ConfigError::Open(format!(
+            "gateway.allow_anonymous is false ({allowed}), and this version has no other way to \
+             let a client in: authentication does not exist yet"
+        )));
+    }
+    if allowed != Origin::Default {
+        return Ok(());
+    }
+    let mqtt = config.gateway.listeners().into_iter().map(|listener| listener.address);
+    for address in mqtt.chain([config.api.address]) {
+        if !address.ip().to_canonical().is_loopback() {
+            return Err(ConfigError::Open(format!(
+                "{address} can be reached from other machines, and this version has no \
+                 authentication: anyone could read and publish everything. Use a loopback address \
+                 such as 127.0.0.1, or say --allow-anonymous (gateway.allow_anonymous = true) if \
+                 that is what you want"
+            )));
+        }
+    }
+    Ok(())
+}
+
+impl Effective {
+    /// Where the value of `key` came from.
+    pub(crate) fn origin(&self, key: &str) -> Origin {
+        let setting = self.settings.iter().find(|setting| setting.key == key);
+        setting.map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use std::fs;
+
+use super::*;
+
+/// The effective configuration of a file with that text, those variables and flags.
+fn load_text(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &Flags,
+) -> Result<Effective, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledgermq.toml");
+    fs::write(&path, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    load(Some(&path), environment, flags)
+}
+
+/// The message for a file that is wrong, without the directory of the file.
+fn refused(text: &str) -> String {
+    let message = load_text(text, &[], &Flags::default()).unwrap_err().to_string();
+    let start = message.find("ledgermq.toml").unwrap_or(0);
+    message[start..].to_owned()
+}
+
+fn origin(effective: &Effective, key: &str) -> String {
+    let text = effective.origin(key).to_string();
+    text.rsplit('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn without_anything_the_defaults_are_in_force_and_every_key_is_listed() {
+    let effective = load(None, std::iter::empty(), &Flags::default()).unwrap();
+    let listed = |key| effective.settings.iter().any(|setting| setting.key == key);
+    for key in [
+        "node.id",
+        "node.data_dir",
+        "gateway.listener[0].address",
+        "gateway.listener[0].protocol",
+        "gateway.limits.retained_bytes",
+        "log.durability",
+        "api.address",
+    ] {
+        assert!(listed(key), "{key}");
+    }
+    assert!(effective.settings.iter().all(|setting| setting.origin == Origin::Default));
+}
+
+#[test]
+fn flags_override_the_environment_and_that_the_file_and_that_the_defaults() {
+    let text = "[node]\nid = 2\ndata_dir = \"file\"\n[gateway.limits]\nconnections = 5\n";
+    let environment = [("LEDGERMQ_NODE__DATA_DIR", "env"), ("LEDGERMQ_NODE__ID", "3")];
+    let flags = Flags { node_id: NonZeroU64::new(4), ..Flags::default() };
+    let effective = load_text(text, &environment, &flags).unwrap();
+    let config = &effective.config;
+    assert_eq!(config.node.id.get(), 4);
+    assert_eq!(config.node.data_dir, PathBuf::from("env"));
+    assert_eq!(config.gateway.limits.connections, 5);
+    assert_eq!(origin(&effective, "node.id"), "flag --node-id");
+    assert_eq!(origin(&effective, "node.data_dir"), "environment LEDGERMQ_NODE__DATA_DIR");
+    assert_eq!(origin(&effective, "gateway.limits.connections"), "ledgermq.toml:5");
+    assert_eq!(origin(&effective, "gateway.limits.packet_bytes"), "default");
+}
+
+#[test]
+fn listeners_of_the_flags_come_besides_those_of_the_file() {
+    let text = "[[gateway.listener]]\naddress = \"127.0.0.1:1\"\n";
+    let flags = Flags { mqtt: vec!["127.0.0.1:2".parse().unwrap()], ..Flags::default() };
+    let effective = load_text(text, &[], &flags).unwrap();
+    let ports: Vec<u16> =
+        effective.config.gateway.listener.iter().map(|listener| listener.address.port()).collect();
+    assert_eq!(ports, [1, 2]);
+    assert_eq!(origin(&effective, "gateway.listener[0].address"), "ledgermq.toml:2");
+    assert_eq!(origin(&effective, "gateway.listener[0].protocol"), "default");
+    assert_eq!(origin(&effective, "gateway.listener[1].address"), "flag --mqtt");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line_and_the_nearest_one() {
+    for (text, message) in [
+        (
+            "[log]\n\ndurabilty = \"fsync\"\n",
+            "ledgermq.toml:3: there is no key log.durabilty; did you mean log.durability?",
+        ),
+        (
+            "[gateway]\nconnections = 7\n",
+            "ledgermq.toml:2: there is no key gateway.connections; did you mean \
+             gateway.limits.connections?",
+        ),
+        (
+            "[[gateway.listener]]\nadress = \"127.0.0.1:1\"\n",
+            "ledgermq.toml:2: there is no key gateway.listener.adress; did you mean \
+             gateway.listener.address?",
+        ),
+    ] {
+        assert_eq!(refused(text), message);
+    }
+}
+
+#[test]
+fn an_unknown_variable_with_a_section_is_refused_and_others_are_not_ours() {
+    let flags = Flags::default();
+    let error = load_text("", &[("LEDGERMQ_LOG__DURABILTY", "fsync")], &flags).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "environment LEDGERMQ_LOG__DURABILTY: there is no key log.durabilty; did you mean \
+         log.durability?"
+    );
+    load_text("", &[("LEDGERMQ_JOIN_TOKEN", "x"), ("HOME__X", "y")], &flags).unwrap();
+}
+
+#[test]
+fn a_wrong_value_is_refused_where_it_stands() {
+    let message = refused("[gateway.limits]\npacket_bytes = \"1 parsec\"\n");
+    assert!(message.contains("line 2") && message.contains("1 parsec"), "{message}");
+    let message = refused("[gateway.limits]\nconnections = -1\n");
+    assert!(message.contains("line 2"), "{message}");
+    let flags = Flags::default();
+    let error = load_text("", &[("LEDGERMQ_LOG__DURABILITY", "maybe")], &flags).unwrap_err();
+    assert!(error.to_string().contains("LEDGERMQ_LOG__DURABILITY"), "{error}");
+    let error = load_text("", &[("LEDGERMQ_NODE__ID", "one")], &flags).unwrap_err();
+    assert!(error.to_string().contains("no whole number"), "{error}");
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_with_its_origin() {
+    let message = load_text("[gateway]\nserver_keep_alive = \"2d\"\n", &[], &Flags::default())
+        .unwrap_err()
+        .to_string();
+    assert!(message.starts_with("gateway.server_keep_alive: must be whole seconds"), "{message}");
+    assert!(message.ends_with("ledgermq.toml:2)"), "{message}");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_anonymous_access_said_aloud() {
+    let open = Flags { mqtt: vec!["0.0.0.0:1883".parse().unwrap()], ..Flags::default() };
+    let error = load_text("", &[], &open).unwrap_err();
+    assert!(matches!(&error, ConfigError::Open(text) if text.contains("0.0.0.0:1883")), "{error}");
+    let http = Flags { http: Some("[::]:8080".parse().unwrap()), ..Flags::default() };
+    assert!(matches!(load_text("", &[], &http), Err(ConfigError::Open(_))));
+    load_text("[gateway]\nallow_anonymous = true\n", &[], &open).unwrap();
+    load_text("", &[], &Flags { allow_anonymous: true, ..open }).unwrap();
+    let loopback = Flags { mqtt: vec!["[::1]:1883".parse().unwrap()], ..Flags::default() };
+    load_text("", &[], &loopback).unwrap();
+}
+
+#[test]
+fn anonymous_access_forbidden_leaves_no_way_in() {
+    let error =
+        load_text("[gateway]\nallow_anonymous = false\n", &[], &Flags::default()).unwrap_err();
+    assert!(matches!(error, ConfigError::Open(_)), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let path = Path::new("nowhere/ledgermq.toml");
+    let error = load(Some(path), std::iter::empty(), &Flags::default()).unwrap_err();
+    assert_eq!(error.to_string(), "nowhere/ledgermq.toml does not exist");
+}
