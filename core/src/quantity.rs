@@ -109,11 +109,7 @@ impl fmt::Display for ByteSize {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write(
-            f,
-            u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX),
-            &SPANS,
-        )
+        write(f, u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX), &SPANS)
     }
 }
 
@@ -131,19 +127,15 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Text(
-            "a size with its unit, such as \"64KiB\"",
-            Self::from_str,
-        ))
+        deserializer
+            .deserialize_str(Text("a size with its unit, such as \"64KiB\"", Self::from_str))
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Text(
-            "a duration with its unit, such as \"10s\"",
-            Self::from_str,
-        ))
+        deserializer
+            .deserialize_str(Text("a duration with its unit, such as \"10s\"", Self::from_str))
     }
 }
 
@@ -214,36 +206,17 @@ mod tests {
 
     #[test]
     fn what_has_no_unit_or_is_too_large_is_refused() {
-        assert!(matches!(
-            "64".parse::<ByteSize>(),
-            Err(QuantityError::Size(_))
-        ));
-        assert!(matches!(
-            "KiB".parse::<ByteSize>(),
-            Err(QuantityError::Size(_))
-        ));
-        assert!(matches!(
-            "1.5GiB".parse::<ByteSize>(),
-            Err(QuantityError::Size(_))
-        ));
-        assert!(matches!(
-            "10 min".parse::<Span>(),
-            Err(QuantityError::Span(_))
-        ));
-        assert!(matches!(
-            "99999999999TiB".parse::<ByteSize>(),
-            Err(QuantityError::TooLarge(_))
-        ));
+        assert!(matches!("64".parse::<ByteSize>(), Err(QuantityError::Size(_))));
+        assert!(matches!("KiB".parse::<ByteSize>(), Err(QuantityError::Size(_))));
+        assert!(matches!("1.5GiB".parse::<ByteSize>(), Err(QuantityError::Size(_))));
+        assert!(matches!("10 min".parse::<Span>(), Err(QuantityError::Span(_))));
+        assert!(matches!("99999999999TiB".parse::<ByteSize>(), Err(QuantityError::TooLarge(_))));
     }
 
     #[test]
     fn what_is_written_reads_back() {
         for shift in 0..64 {
-            for value in [
-                (1_u64 << shift) - 1,
-                1 << shift,
-                1_000_u64.saturating_mul(shift),
-            ] {
+            for value in [(1_u64 << shift) - 1, 1 << shift, 1_000_u64.saturating_mul(shift)] {
                 assert_eq!(ByteSize(value).to_string().parse(), Ok(ByteSize(value)));
                 let span = Span(std::time::Duration::from_micros(value));
                 assert_eq!(span.to_string().parse(), Ok(span));

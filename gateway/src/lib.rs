@@ -1,3 +1,15 @@
 //! The MQTT edge: listeners, workers that own connections, delivery.
+//!
+//! [`shard::Shard`] is the pure part: connections as machines, matching, delivery. Around it stands
+//! one driver a core (`worker.rs`), fed by one acceptor (`listener.rs`). [`gateway::Gateway`] is
+//! the component that `src/node.rs` starts and drains.
 
 pub mod config;
+pub mod gateway;
+pub mod shard;
+pub mod worker;
+
+mod clock;
+mod inbox;
+mod listener;
+mod sources;

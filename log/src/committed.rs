@@ -48,19 +48,8 @@ impl CommittedBatch {
     ) -> Result<CommittedBatch, EnvelopeError> {
         let (envelope, body) = envelope::open(&bytes, check)?;
         Batch::parse(body).map_err(|error| EnvelopeError(error.0))?;
-        let envelope::Envelope {
-            time,
-            producer,
-            sequence,
-        } = envelope;
-        Ok(Self {
-            index,
-            time,
-            producer,
-            sequence,
-            bytes,
-            voids: Voids::None,
-        })
+        let envelope::Envelope { time, producer, sequence } = envelope;
+        Ok(Self { index, time, producer, sequence, bytes, voids: Voids::None })
     }
 
     pub(crate) fn with_voids(mut self, voids: Voids) -> Self {

@@ -81,11 +81,7 @@ impl Config {
 }
 
 fn or_files(size: Size, file: Size, files: u64) -> u64 {
-    if size.0 == 0 {
-        file.0.saturating_mul(files)
-    } else {
-        size.0
-    }
+    if size.0 == 0 { file.0.saturating_mul(files) } else { size.0 }
 }
 
 /// What [`crate::open`] needs to know.
@@ -105,11 +101,6 @@ impl Options {
     /// The log of `node` in `dir` with the default configuration.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, node: u64) -> Self {
-        Self {
-            dir: dir.into(),
-            node,
-            seed: node,
-            config: Config::default(),
-        }
+        Self { dir: dir.into(), node, seed: node, config: Config::default() }
     }
 }

@@ -82,14 +82,7 @@ pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), Envel
         start: u64_at(24),
         local: u16::from_le_bytes([head[6], head[7]]),
     };
-    Ok((
-        Envelope {
-            time: Timestamp(u64_at(8)),
-            producer,
-            sequence: u64_at(32),
-        },
-        body,
-    ))
+    Ok((Envelope { time: Timestamp(u64_at(8)), producer, sequence: u64_at(32) }, body))
 }
 
 #[cfg(test)]
@@ -99,15 +92,7 @@ mod tests {
     fn sealed() -> Vec<u8> {
         let mut bytes = vec![0; ENVELOPE_BYTES];
         bytes.extend_from_slice(b"some body");
-        close(
-            &mut bytes,
-            ProducerId {
-                node: 1,
-                start: 2,
-                local: 3,
-            },
-            4,
-        );
+        close(&mut bytes, ProducerId { node: 1, start: 2, local: 3 }, 4);
         stamp(&mut bytes, Timestamp(5));
         bytes
     }
@@ -117,19 +102,8 @@ mod tests {
         let bytes = sealed();
         let (envelope, body) = open(&bytes, true).expect("sealed");
         assert_eq!(body, b"some body");
-        let producer = ProducerId {
-            node: 1,
-            start: 2,
-            local: 3,
-        };
-        assert_eq!(
-            envelope,
-            Envelope {
-                time: Timestamp(5),
-                producer,
-                sequence: 4
-            }
-        );
+        let producer = ProducerId { node: 1, start: 2, local: 3 };
+        assert_eq!(envelope, Envelope { time: Timestamp(5), producer, sequence: 4 });
     }
 
     #[test]

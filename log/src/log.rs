@@ -142,9 +142,7 @@ impl Log {
     /// See [`AppendError`].
     pub fn append(&self, class: Class, events: BatchBuilder) -> Result<Receipt, AppendError> {
         let _ = (class, events);
-        Err(AppendError::Stopped(Stopped {
-            reason: Arc::from("not there yet"),
-        }))
+        Err(AppendError::Stopped(Stopped { reason: Arc::from("not there yet") }))
     }
 
     /// Stops the log thread after everything that waits is durable.

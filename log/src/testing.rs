@@ -24,11 +24,7 @@ impl Default for History {
         Self {
             index: 0,
             time: Timestamp::from_secs(1_700_000_000),
-            producer: ProducerId {
-                node: 1,
-                start: 1,
-                local: 0,
-            },
+            producer: ProducerId { node: 1, start: 1, local: 0 },
             sequence: 0,
         }
     }

@@ -9,13 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-const UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl Size {
     /// `n` times 1,048,576 bytes.
@@ -92,13 +87,9 @@ mod tests {
 
     #[test]
     fn a_size_reads_back_as_it_was_written() {
-        for (text, bytes) in [
-            ("20GiB", 20 << 30),
-            ("1536KiB", 1536 << 10),
-            ("0B", 0),
-            ("7B", 7),
-            ("1TiB", 1 << 40),
-        ] {
+        for (text, bytes) in
+            [("20GiB", 20 << 30), ("1536KiB", 1536 << 10), ("0B", 0), ("7B", 7), ("1TiB", 1 << 40)]
+        {
             let size: Size = text.parse().expect(text);
             assert_eq!(size.0, bytes);
             assert_eq!(size.to_string(), text);

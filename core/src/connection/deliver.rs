@@ -195,8 +195,12 @@ impl Connection {
     #[must_use]
     pub fn has_room_for(&self, message: DeliveryRef) -> bool {
         self.state == State::Open
-            && (self.deliver.has_room()
-                || (self.known(message).is_some() && self.deliver.has_room_again()))
+            && match self.known(message).map(|at| self.deliver.inflight[at].step) {
+                // It holds its place already.
+                Some(Step::Started) => true,
+                Some(_) => self.deliver.has_room_again(),
+                None => self.deliver.has_room(),
+            }
     }
 
     /// Whether the client holds `message` from an earlier connection and answered a part of it,

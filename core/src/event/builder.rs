@@ -39,6 +39,12 @@ impl BatchBuilder {
         }
     }
 
+    /// Bytes left free in front.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        self.headroom
+    }
+
     /// Number of events.
     #[must_use]
     pub fn len(&self) -> u32 {

@@ -1,0 +1,256 @@
+//! The gateway as a component: workers and listeners, and the handle that stops them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use ledgermq_core::connection::Settings;
+use ledgermq_core::identity::ClientId;
+use ledgermq_core::offset::Index;
+use ledgermq_log::{Log, Producer, Wake};
+use ledgermq_projections::notice::{Notice, NoticeSink};
+use ledgermq_projections::reader::Reader;
+use mio::{Poll, Waker};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::inbox::{Inbound, Inbox, Inboxes};
+use crate::listener::{Acceptor, Census, StopAccepting};
+use crate::shard::{Shard, ShardLimits, ShardStats, Stage};
+use crate::sources::LogSources;
+use crate::worker::sockets::WAKER;
+use crate::worker::{Worker, WorkerError};
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened at.
+    #[error("cannot listen at {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system refused a thread or a poll.
+    #[error("cannot start a worker")]
+    Thread(#[from] io::Error),
+}
+
+/// The workers' places, made before the projections start, so that these can send notices.
+pub struct Seats {
+    seats: Vec<Seat>,
+    inboxes: Inboxes,
+}
+
+struct Seat {
+    poll: Poll,
+    inbox: Arc<Inbox>,
+    producer: Producer,
+}
+
+impl Seats {
+    /// Makes places for `config.workers` workers (0: one for each core but one, at least 1).
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses a poll.
+    pub fn new(config: &Config, log: &Log) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let workers = match config.workers {
+            0 => cores.saturating_sub(1).max(1),
+            workers => usize::from(workers),
+        };
+        let mut seats = Vec::with_capacity(workers);
+        for _ in 0..workers {
+            let poll = Poll::new()?;
+            let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKER)?));
+            let producer = log.producer(Arc::clone(&inbox) as Arc<dyn Wake>);
+            seats.push(Seat { poll, inbox, producer });
+        }
+        let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
+        let inboxes = Inboxes(inboxes.collect());
+        Ok(Self { seats, inboxes })
+    }
+
+    /// Where the projections send their notices.
+    #[must_use]
+    pub fn notice_sink(&self) -> Box<dyn NoticeSink> {
+        Box::new(Notices(self.inboxes.clone()))
+    }
+}
+
+/// Hands notices to the worker whose connection they concern.
+struct Notices(Inboxes);
+
+impl NoticeSink for Notices {
+    fn notices(&mut self, _applied: Index, notices: &mut Vec<Notice>) {
+        for notice in notices.drain(..) {
+            let producer = match &notice {
+                Notice::SessionReady { producer, .. }
+                | Notice::Retained { producer, .. }
+                | Notice::SessionEnded { producer, .. } => *producer,
+            };
+            if let Some(inbox) = self.0.of_producer(producer.local) {
+                inbox.push(Inbound::Notice(notice));
+            }
+        }
+        self.0.iter().for_each(Inbox::views_applied);
+    }
+}
+
+/// Counts of the whole gateway.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayStats {
+    /// Open connections.
+    pub connections: usize,
+    /// Connections closed at once because there were too many.
+    pub connections_refused: u64,
+    /// Counts of each worker.
+    pub workers: Vec<ShardStats>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    inboxes: Inboxes,
+    stop_accepting: StopAccepting,
+    acceptor: JoinHandle<()>,
+    workers: Vec<JoinHandle<Result<(), WorkerError>>>,
+    census: Arc<Census>,
+    stats: Vec<Arc<Mutex<ShardStats>>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Gateway {
+    /// Binds the listeners and starts the workers. `on_stopped` is called by a worker that stops by
+    /// itself, with the reason: the node must stop.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be bound or a thread cannot be started.
+    pub fn start(
+        config: &Config,
+        node: u64,
+        seats: Seats,
+        log: &Log,
+        views: &Reader,
+        on_stopped: impl Fn(&WorkerError) + Clone + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let census = Arc::new(Census::default());
+        let addresses: Vec<_> =
+            config.listeners().iter().map(|listener| listener.address).collect();
+        let connections_max = usize::try_from(config.limits.connections).unwrap_or(usize::MAX);
+        let bound =
+            Acceptor::bind(&addresses, seats.inboxes.clone(), Arc::clone(&census), connections_max);
+        let (acceptor, stop_accepting, addresses) =
+            bound.map_err(|(address, source)| StartError::Bind { address, source })?;
+        let mut workers = Vec::new();
+        let mut stats = Vec::new();
+        for (number, seat) in seats.seats.into_iter().enumerate() {
+            let counts = Arc::new(Mutex::new(ShardStats::default()));
+            stats.push(Arc::clone(&counts));
+            let inbox = Arc::clone(&seat.inbox);
+            let (sources, _reader) = LogSources::start(views.clone(), log.clone(), inbox, number)?;
+            let worker = worker(config, node, seat, log, sources, Arc::clone(&census), counts);
+            let on_stopped = on_stopped.clone();
+            let thread = thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run().inspect_err(|error| on_stopped(error)))?;
+            workers.push(thread);
+        }
+        let acceptor =
+            thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
+        let inboxes = seats.inboxes;
+        Ok(Self { inboxes, stop_accepting, acceptor, workers, census, stats, addresses })
+    }
+
+    /// The addresses at which clients connect, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Counts up to the workers' last turns.
+    #[must_use]
+    pub fn stats(&self) -> GatewayStats {
+        let read =
+            |stats: &Arc<Mutex<ShardStats>>| *stats.lock().unwrap_or_else(PoisonError::into_inner);
+        GatewayStats {
+            connections: self.census.connections.load(Ordering::Relaxed),
+            connections_refused: self.census.refused.load(Ordering::Relaxed),
+            workers: self.stats.iter().map(read).collect(),
+        }
+    }
+
+    /// Takes no new connection, ends all with DISCONNECT 0x8B, and returns when their last events
+    /// are committed and what was sent is written, at most 10 seconds later.
+    ///
+    /// # Errors
+    ///
+    /// The first reason for which a worker had stopped before.
+    pub fn drain(self) -> Result<(), WorkerError> {
+        self.stop_accepting.stop();
+        let _ = self.acceptor.join();
+        self.inboxes.iter().for_each(|inbox| inbox.push(Inbound::Drain));
+        let mut result = Ok(());
+        for worker in self.workers {
+            // A worker that panicked has said so.
+            if let Ok(outcome) = worker.join() {
+                result = result.and(outcome);
+            }
+        }
+        result
+    }
+}
+
+fn worker(
+    config: &Config,
+    node: u64,
+    seat: Seat,
+    log: &Log,
+    sources: LogSources,
+    census: Arc<Census>,
+    stats: Arc<Mutex<ShardStats>>,
+) -> Worker {
+    let Seat { poll, inbox, producer } = seat;
+    let clock = Clock::start();
+    let position = log.status().commit_index + 1;
+    let tail = log.tail_gapless(position, Arc::clone(&inbox) as Arc<dyn Wake>);
+    let names = Box::new(|| ClientId::from(format!("auto-{}", Uuid::now_v7().simple()).as_str()));
+    let shard = Shard::new(
+        producer.id(),
+        settings(config, node),
+        ShardLimits {
+            backlog_messages_max: usize::try_from(config.limits.queued_messages)
+                .unwrap_or(usize::MAX),
+            backlog_bytes_max: usize::try_from(config.limits.queued_bytes.0).unwrap_or(usize::MAX),
+            ..ShardLimits::default()
+        },
+        Stage::new(producer.builder(), names),
+        position,
+        clock.now(),
+    );
+    let retained_max = (config.limits.retained_messages, config.limits.retained_bytes.0);
+    let log = log.clone();
+    Worker { poll, inbox, log, producer, tail, shard, sources, clock, census, stats, retained_max }
+}
+
+fn settings(config: &Config, node: u64) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        node,
+        connect_timeout: limits.connect_timeout.0,
+        server_keep_alive: u16::try_from(config.server_keep_alive.0.as_secs()).unwrap_or(u16::MAX),
+        packet_bytes_max: u32::try_from(limits.packet_bytes.0).unwrap_or(u32::MAX),
+        topic_levels_max: usize::from(limits.topic_levels),
+        receive_maximum: limits.receive_maximum,
+        inflight_out: limits.inflight_out,
+        takes_publishes: true,
+        takes_sessions: true,
+        takes_retained: true,
+    }
+}

@@ -1,0 +1,104 @@
+//! What others hand to a worker.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ledgermq_core::offset::Index;
+use ledgermq_log::Wake;
+use ledgermq_projections::notice::Notice;
+use mio::net::TcpStream;
+
+use crate::sources::Loaded;
+
+/// Something for a worker.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// A new Network Connection.
+    Accepted(TcpStream, SocketAddr),
+    /// A notice of the projections.
+    Notice(Notice),
+    /// A batch that was asked for.
+    Loaded(Index, Loaded),
+    /// End all connections and return when the rest is written.
+    Drain,
+}
+
+/// A queue with one reader that sleeps in its poll.
+///
+/// It is bounded by what can be under way: connections by `gateway.limits.connections`, notices by
+/// the events of the worker's own connections, batches by the worker's requests.
+pub(crate) struct Inbox {
+    queue: Mutex<Vec<Inbound>>,
+    is_asleep: AtomicBool,
+    wants_views: AtomicBool,
+    waker: mio::Waker,
+}
+
+impl Inbox {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        Self {
+            queue: Mutex::new(Vec::new()),
+            is_asleep: AtomicBool::new(false),
+            wants_views: AtomicBool::new(false),
+            waker,
+        }
+    }
+
+    /// Hands `inbound` over and wakes the worker if it sleeps.
+    pub(crate) fn push(&self, inbound: Inbound) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(inbound);
+        if self.is_asleep.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Moves all that came into `out`.
+    pub(crate) fn take(&self, out: &mut Vec<Inbound>) {
+        out.append(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Says that the worker is about to sleep; false if something came meanwhile. The flag is set
+    /// before the look, so that no wake-up is lost.
+    pub(crate) fn prepare_sleep(&self) -> bool {
+        self.is_asleep.store(true, Ordering::SeqCst);
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn awake(&self) {
+        self.is_asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// The worker waits for the views to apply more.
+    pub(crate) fn want_views(&self) {
+        self.wants_views.store(true, Ordering::SeqCst);
+    }
+
+    /// The views applied more.
+    pub(crate) fn views_applied(&self) {
+        if self.wants_views.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+}
+
+impl Wake for Inbox {
+    fn wake(&self) {
+        // It fails only if the worker's poll is gone, and then nobody is to be woken.
+        let _ = self.waker.wake();
+    }
+}
+
+/// The inboxes of all workers, by the number of their producer.
+#[derive(Clone)]
+pub(crate) struct Inboxes(pub(crate) Arc<[(u16, Arc<Inbox>)]>);
+
+impl Inboxes {
+    pub(crate) fn of_producer(&self, local: u16) -> Option<&Inbox> {
+        self.0.iter().find(|(number, _)| *number == local).map(|(_, inbox)| &**inbox)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Inbox> {
+        self.0.iter().map(|(_, inbox)| &**inbox)
+    }
+}

@@ -1,0 +1,393 @@
+//! The pure part of a worker: many connections, their subscriptions and what they are owed.
+//!
+//! A shard knows no socket, thread or clock. The worker (`worker.rs`), or the simulator, gives it
+//! bytes, committed batches, notices and `now`; it leaves bytes in the connections' outputs and
+//! events in its [`Stage`]. Follow a PUBLISH: [`Shard::on_bytes`] -> `core::connection` -> stage
+//! -> log -> [`Shard::on_committed`] -> `matching` -> `delivery` -> output of each subscriber.
+
+mod backlog;
+mod client;
+mod committed;
+mod delivery;
+mod input;
+mod matching;
+mod notices;
+mod stage;
+mod stats;
+mod table;
+mod wheel;
+
+pub use stage::{Names, Stage};
+pub use stats::ShardStats;
+pub use table::Token;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use ledgermq_core::connection::{Connection, Ending, Settings};
+use ledgermq_core::event::{DeliveryRef, SessionRef};
+use ledgermq_core::identity::{ClientId, ProducerId};
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_core::reason::ReasonCode;
+use ledgermq_log::CommittedBatch;
+use ledgermq_projections::notice::{RetainedDelivery, SessionState};
+use ledgermq_projections::views::owed::Owed;
+
+use client::{Client, Sink};
+use matching::Subscriptions;
+use table::Table;
+use wheel::Wheel;
+
+/// How long deliveries' progress may stay unlogged.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Settled deliveries of one session after which progress is logged at once.
+pub const PROGRESS_MESSAGES_MAX: u32 = 1000;
+/// How long a connection that we end may take to read what was sent before.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Bounds of what a shard keeps for one client.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLimits {
+    /// Bytes waiting to be written, beyond which messages wait as references.
+    pub output_bytes_max: usize,
+    /// References waiting for one client; beyond it a session that ends with its connection
+    /// loses the newest, and a persistent one reads them from the owed view later.
+    pub backlog_messages_max: usize,
+    /// Payload bytes that those references stand for.
+    pub backlog_bytes_max: usize,
+    /// Bytes of batches held in memory for those references; others are read from the log again.
+    pub pinned_bytes_max: usize,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            output_bytes_max: 256 << 10,
+            backlog_messages_max: 100_000,
+            backlog_bytes_max: 256 << 20,
+            pinned_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// Answer to a request for a batch.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// Here it is.
+    Ready(Arc<CommittedBatch>),
+    /// It is being read: [`Shard::retry`] when it is there.
+    Loading,
+    /// It was purged.
+    Gone,
+}
+
+/// Where a shard reads what it does not hold: the log and the views.
+pub trait Sources {
+    /// The committed batch at `index`.
+    fn batch(&mut self, index: Index) -> Fetched;
+    /// The next messages owed to the persistent session of `client` after `after`, at most `max`;
+    /// answers up to which index the view has applied the log.
+    fn owed(&mut self, client: &str, after: DeliveryRef, max: usize, out: &mut Vec<Owed>) -> Index;
+}
+
+/// The connections of one worker.
+pub struct Shard {
+    producer: ProducerId,
+    /// Configuration and the moment's permissions; the worker keeps it up to date.
+    pub settings: Settings,
+    limits: ShardLimits,
+    table: Table<Client>,
+    by_epoch: HashMap<Offset, Token>,
+    by_client: HashMap<ClientId, Token>,
+    subscriptions: Subscriptions,
+    stage: Stage,
+    /// Next index to come.
+    position: Index,
+    early_sessions: HashMap<Offset, Box<SessionState>>,
+    early_retained: HashMap<Offset, Vec<RetainedDelivery>>,
+    dirty: Vec<Token>,
+    resumed: Vec<Token>,
+    closed: Vec<Token>,
+    withheld: Vec<Token>,
+    starving: Vec<Token>,
+    unlogged: Vec<Token>,
+    progress_due: Timestamp,
+    wheel: Wheel,
+    stats: ShardStats,
+}
+
+impl Shard {
+    /// An empty shard whose batches are those of `producer`, and whose first committed batch will
+    /// be that of `position`.
+    #[must_use]
+    pub fn new(
+        producer: ProducerId,
+        settings: Settings,
+        limits: ShardLimits,
+        stage: Stage,
+        position: Index,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            producer,
+            settings,
+            limits,
+            table: Table::default(),
+            by_epoch: HashMap::new(),
+            by_client: HashMap::new(),
+            subscriptions: Subscriptions::default(),
+            stage,
+            position,
+            early_sessions: HashMap::new(),
+            early_retained: HashMap::new(),
+            dirty: Vec::new(),
+            resumed: Vec::new(),
+            closed: Vec::new(),
+            withheld: Vec::new(),
+            starving: Vec::new(),
+            unlogged: Vec::new(),
+            progress_due: now.plus(PROGRESS_INTERVAL),
+            wheel: Wheel::new(now),
+            stats: ShardStats::default(),
+        }
+    }
+
+    /// Takes a new Network Connection.
+    pub fn accept(&mut self, now: Timestamp, peer: SocketAddr) -> Token {
+        let token = self.table.insert(Client::new(now, peer));
+        self.stats.accepted += 1;
+        self.schedule(now, token);
+        token
+    }
+
+    /// The transport of `token` was closed or failed.
+    pub fn on_transport_closed(&mut self, now: Timestamp, token: Token) {
+        self.end(now, token, Ending::TransportLost);
+        self.forget(token);
+    }
+
+    /// Ends a connection for a reason of the server's.
+    pub fn end(&mut self, now: Timestamp, token: Token, ending: Ending) {
+        self.turn(now, token, |machine, sink, _| machine.on_ended(ending, sink));
+    }
+
+    /// Ends every connection (server shutting down).
+    pub fn end_all(&mut self, now: Timestamp, reason: ReasonCode) {
+        for token in self.table.tokens() {
+            self.end(now, token, Ending::Server(reason));
+        }
+    }
+
+    /// Number of connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The next index that [`Shard::on_committed`] expects.
+    #[must_use]
+    pub fn position(&self) -> Index {
+        self.position
+    }
+
+    /// Counts since the shard was made.
+    #[must_use]
+    pub fn stats(&self) -> &ShardStats {
+        &self.stats
+    }
+
+    /// The events that wait to be handed to the log.
+    pub fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    /// Moves the connections that have something to write into `out`.
+    pub fn take_dirty(&mut self, out: &mut Vec<Token>) {
+        for token in self.dirty.drain(..) {
+            if let Some(client) = self.table.get_mut(token) {
+                client.link.is_dirty = false;
+                out.push(token);
+            }
+        }
+    }
+
+    /// Moves the connections whose input was paused and may go on into `out`.
+    pub fn take_resumed(&mut self, out: &mut Vec<Token>) {
+        out.append(&mut self.resumed);
+    }
+
+    /// Moves the connections that were given up, whose transport is to be closed, into `out`.
+    pub fn take_closed(&mut self, out: &mut Vec<Token>) {
+        out.append(&mut self.closed);
+    }
+
+    /// What is to be written to `token`.
+    #[must_use]
+    pub fn output(&self, token: Token) -> &[u8] {
+        self.table.get(token).map_or(&[], |client| client.link.unwritten())
+    }
+
+    /// Whether the transport of `token` is to be closed once its output is written.
+    #[must_use]
+    pub fn is_ending(&self, token: Token) -> bool {
+        self.table.get(token).is_none_or(|client| client.link.is_ending)
+    }
+
+    /// The first `bytes` of the output were written. Goes on with what waited for room.
+    pub fn written(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        bytes: usize,
+        sources: &mut impl Sources,
+    ) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        client.link.written(bytes);
+        if client.backlog.is_some()
+            && client.link.unwritten().len() < self.limits.output_bytes_max / 2
+        {
+            self.drain(now, token, sources);
+        }
+    }
+
+    /// Goes on with connections that waited for a batch to be read or for a view to catch up.
+    pub fn retry(&mut self, now: Timestamp, sources: &mut impl Sources) {
+        for token in std::mem::take(&mut self.starving) {
+            if let Some(client) = self.table.get_mut(token) {
+                client.link.is_starving = false;
+                self.drain(now, token, sources);
+            }
+        }
+    }
+
+    /// Whether a connection waits for [`Shard::retry`].
+    #[must_use]
+    pub fn is_starving(&self) -> bool {
+        !self.starving.is_empty()
+    }
+
+    /// Does what is due: keep-alive, lingering connections, progress of deliveries.
+    pub fn tick(&mut self, now: Timestamp) {
+        if now >= self.progress_due {
+            self.progress_due = now.plus(PROGRESS_INTERVAL);
+            self.log_progress(now);
+        }
+        let mut due = Vec::new();
+        self.wheel.advance(now, &mut due);
+        for token in due {
+            self.on_silence(now, token);
+        }
+    }
+
+    /// When [`Shard::tick`] has something to do, at the latest.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Timestamp> {
+        let progress = (!self.unlogged.is_empty()).then_some(self.progress_due);
+        [progress, self.wheel.next()].into_iter().flatten().min()
+    }
+
+    fn log_progress(&mut self, now: Timestamp) {
+        for token in std::mem::take(&mut self.unlogged) {
+            if let Some(client) = self.table.get_mut(token) {
+                client.is_unlogged = false;
+            }
+            self.turn(now, token, |machine, sink, _| {
+                if machine.unlogged_progress() > 0 {
+                    machine.flush_progress(sink);
+                }
+            });
+        }
+    }
+
+    fn on_silence(&mut self, now: Timestamp, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        if client.link.is_ending {
+            // It had its time to read what we sent.
+            self.closed.push(token);
+            return self.forget(token);
+        }
+        if client.is_paused {
+            client.machine.excuse_silence(now);
+        }
+        match client.machine.silent_until(&self.settings) {
+            Some(deadline) if deadline <= now => {
+                self.stats.silent += 1;
+                self.end(now, token, Ending::Server(ReasonCode::KeepAliveTimeout));
+            }
+            _ => self.schedule(now, token),
+        }
+    }
+
+    fn schedule(&mut self, now: Timestamp, token: Token) {
+        let Some(client) = self.table.get(token) else { return };
+        let deadline = if client.link.is_ending {
+            Some(now.plus(LINGER))
+        } else {
+            client.machine.silent_until(&self.settings)
+        };
+        if let Some(deadline) = deadline {
+            self.wheel.insert(deadline, token);
+        }
+    }
+
+    /// Turns one connection's machine and looks after what came of it.
+    fn turn(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
+    ) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let Client { machine, link, .. } = client;
+        let mut sink = Sink { link, stage: &mut self.stage, token };
+        turn(machine, &mut sink, &self.settings);
+        self.after(now, token);
+    }
+
+    /// Looks after a connection whose machine was turned: writes, progress, its end.
+    fn after(&mut self, now: Timestamp, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        if !client.link.is_dirty && (client.link.is_ending || !client.link.unwritten().is_empty()) {
+            client.link.is_dirty = true;
+            self.dirty.push(token);
+        }
+        if client.machine.unlogged_progress() > 0 && !client.is_unlogged {
+            client.is_unlogged = true;
+            self.unlogged.push(token);
+        }
+        if client.link.is_ending && !client.is_detached {
+            self.detach(token);
+            self.schedule(now, token);
+        }
+    }
+
+    /// Takes an ended connection out of everything that finds it by its session.
+    fn detach(&mut self, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        client.is_detached = true;
+        client.backlog = None;
+        for subscription in std::mem::take(&mut client.subscriptions) {
+            self.subscriptions.remove(&subscription.filter, token);
+        }
+        let Some(SessionRef { client, epoch }) = client.link.session.clone() else { return };
+        self.by_epoch.remove(&epoch);
+        self.early_sessions.remove(&epoch);
+        if self.by_client.get(&client) == Some(&token) {
+            self.by_client.remove(&client);
+        }
+    }
+
+    /// Frees the place of `token`, whose transport is closed. One whose opening is on its way is
+    /// kept until that is committed and can be closed.
+    pub fn forget(&mut self, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        client.link.is_ending = true;
+        client.link.is_gone = true;
+        self.detach(token);
+        if self.table.get(token).is_some_and(|client| !client.is_opening) {
+            self.table.remove(token);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Committed batches: acknowledgements of our own, subscriptions, and messages for our clients.
+
+use std::sync::Arc;
+
+use ledgermq_core::connection::Ending;
+use ledgermq_core::event::batch::Batch;
+use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscription};
+use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_core::reason::ReasonCode;
+use ledgermq_log::CommittedBatch;
+
+use crate::shard::table::Token;
+use crate::shard::{Shard, Sources};
+
+impl Shard {
+    /// Takes the next committed batch of the log.
+    pub fn on_committed(
+        &mut self,
+        now: Timestamp,
+        batch: &Arc<CommittedBatch>,
+        sources: &mut impl Sources,
+    ) {
+        debug_assert_eq!(batch.index, self.position, "the tail is gapless");
+        let body = batch.batch();
+        let is_own = batch.producer == self.producer;
+        let sessions = if is_own { self.tokens(&body) } else { Vec::new() };
+        for record in body.records() {
+            let record = record.expect("the log checked the batch when it committed it");
+            let event = record.event().expect("the log checked the batch when it committed it");
+            let token = record.session.and_then(|slot| *sessions.get(usize::from(slot))?);
+            let is_void = batch.is_void(&record);
+            match event {
+                EventRef::MessagePublished(message) if !is_void => {
+                    if let (Some(token), Some(packet_id)) = (token, message.packet_id) {
+                        self.turn(now, token, |machine, sink, _| {
+                            machine.on_publish_committed(message.qos, packet_id, sink);
+                        });
+                    }
+                    self.route(now, batch, &record, &message, token);
+                }
+                EventRef::MessagePublished(_) => {}
+                EventRef::Other(Event::SessionOpened(opened)) => {
+                    let epoch = Offset::new(batch.index, record.ordinal);
+                    self.on_session_opened(now, epoch, &opened, is_own, is_void);
+                }
+                EventRef::Other(event) if !is_void => {
+                    let at = Offset::new(batch.index, record.ordinal);
+                    if let Some(token) = token {
+                        self.on_own_event(now, token, at, event, sources);
+                    }
+                }
+                EventRef::Other(_) => {}
+            }
+        }
+        self.position = batch.index + 1;
+    }
+
+    /// The connections behind the sessions of a batch of ours.
+    fn tokens(&self, body: &Batch<'_>) -> Vec<Option<Token>> {
+        body.sessions()
+            .map(|session| {
+                let session = session.expect("the log checked the batch when it committed it");
+                self.by_epoch.get(&session.epoch).copied()
+            })
+            .collect()
+    }
+
+    fn on_session_opened(
+        &mut self,
+        now: Timestamp,
+        epoch: Offset,
+        opened: &SessionOpened,
+        is_own: bool,
+        is_void: bool,
+    ) {
+        if !is_void && let Some(older) = self.by_client.get(&opened.client).copied() {
+            // The older connection is fenced from here on, wherever the new one is.
+            self.stats.taken_over += 1;
+            self.end(now, older, Ending::Server(ReasonCode::SessionTakenOver));
+        }
+        if !is_own {
+            return;
+        }
+        let token = self.stage.opening.pop_front();
+        let token = token.expect("every SessionOpened of this producer stands in the queue");
+        let Some(client) = self.table.get_mut(token) else { return };
+        client.is_opening = false;
+        client.link.session = Some(SessionRef { client: opened.client.clone(), epoch });
+        if client.link.is_ending {
+            return self.close_unopened(token, epoch);
+        }
+        self.by_epoch.insert(epoch, token);
+        self.by_client.insert(opened.client.clone(), token);
+        if let Some(state) = self.early_sessions.remove(&epoch) {
+            self.open(now, token, *state);
+        }
+    }
+
+    /// The connection ended before its session opened: closes the session again.
+    fn close_unopened(&mut self, token: Token, epoch: Offset) {
+        self.early_sessions.remove(&epoch);
+        let Some(client) = self.table.get_mut(token) else { return };
+        let interval = client.machine.session_expiry_interval();
+        let close = client.machine.close_event(ReasonCode::UnspecifiedError, interval);
+        self.stage.append(client.link.session.as_ref(), &close);
+        if client.link.is_gone {
+            self.table.remove(token);
+        }
+    }
+
+    fn on_own_event(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        at: Offset,
+        event: Event,
+        sources: &mut impl Sources,
+    ) {
+        match event {
+            Event::Subscribed { subscriptions } => {
+                self.on_subscribed(now, token, at, subscriptions, sources);
+            }
+            Event::Unsubscribed { filters } => {
+                let Some(client) = self.table.get_mut(token) else { return };
+                let before = std::mem::take(&mut client.subscriptions);
+                let (ended, kept): (Vec<_>, Vec<_>) = before
+                    .into_iter()
+                    .partition(|subscription| filters.contains(&subscription.filter));
+                client.subscriptions = kept;
+                for subscription in &ended {
+                    self.subscriptions.remove(&subscription.filter, token);
+                }
+                self.turn(now, token, |machine, sink, _| {
+                    machine.on_unsubscribe_committed(
+                        |filter| ended.iter().any(|subscription| subscription.filter == *filter),
+                        sink,
+                    );
+                });
+            }
+            Event::MessageReleased { packet_ids } => {
+                self.turn(now, token, |machine, sink, _| {
+                    machine.on_release_committed(&packet_ids, sink);
+                });
+            }
+            Event::DeliveryReceived { packet_ids } => {
+                self.turn(now, token, |machine, sink, _| {
+                    machine.on_received_committed(&packet_ids, sink);
+                });
+            }
+            Event::DeliveryStarted { deliveries } => {
+                let Some(client) = self.table.get_mut(token) else { return };
+                let backlog = client.backlog.get_or_insert_default();
+                for (packet_id, _) in deliveries {
+                    client.machine.on_started_committed(packet_id);
+                    if let Some(at) = backlog.starting.iter().position(|(id, _)| *id == packet_id) {
+                        let (_, pending) = backlog.starting.remove(at);
+                        backlog.insert([pending]);
+                    }
+                }
+                self.drain(now, token, sources);
+            }
+            Event::NodeStarted { .. }
+            | Event::SessionOpened(_)
+            | Event::SessionClosed { .. }
+            | Event::SessionExpired
+            | Event::DeliveryProgressed { .. }
+            | Event::MessageDropped { .. } => {}
+        }
+    }
+
+    /// From here on everything is matched with these subscriptions; what they match waits until
+    /// the retained messages came.
+    fn on_subscribed(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        at: Offset,
+        subscriptions: Vec<Subscription>,
+        sources: &mut impl Sources,
+    ) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        for subscription in subscriptions {
+            if !self.subscriptions.insert(token, &subscription) {
+                client.subscriptions.retain(|older| older.filter != subscription.filter);
+            }
+            client.subscriptions.push(subscription);
+        }
+        client.backlog.get_or_insert_default().holds += 1;
+        self.turn(now, token, |machine, sink, _| machine.on_subscribe_committed(sink));
+        if let Some(messages) = self.early_retained.remove(&at) {
+            self.on_retained(now, token, at, messages, sources);
+        }
+    }
+}

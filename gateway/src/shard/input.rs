@@ -1,0 +1,181 @@
+//! Bytes from the transport become packets.
+
+use ledgermq_core::codec::{self, DecodeError};
+use ledgermq_core::connection::State;
+use ledgermq_core::offset::Timestamp;
+use ledgermq_core::packet::{Packet, ProtocolVersion, QoS};
+use ledgermq_core::reason::ReasonCode;
+
+use crate::shard::client::Client;
+use crate::shard::table::Token;
+use crate::shard::{Shard, Sources, stats};
+
+/// Input buffers up to this size are kept by a connection between packets.
+const KEPT_BYTES: usize = 512;
+
+impl Shard {
+    /// Takes bytes that came from `token`. Give nothing more to a connection for which
+    /// [`Shard::takes_bytes`] is false: what is left of these bytes waits inside.
+    pub fn on_bytes(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        bytes: &[u8],
+        sources: &mut impl Sources,
+    ) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        if client.input.is_empty() {
+            let taken = self.take_packets(now, token, bytes);
+            self.keep_rest(token, Vec::new(), &bytes[taken..]);
+        } else {
+            let mut input = std::mem::take(&mut client.input);
+            input.extend_from_slice(bytes);
+            let taken = self.take_packets(now, token, &input);
+            input.drain(..taken);
+            self.keep_rest(token, input, &[]);
+        }
+        if self.table.get(token).is_some_and(|client| client.backlog.is_some()) {
+            self.drain(now, token, sources);
+        }
+    }
+
+    /// Whether bytes of `token` may be read now.
+    #[must_use]
+    pub fn takes_bytes(&self, token: Token) -> bool {
+        self.table.get(token).is_some_and(|client| !client.is_paused && !client.link.is_ending)
+    }
+
+    /// Goes on with the input of a paused connection.
+    pub(super) fn resume_input(&mut self, now: Timestamp, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        if !std::mem::take(&mut client.is_paused) {
+            return;
+        }
+        client.machine.excuse_silence(now);
+        let mut input = std::mem::take(&mut client.input);
+        let taken = self.take_packets(now, token, &input);
+        input.drain(..taken);
+        self.keep_rest(token, input, &[]);
+        if self.takes_bytes(token) {
+            self.resumed.push(token);
+        }
+    }
+
+    /// The log takes messages again: goes on with all that waited for it.
+    pub fn on_gate_opened(&mut self, now: Timestamp) {
+        for token in std::mem::take(&mut self.withheld) {
+            self.resume_input(now, token);
+        }
+    }
+
+    fn keep_rest(&mut self, token: Token, mut input: Vec<u8>, rest: &[u8]) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        if client.link.is_ending {
+            client.input = Vec::new();
+            return;
+        }
+        input.extend_from_slice(rest);
+        if input.is_empty() && input.capacity() > KEPT_BYTES {
+            input = Vec::new();
+        }
+        client.input = input;
+    }
+
+    /// Takes whole packets from the front of `bytes`, and says how many bytes they had.
+    fn take_packets(&mut self, now: Timestamp, token: Token, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let packet_bytes_max = self.settings.packet_bytes_max;
+            let Some(client) = self.table.get_mut(token) else { return bytes.len() };
+            if client.link.is_ending {
+                return bytes.len();
+            }
+            if !client.machine.takes_input() {
+                client.is_paused = true;
+                return at;
+            }
+            match codec::decode(&bytes[at..], client.link.version, packet_bytes_max) {
+                Ok(None) => return at,
+                Ok(Some((packet, length))) => {
+                    if self.is_withheld(token, &packet) {
+                        return at;
+                    }
+                    at += length;
+                    self.take_packet(now, token, &packet);
+                }
+                Err(error) => {
+                    self.on_malformed(now, token, error);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    fn take_packet(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>) {
+        match packet {
+            Packet::Connect(connect) => {
+                if let Some(client) = self.table.get_mut(token)
+                    && client.machine.state() == State::Connecting
+                {
+                    client.link.version = connect.version;
+                    self.flush_before_takeover(now, connect.client_id);
+                }
+            }
+            Packet::Publish(publish) => self.stats.received[stats::by(publish.qos)] += 1,
+            _ => {}
+        }
+        self.turn(now, token, |machine, sink, settings| {
+            machine.handle(now, packet, settings, sink);
+        });
+        if let Some(client) = self.table.get_mut(token) {
+            client.is_opening |= client.machine.state() == State::Opening;
+        }
+        self.log_progress_if_much(now, token);
+    }
+
+    /// Whether a message of a 3.1.1 client has to wait, since the log takes none and there is no
+    /// way to refuse it. The packet stays in the input, and the client is not read meanwhile.
+    fn is_withheld(&mut self, token: Token, packet: &Packet<'_>) -> bool {
+        let Packet::Publish(publish) = packet else { return false };
+        if self.settings.takes_publishes || publish.qos == QoS::AtMostOnce {
+            return false;
+        }
+        let Some(client) = self.table.get_mut(token) else { return false };
+        if client.link.version != ProtocolVersion::V311 {
+            return false;
+        }
+        client.is_paused = true;
+        self.withheld.push(token);
+        true
+    }
+
+    fn on_malformed(&mut self, now: Timestamp, token: Token, error: DecodeError) {
+        self.stats.malformed += 1;
+        if let Some(client) = self.table.get_mut(token)
+            && error.reason == ReasonCode::UnsupportedProtocolVersion
+        {
+            client.link.version = ProtocolVersion::V311;
+        }
+        self.turn(now, token, |machine, sink, _| match (machine.state(), error.reason) {
+            (State::Connecting, ReasonCode::UnsupportedProtocolVersion) => {
+                machine.refuse(error.reason, sink);
+            }
+            _ => machine.fail(error.reason, sink),
+        });
+    }
+
+    /// The same client is about to open its session anew: what its older connection here settled
+    /// is logged first, so that the new one does not get it again.
+    fn flush_before_takeover(&mut self, now: Timestamp, client_id: &str) {
+        let Some(older) = self.by_client.get(client_id).copied() else { return };
+        self.turn(now, older, |machine, sink, _| machine.flush_progress(sink));
+    }
+
+    fn log_progress_if_much(&mut self, now: Timestamp, token: Token) {
+        let is_much =
+            |client: &Client| client.machine.unlogged_progress() >= super::PROGRESS_MESSAGES_MAX;
+        if self.table.get(token).is_some_and(is_much) {
+            self.turn(now, token, |machine, sink, _| machine.flush_progress(sink));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Which connections of a shard a message is for.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use ledgermq_core::event::Subscription;
+use ledgermq_core::packet::{QoS, SubscriptionOptions};
+use ledgermq_core::topic::TopicFilter;
+use ledgermq_core::topic::tree::FilterTree;
+
+use crate::shard::table::Token;
+
+/// Topics whose matches are remembered; beyond it all are forgotten.
+const CACHED_TOPICS_MAX: usize = 16 << 10;
+
+/// The subscriptions of a shard's connections, with the answers given lately.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    tree: FilterTree<Token, Subscriber>,
+    cache: HashMap<Box<str>, Arc<[Match]>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Subscriber {
+    options: SubscriptionOptions,
+    identifier: Option<u32>,
+}
+
+/// A connection that a topic is for.
+#[derive(Debug)]
+pub(crate) struct Match {
+    pub(crate) token: Token,
+    grant: Grant,
+    /// What holds for a message of its own, if a No Local subscription makes that differ.
+    own: Option<Option<Grant>>,
+}
+
+/// What the matching subscriptions of one connection grant together: one delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) qos: QoS,
+    pub(crate) retain_as_published: bool,
+    pub(crate) identifiers: Vec<u32>,
+}
+
+impl Subscriptions {
+    /// Makes or replaces the subscription of `token` to the filter; says whether it is new.
+    pub(crate) fn insert(&mut self, token: Token, subscription: &Subscription) -> bool {
+        self.cache.clear();
+        let Subscription { filter, options, identifier } = subscription;
+        let subscriber = Subscriber { options: *options, identifier: *identifier };
+        self.tree.insert(filter, token, subscriber).is_none()
+    }
+
+    /// Ends the subscription of `token` to `filter`.
+    pub(crate) fn remove(&mut self, filter: &TopicFilter, token: Token) {
+        self.cache.clear();
+        self.tree.remove(filter, &token);
+    }
+
+    /// The connections that a message to `topic` is for.
+    pub(crate) fn matches(&mut self, topic: &str) -> Arc<[Match]> {
+        if let Some(matches) = self.cache.get(topic) {
+            return Arc::clone(matches);
+        }
+        let mut found = Vec::new();
+        self.tree.for_each_match(topic, |token, subscriber| found.push((*token, *subscriber)));
+        found.sort_by_key(|(token, _)| *token);
+        let matches: Arc<[Match]> = found.chunk_by(|(a, _), (b, _)| a == b).map(match_of).collect();
+        if self.cache.len() == CACHED_TOPICS_MAX {
+            self.cache.clear();
+        }
+        self.cache.insert(topic.into(), Arc::clone(&matches));
+        matches
+    }
+}
+
+impl Match {
+    /// What holds for a message of `publisher`.
+    pub(crate) fn grant(&self, publisher: Option<Token>) -> Option<&Grant> {
+        match &self.own {
+            Some(own) if publisher == Some(self.token) => own.as_ref(),
+            _ => Some(&self.grant),
+        }
+    }
+}
+
+fn match_of(subscribers: &[(Token, Subscriber)]) -> Match {
+    let token = subscribers[0].0;
+    let all = subscribers.iter().map(|(_, subscriber)| *subscriber);
+    let has_no_local = all.clone().any(|subscriber| subscriber.options.no_local);
+    let own = has_no_local
+        .then(|| grant_of(all.clone().filter(|subscriber| !subscriber.options.no_local)));
+    let grant = grant_of(all).expect("a match has at least one subscriber");
+    Match { token, grant, own }
+}
+
+fn grant_of(subscribers: impl Iterator<Item = Subscriber>) -> Option<Grant> {
+    let mut grant: Option<Grant> = None;
+    for subscriber in subscribers {
+        let grant = grant.get_or_insert(Grant {
+            qos: QoS::AtMostOnce,
+            retain_as_published: false,
+            identifiers: Vec::new(),
+        });
+        grant.qos = grant.qos.max(subscriber.options.qos);
+        grant.retain_as_published |= subscriber.options.retain_as_published;
+        grant.identifiers.extend(subscriber.identifier);
+    }
+    grant
+}

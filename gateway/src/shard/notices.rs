@@ -1,0 +1,98 @@
+//! Notices of the projections: sessions that are ready, retained messages, sessions that ended.
+
+use ledgermq_core::connection::{Ending, Resumed};
+use ledgermq_core::event::DeliveryRef;
+use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_core::packet::QoS;
+use ledgermq_projections::notice::{Notice, RetainedDelivery, SessionState};
+
+use crate::shard::backlog::{Pending, Source};
+use crate::shard::table::Token;
+use crate::shard::{Shard, Sources};
+
+impl Shard {
+    /// Takes a notice. One that runs ahead of the shard's own tail waits for it.
+    pub fn on_notice(&mut self, now: Timestamp, notice: Notice, sources: &mut impl Sources) {
+        match notice {
+            Notice::SessionReady { epoch, state, .. } => {
+                if epoch.index >= self.position {
+                    self.early_sessions.insert(epoch, state);
+                } else if let Some(token) = self.by_epoch.get(&epoch).copied() {
+                    self.open(now, token, *state);
+                    self.drain(now, token, sources);
+                }
+            }
+            Notice::Retained { epoch, at, messages, .. } => {
+                if at.index >= self.position {
+                    self.early_retained.insert(at, messages);
+                } else if let Some(token) = self.by_epoch.get(&epoch).copied() {
+                    self.on_retained(now, token, at, messages, sources);
+                }
+            }
+            Notice::SessionEnded { epoch, reason, .. } => {
+                if let Some(token) = self.by_epoch.get(&epoch).copied() {
+                    self.end(now, token, Ending::Server(reason));
+                }
+            }
+        }
+    }
+
+    /// The session of `token` is there: subscriptions first, then CONNACK, then what is owed.
+    pub(super) fn open(&mut self, now: Timestamp, token: Token, state: SessionState) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        self.stats.opened += 1;
+        for subscription in &state.subscriptions {
+            self.subscriptions.insert(token, subscription);
+        }
+        client.subscriptions = state.subscriptions;
+        if state.session_present {
+            client.backlog.get_or_insert_default().behind = Some(DeliveryRef::default());
+            self.starve(token);
+        }
+        let epoch = client_epoch(self, token);
+        let resumed = Resumed {
+            session_present: state.session_present,
+            inbound: state.inbound,
+            cursor: state.cursor,
+            outstanding: state.outstanding,
+        };
+        self.turn(now, token, |machine, sink, settings| {
+            machine.on_session_ready(now, epoch, &resumed, settings, sink);
+        });
+        self.schedule(now, token);
+        self.resume_input(now, token);
+    }
+
+    pub(super) fn on_retained(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        at: Offset,
+        messages: Vec<RetainedDelivery>,
+        sources: &mut impl Sources,
+    ) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let is_persistent = client.machine.is_persistent();
+        let backlog = client.backlog.get_or_insert_default();
+        backlog.holds = backlog.holds.saturating_sub(1);
+        // A session that is catching up finds what it is owed in the view.
+        let owed_after = backlog.behind.filter(|_| is_persistent);
+        let pending = messages.into_iter().map(|delivery| Pending {
+            message: DeliveryRef { at, nth: delivery.nth },
+            qos: delivery.qos,
+            retain: true,
+            payload_bytes: u32::try_from(delivery.message.payload.len()).unwrap_or(u32::MAX),
+            source: Source::Kept(delivery.message),
+        });
+        backlog.insert(pending.filter(|pending| {
+            pending.qos == QoS::AtMostOnce
+                || owed_after.is_none_or(|behind| pending.message <= behind)
+        }));
+        self.drain(now, token, sources);
+    }
+}
+
+fn client_epoch(shard: &Shard, token: Token) -> Offset {
+    let session = shard.table.get(token).and_then(|client| client.link.session.as_ref());
+    session.map_or(Offset::ZERO, |session| session.epoch)
+}

@@ -1,0 +1,332 @@
+//! The driver around a [`Shard`]: one thread that owns its connections' sockets.
+//!
+//! One turn: read what is readable into one buffer, hand the events to the log, take what was
+//! committed, write what came of it, one write a connection. It sleeps in its poll; the log, the
+//! projections and the acceptor wake it at most once a turn, and only if it sleeps.
+
+pub(crate) mod sockets;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ledgermq_core::offset::Timestamp;
+use ledgermq_core::reason::ReasonCode;
+use ledgermq_log::{Class, CommittedBatch, Log, Producer, ReadError, Tail, TailError};
+use mio::{Events, Poll};
+
+use crate::clock::Clock;
+use crate::inbox::{Inbound, Inbox};
+use crate::listener::Census;
+use crate::shard::{Shard, ShardStats, Token};
+use crate::sources::LogSources;
+
+use sockets::{Read, Sockets, Wrote};
+
+/// Bytes read from one connection at a time.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes of committed batches taken in one turn.
+const COMMITTED_BYTES_MAX: usize = 4 << 20;
+/// Batches that one turn's reads may fill before they are handed to the log.
+const STAGED_BATCHES_MAX: usize = 16;
+/// How often a connection that waits for a view looks again, at the latest.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Time for the clients and the log to take the rest when the node stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a worker stopped by itself. The node must stop.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log stopped, or lost what the worker has not seen.
+    #[error(transparent)]
+    Log(#[from] TailError),
+    /// The log holds a damaged batch.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The operating system refused to wait.
+    #[error("cannot wait for connections")]
+    Poll(#[source] io::Error),
+}
+
+/// What a worker is made of.
+pub(crate) struct Worker {
+    pub(crate) poll: Poll,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) log: Log,
+    pub(crate) producer: Producer,
+    pub(crate) tail: Tail,
+    pub(crate) shard: Shard,
+    pub(crate) sources: LogSources,
+    pub(crate) clock: Clock,
+    pub(crate) census: Arc<Census>,
+    pub(crate) stats: Arc<Mutex<ShardStats>>,
+    pub(crate) retained_max: (u64, u64),
+}
+
+impl Worker {
+    /// Turns until it is drained or the log stops.
+    pub(crate) fn run(self) -> Result<(), WorkerError> {
+        Turning {
+            sockets: Sockets::default(),
+            events: Events::with_capacity(1024),
+            readable: VecDeque::new(),
+            buffer: vec![0; READ_BYTES],
+            inbound: Vec::new(),
+            committed: Vec::new(),
+            tokens: Vec::new(),
+            unblocked: Vec::new(),
+            draining: None,
+            unconfirmed: None,
+            worker: self,
+        }
+        .run()
+    }
+}
+
+/// A worker at work, with what it reuses from turn to turn.
+struct Turning {
+    worker: Worker,
+    sockets: Sockets,
+    events: Events,
+    /// Connections that may have bytes to read, in turn.
+    readable: VecDeque<Token>,
+    buffer: Vec<u8>,
+    inbound: Vec<Inbound>,
+    committed: Vec<Arc<CommittedBatch>>,
+    tokens: Vec<Token>,
+    /// Connections whose sockets take bytes again.
+    unblocked: Vec<Token>,
+    /// When draining ends at the latest.
+    draining: Option<Timestamp>,
+    /// Sequence of the last batch handed over, if its commit was not seen.
+    unconfirmed: Option<u64>,
+}
+
+impl Turning {
+    fn run(mut self) -> Result<(), WorkerError> {
+        loop {
+            self.wait()?;
+            let now = self.worker.clock.now();
+            self.refresh(now);
+            self.take_inbound(now)?;
+            self.read(now);
+            self.hand_over();
+            self.take_committed(now)?;
+            self.worker.shard.retry(now, &mut self.worker.sources);
+            self.worker.shard.tick(now);
+            self.hand_over();
+            self.write(now);
+            *self.worker.stats.lock().unwrap_or_else(PoisonError::into_inner) =
+                *self.worker.shard.stats();
+            if self.is_drained(now) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&mut self) -> Result<(), WorkerError> {
+        let worker = &mut self.worker;
+        let timeout = if !self.readable.is_empty() && !worker.shard.stage().is_congested() {
+            Some(Duration::ZERO)
+        } else if !worker.tail.prepare_sleep() || !worker.inbox.prepare_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            let now = worker.clock.now();
+            let mut until = worker.shard.next_tick().map(|tick| tick.since(now));
+            if worker.shard.is_starving() || worker.shard.stage().is_congested() {
+                worker.inbox.want_views();
+                until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
+            }
+            if self.draining.is_some() {
+                until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
+            }
+            // Rounded up: a poll that ends just before the tick would turn for nothing.
+            until.map(|until| until + Duration::from_millis(1))
+        };
+        let polled = worker.poll.poll(&mut self.events, timeout);
+        worker.tail.awake();
+        worker.inbox.awake();
+        match polled {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(WorkerError::Poll(error));
+            }
+            _ => {}
+        }
+        for event in &self.events {
+            let Some(token) = self.sockets.token_of(event.token()) else { continue };
+            if event.is_writable() {
+                self.sockets.set_writable(token, &mut self.unblocked);
+            }
+            if event.is_readable() && self.sockets.set_readable(token) {
+                self.readable.push_back(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the shard's settings up to the moment.
+    fn refresh(&mut self, now: Timestamp) {
+        let worker = &mut self.worker;
+        let gate = worker.log.gate();
+        let (messages, bytes) = worker.sources.retained();
+        let settings = &mut worker.shard.settings;
+        let did_take = settings.takes_publishes;
+        settings.takes_publishes = gate.accepts(Class::Publish);
+        settings.takes_sessions = gate.accepts(Class::Open);
+        settings.takes_retained = messages < worker.retained_max.0 && bytes < worker.retained_max.1;
+        if settings.takes_publishes && !did_take {
+            worker.shard.on_gate_opened(now);
+        }
+    }
+
+    fn take_inbound(&mut self, now: Timestamp) -> Result<(), WorkerError> {
+        self.worker.inbox.take(&mut self.inbound);
+        for inbound in self.inbound.drain(..) {
+            let worker = &mut self.worker;
+            match inbound {
+                Inbound::Accepted(stream, peer) => {
+                    let token = worker.shard.accept(now, peer);
+                    if let Err(error) = self.sockets.insert(token, stream, worker.poll.registry()) {
+                        tracing::warn!(%error, %peer, "cannot take a connection");
+                        worker.shard.on_transport_closed(now, token);
+                        worker.census.connections.fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+                Inbound::Notice(notice) => {
+                    worker.shard.on_notice(now, notice, &mut worker.sources);
+                }
+                Inbound::Loaded(index, loaded) => worker.sources.on_loaded(index, loaded)?,
+                Inbound::Drain => {
+                    self.draining.get_or_insert(now.plus(DRAIN_TIMEOUT));
+                    worker.shard.end_all(now, ReasonCode::ServerShuttingDown);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once from each connection that may have something, unless the log is behind.
+    fn read(&mut self, now: Timestamp) {
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.worker.shard.take_resumed(&mut tokens);
+        for token in tokens.drain(..) {
+            if self.sockets.resume(token) {
+                self.readable.push_back(token);
+            }
+        }
+        self.tokens = tokens;
+        for _ in 0..self.readable.len() {
+            let shard = &mut self.worker.shard;
+            if shard.stage().is_congested() || shard.stage().batches() >= STAGED_BATCHES_MAX {
+                return;
+            }
+            let Some(token) = self.readable.pop_front() else { return };
+            if !shard.takes_bytes(token) {
+                self.sockets.pause(token);
+                continue;
+            }
+            match self.sockets.read(token, &mut self.buffer) {
+                Read::Bytes(bytes) => {
+                    let read = &self.buffer[..bytes];
+                    shard.on_bytes(now, token, read, &mut self.worker.sources);
+                    if bytes == READ_BYTES {
+                        self.readable.push_back(token);
+                    } else {
+                        // A short read empties the socket: the poll says when there is more.
+                        self.sockets.set_unreadable(token);
+                    }
+                }
+                Read::Nothing => self.sockets.set_unreadable(token),
+                Read::Closed => {
+                    shard.on_transport_closed(now, token);
+                    self.close(token);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Worker { shard, producer, .. } = &mut self.worker;
+        let unconfirmed = &mut self.unconfirmed;
+        shard.stage().hand_over(|class, batch| match producer.push(class, batch) {
+            Ok(pushed) => {
+                *unconfirmed = Some(pushed.sequence);
+                true
+            }
+            // The producer is woken when there is room.
+            Err(_) => false,
+        });
+    }
+
+    fn take_committed(&mut self, now: Timestamp) -> Result<(), WorkerError> {
+        let worker = &mut self.worker;
+        worker.tail.take(COMMITTED_BYTES_MAX, &mut self.committed)?;
+        for batch in self.committed.drain(..) {
+            if batch.producer == worker.producer.id() && Some(batch.sequence) == self.unconfirmed {
+                self.unconfirmed = None;
+            }
+            worker.shard.on_committed(now, &batch, &mut worker.sources);
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, one write a connection as long as its socket takes all of it.
+    fn write(&mut self, now: Timestamp) {
+        let mut tokens = std::mem::take(&mut self.tokens);
+        tokens.append(&mut self.unblocked);
+        self.worker.shard.take_dirty(&mut tokens);
+        for token in tokens.drain(..) {
+            self.write_one(now, token);
+        }
+        self.worker.shard.take_closed(&mut tokens);
+        for token in tokens.drain(..) {
+            self.close(token);
+        }
+        self.tokens = tokens;
+    }
+
+    fn write_one(&mut self, now: Timestamp, token: Token) {
+        loop {
+            let shard = &mut self.worker.shard;
+            let output = shard.output(token);
+            if output.is_empty() {
+                break;
+            }
+            match self.sockets.write(token, output) {
+                Wrote::Bytes(bytes) => {
+                    shard.written(now, token, bytes, &mut self.worker.sources);
+                }
+                Wrote::Blocked => return,
+                Wrote::Closed => {
+                    shard.on_transport_closed(now, token);
+                    return self.close(token);
+                }
+            }
+        }
+        if self.worker.shard.is_ending(token) {
+            self.worker.shard.forget(token);
+            self.close(token);
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        if self.sockets.remove(token, self.worker.poll.registry()) {
+            self.worker.census.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_drained(&mut self, now: Timestamp) -> bool {
+        let Some(deadline) = self.draining else { return false };
+        let shard = &mut self.worker.shard;
+        let is_done =
+            shard.connections() == 0 && shard.stage().is_empty() && self.unconfirmed.is_none();
+        if !is_done && now >= deadline {
+            let connections = shard.connections();
+            tracing::warn!(connections, "stopping before everything was handed over");
+        }
+        is_done || now >= deadline
+    }
+}

@@ -1,0 +1,164 @@
+//! The sockets of a worker, by the token of their connection.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+
+use crate::shard::Token;
+
+/// The poll's token of the worker's own waker.
+pub(crate) const WAKER: mio::Token = mio::Token(usize::MAX);
+
+/// Outcome of a read.
+pub(crate) enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing is there now.
+    Nothing,
+    /// The peer closed, or the transport failed.
+    Closed,
+}
+
+/// Outcome of a write.
+pub(crate) enum Wrote {
+    /// So many bytes.
+    Bytes(usize),
+    /// The socket takes nothing now; the poll says when it does.
+    Blocked,
+    /// The transport failed.
+    Closed,
+}
+
+struct Socket {
+    token: Token,
+    stream: TcpStream,
+    /// It stands in the queue of those to be read.
+    is_queued: bool,
+    /// It may have bytes, but is not read for now.
+    is_waiting: bool,
+    is_blocked: bool,
+}
+
+/// Sockets by the slot of their token.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    places: Vec<Option<Box<Socket>>>,
+}
+
+impl Sockets {
+    /// Takes a socket; the poll tells edges of both directions from now on.
+    pub(crate) fn insert(
+        &mut self,
+        token: Token,
+        mut stream: TcpStream,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        let slot = token.slot as usize;
+        registry.register(
+            &mut stream,
+            mio::Token(slot),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        if self.places.len() <= slot {
+            self.places.resize_with(slot + 1, || None);
+        }
+        self.places[slot] = Some(Box::new(Socket {
+            token,
+            stream,
+            is_queued: false,
+            is_waiting: false,
+            is_blocked: false,
+        }));
+        Ok(())
+    }
+
+    /// Closes a socket; says whether there was one.
+    pub(crate) fn remove(&mut self, token: Token, registry: &Registry) -> bool {
+        if self.get(token).is_none() {
+            return false;
+        }
+        if let Some(mut socket) = self.places[token.slot as usize].take() {
+            let _ = registry.deregister(&mut socket.stream);
+            let _ = socket.stream.shutdown(Shutdown::Both);
+        }
+        true
+    }
+
+    /// The connection that an event is about, if it is still there.
+    pub(crate) fn token_of(&self, token: mio::Token) -> Option<Token> {
+        self.places.get(token.0)?.as_ref().map(|socket| socket.token)
+    }
+
+    /// Notes that there may be bytes; says whether the connection is to be queued for reading.
+    pub(crate) fn set_readable(&mut self, token: Token) -> bool {
+        self.get(token).is_some_and(|socket| !std::mem::replace(&mut socket.is_queued, true))
+    }
+
+    pub(crate) fn set_unreadable(&mut self, token: Token) {
+        if let Some(socket) = self.get(token) {
+            socket.is_queued = false;
+        }
+    }
+
+    /// Keeps in mind that there may be bytes, until [`Sockets::resume`].
+    pub(crate) fn pause(&mut self, token: Token) {
+        if let Some(socket) = self.get(token) {
+            socket.is_queued = false;
+            socket.is_waiting = true;
+        }
+    }
+
+    /// Says whether a paused connection is to be queued for reading.
+    pub(crate) fn resume(&mut self, token: Token) -> bool {
+        let is_waiting =
+            self.get(token).is_some_and(|socket| std::mem::take(&mut socket.is_waiting));
+        is_waiting && self.set_readable(token)
+    }
+
+    /// Notes that a blocked socket takes bytes again, and adds it to those to be written.
+    pub(crate) fn set_writable(&mut self, token: Token, unblocked: &mut Vec<Token>) {
+        if let Some(socket) = self.get(token)
+            && std::mem::take(&mut socket.is_blocked)
+        {
+            unblocked.push(token);
+        }
+    }
+
+    pub(crate) fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
+        let Some(socket) = self.get(token) else { return Read::Nothing };
+        loop {
+            return match socket.stream.read(buffer) {
+                Ok(0) => Read::Closed,
+                Ok(bytes) => Read::Bytes(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Read::Closed,
+            };
+        }
+    }
+
+    pub(crate) fn write(&mut self, token: Token, bytes: &[u8]) -> Wrote {
+        let Some(socket) = self.get(token) else { return Wrote::Closed };
+        if socket.is_blocked {
+            return Wrote::Blocked;
+        }
+        loop {
+            return match socket.stream.write(bytes) {
+                Ok(written) => Wrote::Bytes(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.is_blocked = true;
+                    Wrote::Blocked
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Wrote::Closed,
+            };
+        }
+    }
+
+    fn get(&mut self, token: Token) -> Option<&mut Socket> {
+        let socket = self.places.get_mut(token.slot as usize)?.as_deref_mut()?;
+        (socket.token == token).then_some(socket)
+    }
+}
