@@ -85,6 +85,23 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// How long the poll may sleep if nobody wakes it.
+    fn sleep_at_most(&mut self, draining: Option<Timestamp>) -> Option<Duration> {
+        let now = self.clock.now();
+        let mut until = self.shard.next_tick().map(|tick| tick.since(now));
+        let is_starving = self.shard.is_starving();
+        if is_starving {
+            self.inbox.want_views();
+        }
+        if is_starving || self.shard.stage().is_congested() || draining.is_some() {
+            until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
+        }
+        // Rounded up: a poll that ends just before the tick would turn for nothing.
+        until.map(|until| until + Duration::from_millis(1))
+    }
+}
+
 /// A worker at work, with what it reuses from turn to turn.
 struct Turning {
     worker: Worker,
@@ -129,23 +146,10 @@ impl Turning {
     /// Sleeps until there is something to do.
     fn wait(&mut self) -> Result<(), WorkerError> {
         let worker = &mut self.worker;
-        let timeout = if !self.readable.is_empty() && !worker.shard.stage().is_congested() {
-            Some(Duration::ZERO)
-        } else if !worker.tail.prepare_sleep() || !worker.inbox.prepare_sleep() {
-            Some(Duration::ZERO)
-        } else {
-            let now = worker.clock.now();
-            let mut until = worker.shard.next_tick().map(|tick| tick.since(now));
-            if worker.shard.is_starving() || worker.shard.stage().is_congested() {
-                worker.inbox.want_views();
-                until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
-            }
-            if self.draining.is_some() {
-                until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
-            }
-            // Rounded up: a poll that ends just before the tick would turn for nothing.
-            until.map(|until| until + Duration::from_millis(1))
-        };
+        let has_input = !self.readable.is_empty() && !worker.shard.stage().is_congested();
+        let may_sleep = !has_input && worker.tail.prepare_sleep() && worker.inbox.prepare_sleep();
+        let timeout =
+            if may_sleep { worker.sleep_at_most(self.draining) } else { Some(Duration::ZERO) };
         let polled = worker.poll.poll(&mut self.events, timeout);
         worker.tail.awake();
         worker.inbox.awake();
