@@ -1,0 +1,266 @@
+//! A broker process with its own data directory and ports.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::DEADLINE;
+
+/// Lines of stderr that a failed test prints.
+const STDERR_LINES_SHOWN: usize = 40;
+
+/// How to start a broker.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    dir: Option<PathBuf>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Keeps the data in `dir`, which outlives the broker.
+    pub(crate) fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Adds an argument of the command line.
+    pub(crate) fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets a key of the configuration, such as `gateway.limits.connections`.
+    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
+        let name = format!("LEDGERMQ_{}", key.replace('.', "__").to_uppercase());
+        self.environment.push((name, value.to_string()));
+        self
+    }
+
+    /// Starts the broker and waits until it says `ready`.
+    pub(crate) fn start(self) -> Broker {
+        let mut broker = self.prepare();
+        broker.start();
+        broker
+    }
+
+    /// A broker that is not started yet.
+    pub(crate) fn prepare(self) -> Broker {
+        let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
+        let dir = match (&own, self.dir) {
+            (Some(own), _) => own.path().join("data"),
+            (None, dir) => dir.expect("given, since none was made"),
+        };
+        let (mqtt, http) = (free_address(), free_address());
+        Broker {
+            process: None,
+            mqtt,
+            http,
+            dir,
+            arguments: self.arguments,
+            environment: self.environment,
+            stderr: Arc::default(),
+            _own: own,
+        }
+    }
+}
+
+/// A broker; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    process: Option<Child>,
+    /// Address of MQTT.
+    pub(crate) mqtt: SocketAddr,
+    /// Address of HTTP.
+    pub(crate) http: SocketAddr,
+    /// Data directory.
+    pub(crate) dir: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    stderr: Arc<Mutex<String>>,
+    _own: Option<TempDir>,
+}
+
+impl Broker {
+    /// A broker with the defaults, ready.
+    pub(crate) fn run() -> Self {
+        Options::default().start()
+    }
+
+    /// Starts the process and waits until it says `ready`.
+    pub(crate) fn start(&mut self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    /// Starts the process without waiting.
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.process.is_none(), "the broker runs already");
+        self.stderr.lock().expect("no panic while held").clear();
+        let mut command = self.command();
+        let mut child = command.spawn().expect("the broker's binary starts");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let lines = self.stderr.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut lines = lines.lock().expect("no panic while held");
+                let _ = writeln!(lines, "{line}");
+            }
+        });
+        self.process = Some(child);
+    }
+
+    fn command(&self) -> Command {
+        let program = std::env::var_os("LEDGERMQ_TEST_PROGRAM");
+        let mut command = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_ledgermq").into()));
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&self.dir)
+            .args(["--mqtt", &self.mqtt.to_string(), "--http", &self.http.to_string()])
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Waits until the process says `ready`.
+    pub(crate) fn wait_ready(&mut self) {
+        self.wait_for("ready", |broker| broker.stderr().lines().any(|line| line == "ready"));
+    }
+
+    /// Waits until `holds`; panics after the deadline or if the process ends before.
+    pub(crate) fn wait_for(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let end = Instant::now() + 3 * DEADLINE;
+        while !holds(self) {
+            if let Some(status) = self.ended() {
+                // What it said may still be on its way through the pipe.
+                thread::sleep(Duration::from_millis(50));
+                panic!("the broker ended ({status}) before {what}:\n{}", self.stderr());
+            }
+            assert!(Instant::now() < end, "waited too long for {what}:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The exit status if the process ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let process = self.process.as_mut().expect("the broker was started");
+        process.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits until the process ends by itself.
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
+        let end = Instant::now() + 3 * DEADLINE;
+        loop {
+            if let Some(status) = self.ended() {
+                self.process = None;
+                thread::sleep(Duration::from_millis(20));
+                return status;
+            }
+            assert!(Instant::now() < end, "the broker does not end:\n{}", self.stderr());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let process = self.process.as_ref().expect("the broker was started");
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process number"), Signal::TERM).expect("our own child");
+    }
+
+    /// SIGKILL and start again on the same data and ports.
+    pub(crate) fn crash(&mut self) {
+        self.kill();
+        self.start();
+    }
+
+    /// SIGTERM, end, and start again on the same data and ports.
+    pub(crate) fn restart(&mut self) {
+        self.terminate();
+        let status = self.wait_end();
+        assert!(status.success(), "stopped with {status}:\n{}", self.stderr());
+        self.start();
+    }
+
+    /// Everything that the process wrote to stderr since it was started.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().expect("no panic while held").clone()
+    }
+
+    /// Status and body of an HTTP request.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).expect("HTTP is reachable");
+        stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer in UTF-8");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status line"), body.to_owned())
+    }
+
+    /// Resident memory of the process in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let id = self.process.as_ref().expect("the broker was started").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.expect("VmRSS in kB") * 1024
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let stderr = self.stderr();
+            let lines: Vec<&str> = stderr.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(STDERR_LINES_SHOWN)..];
+            eprintln!("the broker's last words:\n{}", shown.join("\n"));
+        }
+    }
+}
+
+/// Runs the binary to its end with those arguments in `dir`; exit code, stdout and stderr.
+pub(crate) fn run_to_end(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ledgermq"));
+    let output = command.current_dir(dir).args(arguments).output().expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// A loopback address that nobody listens at, below the range from which outgoing connections take
+/// their ports.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + u16::try_from(std::process::id() % 100).expect("below 100") * 100;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

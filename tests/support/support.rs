@@ -1,0 +1,15 @@
+//! The harness of the system tests: brokers, clients, seeds, disks that lose power.
+
+#![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
+
+pub(crate) mod broker;
+pub(crate) mod client;
+pub(crate) mod packets;
+pub(crate) mod random;
+
+use std::time::Duration;
+
+/// How long the tests wait for what must happen; only a broken broker takes that long.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// How long the tests wait to see that something does not happen.
+pub(crate) const QUIET: Duration = Duration::from_millis(300);

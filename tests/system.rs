@@ -1,0 +1,20 @@
+//! System tests: the built broker, driven from outside through its ports and its process.
+//!
+//! What needs more than cargo (client programs, root, time) is ignored here and run as a part of
+//! `./test.sh`, each part being one module.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, says what it does, and waits for real time to pass"
+)]
+
+#[path = "support/support.rs"]
+mod support;
+
+#[path = "system/cli.rs"]
+mod cli;
+#[path = "system/house.rs"]
+mod house;
