@@ -18,3 +18,15 @@ mod support;
 mod cli;
 #[path = "system/house.rs"]
 mod house;
+#[path = "system/limits.rs"]
+mod limits;
+#[path = "system/publish.rs"]
+mod publish;
+#[path = "system/retained.rs"]
+mod retained;
+#[path = "system/sessions.rs"]
+mod sessions;
+#[path = "system/shutdown.rs"]
+mod shutdown;
+#[path = "system/wills.rs"]
+mod wills;

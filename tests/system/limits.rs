@@ -1,0 +1,175 @@
+//! Keep alive, and the limits that need no authentication.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use ledgermq_core::packet::{Packet, ProtocolVersion, Publish, QoS, SubscriptionOptions};
+use ledgermq_core::reason::ReasonCode;
+
+use crate::support::broker::{Broker, Options as BrokerOptions};
+use crate::support::client::{Client, Options, Refused, message};
+use crate::support::packets::Received;
+
+#[test]
+fn a_client_that_stays_silent_is_disconnected_after_one_and_a_half_keep_alives() {
+    let broker = Broker::run();
+    let mut client = Options::v5("client").keep_alive(1).connect(broker.mqtt);
+    let started = Instant::now();
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(500));
+        client.ping();
+    }
+    let silent = Instant::now();
+    assert_eq!(client.wait_closed(), Some(ReasonCode::KeepAliveTimeout));
+    assert!(silent.elapsed() >= Duration::from_millis(1_400), "{:?}", silent.elapsed());
+    assert!(started.elapsed() >= Duration::from_secs(3));
+}
+
+#[test]
+fn the_server_keep_alive_is_told_and_kept() {
+    let broker = BrokerOptions::default().set("gateway.server_keep_alive", "1s").start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    assert_eq!(client.connected().server_keep_alive, Some(1));
+    assert_eq!(client.wait_closed(), Some(ReasonCode::KeepAliveTimeout));
+    let mut old = Options::v311("old").connect(broker.mqtt);
+    assert_eq!(old.wait_closed(), None);
+}
+
+#[test]
+fn a_connection_without_connect_is_closed_after_the_timeout() {
+    let broker = BrokerOptions::default().set("gateway.limits.connect_timeout", "1s").start();
+    let started = Instant::now();
+    let mut silent = Client::open(broker.mqtt, ProtocolVersion::V5).unwrap();
+    let mut dribbling = Client::open(broker.mqtt, ProtocolVersion::V5).unwrap();
+    dribbling.send_bytes(&[0x10, 40, 0, 4]);
+    assert_eq!(silent.wait_closed(), None);
+    assert_eq!(dribbling.wait_closed(), None);
+    assert!(started.elapsed() >= Duration::from_millis(900));
+}
+
+#[test]
+fn the_first_packet_must_be_a_connect_and_there_is_only_one() {
+    let broker = Broker::run();
+    let mut client = Client::open(broker.mqtt, ProtocolVersion::V5).unwrap();
+    client.send(&Packet::PingReq);
+    assert_eq!(client.wait_closed(), None);
+    let options = Options::v5("client");
+    let mut client = options.clone().connect(broker.mqtt);
+    client.send(&Packet::Connect(Box::new(options.connect)));
+    assert_eq!(client.wait_closed(), Some(ReasonCode::ProtocolError));
+}
+
+#[test]
+fn connections_beyond_the_limit_are_turned_away() {
+    let broker = BrokerOptions::default().set("gateway.limits.connections", 2).start();
+    let first = Options::v5("1").connect(broker.mqtt);
+    let _second = Options::v5("2").connect(broker.mqtt);
+    let third = Options::v5("3").try_connect(broker.mqtt);
+    match third {
+        Err(Refused::Io(error)) => assert_ne!(error.kind(), ErrorKind::TimedOut),
+        Err(Refused::ConnAck(_)) => {}
+        Ok(_) => panic!("the third connection was accepted"),
+    }
+    first.disconnect();
+    // The broker may learn of the end a moment later than the client.
+    let end = Instant::now() + Duration::from_secs(5);
+    while Options::v5("3").try_connect(broker.mqtt).is_err() {
+        assert!(Instant::now() < end, "the place of the first is free again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_packet_beyond_the_limit_is_refused_by_its_length() {
+    let broker = BrokerOptions::default().set("gateway.limits.packet_bytes", "1KiB").start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    assert_eq!(client.connected().maximum_packet_size, Some(1024));
+    client.publish("t", [0; 900], QoS::AtLeastOnce);
+    // Only the head of a packet of 2,000 bytes.
+    client.send_bytes(&[0x30, 0xD0, 0x0F]);
+    assert_eq!(client.wait_closed(), Some(ReasonCode::PacketTooLarge));
+}
+
+#[test]
+fn topics_and_filters_have_a_limit_of_levels() {
+    let broker = BrokerOptions::default().set("gateway.limits.topic_levels", 4).start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    let options = SubscriptionOptions::default();
+    let reasons = client.subscribe_with(&[("a/b/c/d", options), ("a/b/c/d/#", options)], None);
+    assert_eq!(reasons[0], ReasonCode::Success);
+    assert!(reasons[1].is_error(), "{reasons:?}");
+    let reason = client.publish_packet(&message("a/b/c/d/e", b"", QoS::AtLeastOnce));
+    assert!(reason.is_error(), "{reason:?}");
+}
+
+#[test]
+fn more_unacknowledged_messages_than_the_receive_maximum_are_a_fault() {
+    let broker = BrokerOptions::default().set("gateway.limits.receive_maximum", 3).start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    assert_eq!(client.connected().receive_maximum, Some(3));
+    // QoS 2 is unacknowledged until PUBREL was answered, so these four are on their way at once.
+    for _ in 0..4 {
+        client.send_publish(&message("t", b"", QoS::ExactlyOnce));
+    }
+    assert_eq!(client.wait_closed(), Some(ReasonCode::ReceiveMaximumExceeded));
+}
+
+#[test]
+fn the_queue_of_a_session_keeps_the_newest_messages() {
+    let broker = BrokerOptions::default().set("gateway.limits.queued_messages", 10).start();
+    let persistent = || Options::v5("sleeper").persistent();
+    let mut sleeper = persistent().connect(broker.mqtt);
+    sleeper.subscribe("t", QoS::AtLeastOnce);
+    sleeper.disconnect();
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    for n in 0..50 {
+        publisher.publish("t", n.to_string(), QoS::AtLeastOnce);
+    }
+    // Drops are events of their own, a moment behind the messages.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut sleeper = persistent().connect(broker.mqtt);
+    let mut texts = Vec::new();
+    while let Some(message) = sleeper.message_within(Duration::from_millis(500)) {
+        texts.push(message.text().parse::<u32>().unwrap());
+    }
+    assert_eq!(texts, (40..50).collect::<Vec<u32>>());
+}
+
+#[test]
+fn messages_beyond_the_retained_limit_are_refused() {
+    let broker = BrokerOptions::default().set("gateway.limits.retained_messages", 2).start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    client.publish_retained("1", "value", QoS::AtLeastOnce);
+    client.publish_retained("2", "value", QoS::AtLeastOnce);
+    let third = Publish { retain: true, ..message("3", b"value", QoS::AtLeastOnce) };
+    assert_eq!(client.publish_packet(&third), ReasonCode::QuotaExceeded);
+    client.publish_retained("1", "replaced", QoS::AtLeastOnce);
+}
+
+#[test]
+fn a_message_larger_than_the_client_takes_is_not_sent_to_it() {
+    let broker = Broker::run();
+    let mut small = Options::v5("small").maximum_packet_size(200).connect(broker.mqtt);
+    small.subscribe("t", QoS::AtLeastOnce);
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    publisher.publish("t", [b'x'; 300], QoS::AtLeastOnce);
+    publisher.publish("t", "short", QoS::AtLeastOnce);
+    assert_eq!(small.message().text(), "short");
+}
+
+#[test]
+fn malformed_packets_are_answered_with_their_reason() {
+    let broker = Broker::run();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    client.send_bytes(&[0x36, 5, 0, 1, b't', 0, 1]); // QoS 3
+    assert_eq!(client.wait_closed(), Some(ReasonCode::MalformedPacket));
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    let wildcard = message("a/#", b"", QoS::AtMostOnce);
+    client.send_publish(&wildcard);
+    assert_eq!(client.wait_closed(), Some(ReasonCode::TopicNameInvalid));
+    let mut client = Options::v311("client").connect(broker.mqtt);
+    client.send_bytes(&[0x36, 5, 0, 1, b't', 0, 1]);
+    assert_eq!(client.wait_closed(), None);
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    assert!(matches!(client.next(Duration::ZERO), Ok(None::<Received>)));
+}
