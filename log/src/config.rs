@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Size;
+use ledgermq_core::quantity::ByteSize;
 
 /// When a batch counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,37 +25,37 @@ pub struct Config {
     /// When a batch counts as durable: `"fsync"` or `"os-cache"`.
     pub durability: Durability,
     /// Size of the hot log beyond which its oldest files are given up.
-    pub hot_bytes_max: Size,
+    pub hot_bytes_max: ByteSize,
     /// Number of entries in the hot log beyond which the oldest are given up (each costs 88 bytes
     /// of memory).
     pub hot_entries_max: u64,
     /// Size of a file of the log.
-    pub file_bytes: Size,
+    pub file_bytes: ByteSize,
     /// Free space below which publishes are refused; `"0B"` = four files.
-    pub reserve_publish: Size,
+    pub reserve_publish: ByteSize,
     /// Free space below which session opens are refused, too; `"0B"` = two files.
-    pub reserve_open: Size,
+    pub reserve_open: ByteSize,
     /// A file of this size is given up when the disk is full, so that progress and purging can go
     /// on; `"0B"` = two files.
-    pub ballast: Size,
+    pub ballast: ByteSize,
     /// Recent batches that stay in memory for tails.
-    pub ring_bytes: Size,
+    pub ring_bytes: ByteSize,
     /// Batches read from disk that stay in memory for [`crate::Log::read`].
-    pub cache_bytes: Size,
+    pub cache_bytes: ByteSize,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             durability: Durability::Fsync,
-            hot_bytes_max: Size(20 << 30),
+            hot_bytes_max: ByteSize::gib(20),
             hot_entries_max: 16_000_000,
-            file_bytes: Size::mebibytes(32),
-            reserve_publish: Size(0),
-            reserve_open: Size(0),
-            ballast: Size(0),
-            ring_bytes: Size::mebibytes(32),
-            cache_bytes: Size::mebibytes(16),
+            file_bytes: ByteSize::mib(32),
+            reserve_publish: ByteSize(0),
+            reserve_open: ByteSize(0),
+            ballast: ByteSize(0),
+            ring_bytes: ByteSize::mib(32),
+            cache_bytes: ByteSize::mib(16),
         }
     }
 }
@@ -80,7 +80,7 @@ impl Config {
     }
 }
 
-fn or_files(size: Size, file: Size, files: u64) -> u64 {
+fn or_files(size: ByteSize, file: ByteSize, files: u64) -> u64 {
     if size.0 == 0 { file.0.saturating_mul(files) } else { size.0 }
 }
 

@@ -16,8 +16,8 @@ mod error;
 mod log;
 mod producer;
 mod status;
+pub mod store;
 mod tail;
-mod units;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -30,4 +30,3 @@ pub use crate::log::{Log, LogThread, Receipt, Wake, open};
 pub use crate::producer::{Producer, Pushed};
 pub use crate::status::{Buckets, Status};
 pub use crate::tail::{Snapshot, StateItem, StateTail, Tail};
-pub use crate::units::Size;

@@ -1,0 +1,287 @@
+//! The log on disk: raft-engine, watched.
+
+mod files;
+mod open;
+mod read;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use ledgermq_core::offset::Index;
+use raft::eraftpb::{ConfState, HardState};
+use raft_engine::internals::LogQueue;
+use raft_engine::{Command, Engine, LogBatch};
+
+use crate::config::Options;
+use crate::error::OpenError;
+use crate::store::raw::{RawEntries, RawEntry};
+use crate::store::watermark::{Watermark, WatermarkFile};
+use crate::store::{LogReader, LogStore, Recovered, StoreError, Unit};
+
+use files::Files;
+use read::EngineReader;
+
+/// raft-engine's group that holds the entries.
+const ENTRIES: u64 = 1;
+/// The group that holds the keys: on its own, so that old keys do not pin the files of entries.
+const KEYS: u64 = 2;
+/// Keys of the store itself begin with this byte, those of its user with any other.
+const OWN: u8 = b'!';
+const STATE_KEY: &[u8] = b"!state";
+const CONF_KEY: &[u8] = b"!conf";
+const TRUNCATED_KEY: &[u8] = b"!truncated";
+/// A write up to this size need not be announced in the watermark.
+const UNIT_BYTES: u64 = 2 << 20;
+
+/// A [`LogStore`] on raft-engine.
+pub(crate) struct EngineStore {
+    shared: Arc<EngineReader>,
+    batch: LogBatch,
+    raw: Vec<RawEntry>,
+    files: Files,
+    /// File in which the value of each key stands.
+    keys: BTreeMap<Vec<u8>, u64>,
+    watermark: WatermarkFile,
+    record: Watermark,
+    recovered: Recovered,
+    last: (Index, u64),
+    truncated: (Index, u64),
+    hard_state: HardState,
+    /// Held for the life of the store.
+    _lock: File,
+}
+
+impl EngineStore {
+    /// Opens the log in `options.dir` after looking at every write in its files.
+    pub(crate) fn open(options: &Options, now_millis: u64) -> Result<Self, OpenError> {
+        open::open(options, now_millis)
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// Fills the reused `LogBatch` with the unit.
+    fn fill(&mut self, unit: &Unit) -> Result<(), StoreError> {
+        let own = |error: raft_engine::Error| failed("encode for", error);
+        if let Some(snapshot) = unit.snapshot {
+            self.batch.add_command(ENTRIES, Command::Clean);
+            self.batch.put(KEYS, TRUNCATED_KEY.to_vec(), pair(snapshot)).map_err(own)?;
+        }
+        self.raw.clear();
+        self.raw.extend(unit.entries.iter().map(RawEntry::new));
+        self.batch.add_entries::<RawEntries>(ENTRIES, &self.raw).map_err(own)?;
+        self.raw.clear();
+        // The state goes with every write: it carries the seal by which a scan knows our writes.
+        let state = unit.hard_state.as_ref().unwrap_or(&self.hard_state);
+        self.batch
+            .put(KEYS, STATE_KEY.to_vec(), state_bytes(state, self.record.seal))
+            .map_err(own)?;
+        if let Some(conf) = &unit.conf_state {
+            self.batch.put(KEYS, CONF_KEY.to_vec(), conf_bytes(conf)).map_err(own)?;
+        }
+        for (key, value) in &unit.puts {
+            debug_assert!(key.first() != Some(&OWN), "own keys are written by the store");
+            self.batch.put(KEYS, key.clone(), value.clone()).map_err(own)?;
+        }
+        for key in &unit.deletes {
+            self.batch.delete(KEYS, key.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes note of what was written.
+    fn note(&mut self, unit: &Unit, bytes: u64, file: u64) {
+        let first = unit.entries.first().map_or(self.last.0 + 1, |entry| entry.index);
+        self.files.wrote(file, bytes, first);
+        if let Some(snapshot) = unit.snapshot {
+            self.truncated = snapshot;
+            self.last = snapshot;
+            self.keys.insert(TRUNCATED_KEY.to_vec(), file);
+        }
+        if let Some(entry) = unit.entries.last() {
+            self.last = (entry.index, entry.term);
+        }
+        if let Some(state) = &unit.hard_state {
+            self.hard_state = state.clone();
+        }
+        if unit.conf_state.is_some() {
+            self.keys.insert(CONF_KEY.to_vec(), file);
+        }
+        self.keys.insert(STATE_KEY.to_vec(), file);
+        for (key, _) in &unit.puts {
+            self.keys.insert(key.clone(), file);
+        }
+        for key in &unit.deletes {
+            self.keys.remove(key);
+        }
+        self.shared.set_range(self.truncated.0 + 1, self.last.0);
+    }
+
+    /// Writes `self.batch`; on a full disk the batch is thrown away.
+    fn put_batch(&mut self, sync: bool) -> Result<(u64, u64), StoreError> {
+        let written = self.shared.engine.write(&mut self.batch, sync);
+        match written {
+            Ok(bytes) => {
+                let file = self.engine().file_span(LogQueue::Append).1;
+                Ok((bytes as u64, file))
+            }
+            Err(error) => {
+                self.batch = LogBatch::default();
+                Err(if is_no_space(&error) { StoreError::NoSpace } else { failed("write", error) })
+            }
+        }
+    }
+
+    /// Writes the keys that stand in files up to `file` again, so that these files can go.
+    fn rescue_keys(&mut self, file: u64) -> Result<(), StoreError> {
+        let old: Vec<Vec<u8>> =
+            self.keys.iter().filter(|&(_, &at)| at <= file).map(|(key, _)| key.clone()).collect();
+        let mut rescued = Vec::new();
+        let mut bytes = 0;
+        for key in old {
+            let Some(value) = self.engine().get(KEYS, &key) else { continue };
+            bytes += value.len() as u64;
+            self.batch
+                .put(KEYS, key.clone(), value)
+                .map_err(|error| failed("encode for", error))?;
+            rescued.push(key);
+            if bytes > UNIT_BYTES / 2 {
+                self.write_keys(&mut rescued)?;
+                bytes = 0;
+            }
+        }
+        self.write_keys(&mut rescued)
+    }
+
+    /// Writes a batch that holds keys only, and notes where they now stand.
+    fn write_keys(&mut self, keys: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+        self.fill(&Unit::default())?;
+        let (bytes, file) = self.put_batch(true)?;
+        self.note(&Unit::default(), bytes, file);
+        self.keys.extend(keys.drain(..).map(|key| (key, file)));
+        Ok(())
+    }
+}
+
+impl LogStore for EngineStore {
+    fn recovered(&self) -> Recovered {
+        self.recovered.clone()
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.shared.clone()
+    }
+
+    fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+        let bytes = unit.bytes() as u64 + 4096;
+        if bytes > UNIT_BYTES.max(self.record.unit_bytes_max) {
+            self.record.unit_bytes_max = bytes;
+            self.watermark.write(self.record).map_err(|source| io_failed("announce to", source))?;
+        }
+        self.fill(unit)?;
+        let (bytes, file) = self.put_batch(sync)?;
+        self.note(unit, bytes, file);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        // `Engine::sync` of 0.4.2 writes an empty batch, which returns before it syncs.
+        self.write(&Unit::default(), true)
+    }
+
+    fn mark(&mut self, clean: bool) -> Result<(), StoreError> {
+        self.record.clean = clean;
+        self.record.last = self.last;
+        self.record.truncated = self.truncated.0;
+        (self.record.file, self.record.file_bytes) = self.files.end();
+        self.record.unit_bytes_max = UNIT_BYTES;
+        self.watermark.write(self.record).map_err(|source| io_failed("mark", source))
+    }
+
+    fn purge_point(&self, bytes: u64, entries_max: u64) -> Option<Index> {
+        let spare = (self.last.0 - self.truncated.0).saturating_sub(entries_max);
+        self.files.purge_point(bytes, self.truncated.0 + spare)
+    }
+
+    fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
+        let Some((file, first)) = self.files.purgeable(upto) else { return Ok(self.truncated) };
+        let before = (first - 1).max(self.truncated.0);
+        let term = match before {
+            before if before == self.truncated.0 => self.truncated.1,
+            before if before == self.last.0 => self.last.1,
+            before => self.shared.term(before)?,
+        };
+        self.rescue_keys(file)?;
+        self.batch.add_command(ENTRIES, Command::Compact { index: before + 1 });
+        let truncated = pair((before, term));
+        self.batch
+            .put(KEYS, TRUNCATED_KEY.to_vec(), truncated)
+            .map_err(|error| failed("encode for", error))?;
+        self.write_keys(&mut vec![TRUNCATED_KEY.to_vec()])?;
+        self.truncated = (before, term);
+        // The watermark must allow the new beginning before the files go.
+        self.mark(false)?;
+        self.shared.set_range(before + 1, self.last.0);
+        self.shared.purge_files(file);
+        self.files.drop_upto(file);
+        Ok(self.truncated)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.files.bytes()
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.engine().get(KEYS, key)
+    }
+
+    fn keys(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        self.keys
+            .range(prefix.to_vec()..)
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+}
+
+fn failed(action: &'static str, error: raft_engine::Error) -> StoreError {
+    let source = match error {
+        raft_engine::Error::Io(source) => source,
+        other => io::Error::other(other),
+    };
+    StoreError::Failed { action, source }
+}
+
+fn io_failed(action: &'static str, source: io::Error) -> StoreError {
+    StoreError::Failed { action, source }
+}
+
+fn is_no_space(error: &raft_engine::Error) -> bool {
+    match error {
+        // raft-engine's word for a full disk after which it made a new file.
+        raft_engine::Error::TryAgain(_) => true,
+        raft_engine::Error::Io(source) => {
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        }
+        _ => false,
+    }
+}
+
+fn pair((index, term): (Index, u64)) -> Vec<u8> {
+    [index.to_le_bytes(), term.to_le_bytes()].concat()
+}
+
+fn state_bytes(state: &HardState, seal: u64) -> Vec<u8> {
+    [state.term, state.vote, state.commit, seal].map(u64::to_le_bytes).concat()
+}
+
+fn conf_bytes(conf: &ConfState) -> Vec<u8> {
+    let lists =
+        (&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next, conf.auto_leave);
+    postcard::to_stdvec(&lists).expect("a Vec takes every value")
+}

@@ -1,0 +1,279 @@
+//! Opening the log: lock, watermark, scan, engine, and whether they agree.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use raft::eraftpb::{ConfState, HardState};
+use raft_engine::{Config, Engine, LogBatch, ReadableSize, RecoveryMode};
+use rustix::fs::{FlockOperation, flock};
+
+use super::files::{FileRange, Files};
+use super::read::EngineReader;
+use super::scan::{self, HEADER_BYTES, REMEDY, Scan, io_error, missing_file};
+use super::{CONF_KEY, ENTRIES, EngineStore, KEYS, STATE_KEY, TRUNCATED_KEY, UNIT_BYTES, failed};
+use crate::config::{Durability, Options};
+use crate::error::OpenError;
+use crate::store::watermark::{Found, Watermark, WatermarkFile};
+use crate::store::{Recovered, StoreError};
+
+pub(super) fn open(options: &Options, now_millis: u64) -> Result<EngineStore, OpenError> {
+    let dir = &options.dir;
+    fs::create_dir_all(dir).map_err(|source| io_error("make", dir, source))?;
+    let lock = lock(dir)?;
+    let files_dir = dir.join("raft");
+    let path = dir.join("watermark");
+    let (mut watermark, found) =
+        WatermarkFile::open(&path).map_err(|source| io_error("open", &path, source))?;
+    let mark = mark_of(options, &path, found)?;
+    let scan = scan::scan(&files_dir, mark.as_ref())?;
+    if let Some(mark) = &mark {
+        agrees(&files_dir, mark, &scan)?;
+    }
+    if let Some(cut) = &scan.cut {
+        tracing::warn!(file = %cut.path.display(), at = cut.at, bytes = cut.bytes,
+            "cut an unfinished write off the end of the log");
+        cut.apply()?;
+    }
+    let record = Watermark {
+        durability: options.config.durability,
+        clean: false,
+        number: 0,
+        node: options.node,
+        start: mark.map_or(0, |mark| mark.start + 1).max(now_millis),
+        seal: scan.seal.or(mark.map(|mark| mark.seal)).unwrap_or_else(draw),
+        unit_bytes_max: UNIT_BYTES,
+        ..mark.unwrap_or_default()
+    };
+    watermark.write(record).map_err(|source| io_error("write", &path, source))?;
+    sync_dir(dir)?;
+    let unclean = mark.is_some_and(|mark| mark.durability == Durability::OsCache && !mark.clean);
+    assemble(options, &files_dir, Parts { lock, watermark, record, scan, unclean })
+}
+
+struct Parts {
+    lock: File,
+    watermark: WatermarkFile,
+    record: Watermark,
+    scan: Scan,
+    unclean: bool,
+}
+
+fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, OpenError> {
+    let engine =
+        Engine::open(engine_config(options, dir)).map_err(|error| engine_error(dir, error))?;
+    sync_dir(dir)?;
+    let first = engine.first_index(ENTRIES).unwrap_or(0);
+    let last = engine.last_index(ENTRIES).unwrap_or(0);
+    let scan = parts.scan;
+    if last != scan.last || (last != 0 && first != scan.first) {
+        return Err(damaged(
+            dir,
+            format!(
+                "raft-engine found the entries {first} to {last}, but the files hold {} to {}",
+                scan.first, scan.last
+            ),
+        ));
+    }
+    let keys = all_keys(&engine).map_err(|error| store_error(dir, error))?;
+    let truncated =
+        engine.get(KEYS, TRUNCATED_KEY).and_then(|bytes| pair_of(&bytes)).unwrap_or_default();
+    let hard_state = engine.get(KEYS, STATE_KEY).map(|bytes| state_of(&bytes)).unwrap_or_default();
+    let conf_state = engine.get(KEYS, CONF_KEY).map(|bytes| conf_of(&bytes)).unwrap_or_default();
+    let files = if scan.files.is_empty() {
+        Files::new([FileRange { seq: 1, first: 1, bytes: HEADER_BYTES }])
+    } else {
+        Files::new(
+            scan.files
+                .iter()
+                .map(|file| FileRange { bytes: file.bytes.max(HEADER_BYTES), ..*file }),
+        )
+    };
+    let shared = Arc::new(EngineReader::new(engine, dir.to_owned()));
+    let last = if last == 0 {
+        truncated
+    } else {
+        shared.set_range(first, last);
+        (last, shared.term(last).map_err(|error| store_error(dir, error))?)
+    };
+    if first > truncated.0 + 1 || hard_state.commit > last.0 {
+        return Err(damaged(
+            dir,
+            format!(
+                "entries {} to {} are committed, but the files hold {first} to {}",
+                truncated.0 + 1,
+                hard_state.commit,
+                last.0
+            ),
+        ));
+    }
+    shared.set_range(truncated.0 + 1, last.0);
+    let recovered = Recovered {
+        hard_state: hard_state.clone(),
+        conf_state,
+        truncated,
+        last,
+        start: parts.record.start,
+        unclean: parts.unclean,
+    };
+    Ok(EngineStore {
+        shared,
+        batch: LogBatch::default(),
+        raw: Vec::new(),
+        files,
+        keys: keys.into_iter().map(|key| (key, 0)).collect(),
+        watermark: parts.watermark,
+        record: parts.record,
+        recovered,
+        last,
+        truncated,
+        hard_state,
+        _lock: parts.lock,
+    })
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|source| io_error("open", &path, source))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(errno) => Err(io_error("lock", &path, errno.into())),
+    }
+}
+
+fn mark_of(options: &Options, path: &Path, found: Found) -> Result<Option<Watermark>, OpenError> {
+    match found {
+        Found::Nothing => Ok(None),
+        Found::Record(mark) if mark.node != options.node => Err(OpenError::Foreign {
+            dir: options.dir.clone(),
+            what: format!("belongs to node {}, this is node {}", mark.node, options.node),
+        }),
+        Found::Record(mark) => Ok(Some(mark)),
+        Found::Damaged => Err(OpenError::Damaged {
+            file: path.to_owned(),
+            offset: 0,
+            what: "neither of its two records is whole".to_owned(),
+            remedy: "Restore the directory from a backup. Without this file the end of the log \
+                     cannot be proved to be all that was acknowledged; to accept the log as it \
+                     is, move the file away"
+                .to_owned(),
+        }),
+    }
+}
+
+/// Everything that the watermark promises must have been found.
+fn agrees(dir: &Path, mark: &Watermark, scan: &Scan) -> Result<(), OpenError> {
+    let newest = scan.files.last();
+    if mark.file > newest.map_or(0, |file| file.seq) {
+        return Err(missing_file(dir, newest.map_or(1, |file| file.seq + 1)));
+    }
+    if mark.last.0 > mark.truncated && scan.first > mark.truncated + 1 {
+        return Err(missing_file(dir, scan.files.first().map_or(1, |file| file.seq) - 1));
+    }
+    let ends = scan.files.iter().find(|file| file.seq == mark.file).map_or(0, |file| file.bytes);
+    if ends < mark.file_bytes && mark.file != 0 {
+        return Err(OpenError::Damaged {
+            file: dir.join(format!("{:016}.raftlog", mark.file)),
+            offset: ends,
+            what: format!("the file ends there, but {} bytes of it were synced", mark.file_bytes),
+            remedy: REMEDY.to_owned(),
+        });
+    }
+    if scan.last < mark.last.0 && mark.last.0 > mark.truncated {
+        return Err(damaged(
+            dir,
+            format!("the log ends with entry {}, but entry {} was synced", scan.last, mark.last.0),
+        ));
+    }
+    Ok(())
+}
+
+fn engine_config(options: &Options, dir: &Path) -> Config {
+    let file = options.config.file_bytes.0;
+    Config {
+        dir: dir.to_string_lossy().into_owned(),
+        // The scan has decided already; this only forgives what it has left, zeros behind the end.
+        recovery_mode: RecoveryMode::TolerateTailCorruption,
+        batch_compression_threshold: ReadableSize(0),
+        target_file_size: ReadableSize(file),
+        purge_threshold: ReadableSize(u64::MAX),
+        purge_rewrite_threshold: Some(ReadableSize(u64::MAX)),
+        // A purged file is to give its room back, and old bytes behind the end would look like
+        // writes.
+        enable_log_recycle: false,
+        ..Config::default()
+    }
+}
+
+fn all_keys(engine: &Engine) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut keys = Vec::new();
+    engine
+        .scan_raw_messages(KEYS, None, None, false, |key, _| {
+            keys.push(key.to_vec());
+            true
+        })
+        .map_err(|error| failed("read", error))?;
+    Ok(keys)
+}
+
+/// A number that nobody can guess: drawn by the standard library from the system's source.
+fn draw() -> u64 {
+    RandomState::new().hash_one(0u8) | 1
+}
+
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| io_error("sync", dir, source))
+}
+
+fn damaged(dir: &Path, what: String) -> OpenError {
+    OpenError::Damaged { file: PathBuf::from(dir), offset: 0, what, remedy: REMEDY.to_owned() }
+}
+
+fn engine_error(dir: &Path, error: raft_engine::Error) -> OpenError {
+    match error {
+        raft_engine::Error::Io(source) => io_error("open the log in", dir, source),
+        other => io_error("open the log in", dir, io::Error::other(other)),
+    }
+}
+
+fn store_error(dir: &Path, error: StoreError) -> OpenError {
+    io_error("read the log in", dir, io::Error::other(error))
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
+    let mut numbers = [0; N];
+    if bytes.len() != N * 8 {
+        return None;
+    }
+    for (number, place) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+        *number = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| place[i]));
+    }
+    Some(numbers)
+}
+
+fn pair_of(bytes: &[u8]) -> Option<(u64, u64)> {
+    numbers(bytes).map(|[index, term]| (index, term))
+}
+
+fn state_of(bytes: &[u8]) -> HardState {
+    let [term, vote, commit, _seal] = numbers(bytes).unwrap_or_default();
+    let mut state = HardState::default();
+    (state.term, state.vote, state.commit) = (term, vote, commit);
+    state
+}
+
+fn conf_of(bytes: &[u8]) -> ConfState {
+    type Lists = (Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>, bool);
+    let lists: Lists = postcard::from_bytes(bytes).unwrap_or_default();
+    let mut conf = ConfState::default();
+    (conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave) = lists;
+    conf
+}
