@@ -11,22 +11,15 @@
     reason = "a test fails by panicking, says what it does, and waits for real time to pass"
 )]
 
-#[path = "support/support.rs"]
+#[path = "../support/support.rs"]
 mod support;
 
-#[path = "system/cli.rs"]
 mod cli;
-#[path = "system/house.rs"]
+mod clients;
 mod house;
-#[path = "system/limits.rs"]
 mod limits;
-#[path = "system/publish.rs"]
 mod publish;
-#[path = "system/retained.rs"]
 mod retained;
-#[path = "system/sessions.rs"]
 mod sessions;
-#[path = "system/shutdown.rs"]
 mod shutdown;
-#[path = "system/wills.rs"]
 mod wills;

@@ -1,0 +1,100 @@
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::broker::Broker;
+
+/// A `mosquitto_sub` whose subscription was acknowledged; it ends after `count` messages.
+fn subscribe(broker: &Broker, version: &str, qos: &str, count: &str) -> (Child, impl BufRead) {
+    let port = broker.mqtt.port().to_string();
+    // Without stdbuf it keeps its lines to itself until it ends.
+    let mut child = Command::new("stdbuf")
+        .args([
+            "-oL",
+            "mosquitto_sub",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-V",
+            version,
+            "-q",
+            qos,
+            "-t",
+            "m/#",
+        ])
+        .args(["-C", count, "-W", "20", "-d", "-F", "message %t %q %r %p"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_sub starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("SUBACK") {
+        line.clear();
+        assert_ne!(lines.read_line(&mut line).unwrap(), 0, "mosquitto_sub ended before SUBACK");
+    }
+    (child, lines)
+}
+
+fn publish(broker: &Broker, version: &str, arguments: &[&str]) {
+    let port = broker.mqtt.port().to_string();
+    let status = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-V", version])
+        .args(arguments)
+        .status()
+        .expect("mosquitto_pub starts");
+    assert!(status.success(), "{arguments:?}: {status}");
+}
+
+fn messages(lines: impl BufRead) -> Vec<String> {
+    let lines = lines.lines().map(Result::unwrap);
+    lines.filter_map(|line| Some(line.strip_prefix("message ")?.to_owned())).collect()
+}
+
+#[test]
+#[ignore = "part clients of ./test.sh"]
+fn mosquitto_pub_and_sub_at_every_qos_in_both_versions() {
+    let broker = Broker::run();
+    for from in ["311", "5"] {
+        for to in ["311", "5"] {
+            for qos in ["0", "1", "2"] {
+                let (mut child, lines) = subscribe(&broker, to, qos, "1");
+                publish(&broker, from, &["-q", qos, "-t", "m/x", "-m", "hello"]);
+                assert_eq!(messages(lines), [format!("m/x {qos} 0 hello")], "{from} to {to}");
+                assert!(child.wait().unwrap().success());
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "part clients of ./test.sh"]
+fn mosquitto_sub_is_greeted_with_retained_messages() {
+    let broker = Broker::run();
+    for version in ["311", "5"] {
+        publish(&broker, version, &["-q", "1", "-r", "-t", "m/kept", "-m", version]);
+        let (mut child, lines) = subscribe(&broker, version, "1", "1");
+        assert_eq!(messages(lines), [format!("m/kept 1 1 {version}")]);
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+#[ignore = "part clients of ./test.sh"]
+fn mosquitto_pub_sends_many_lines_and_all_arrive_in_order() {
+    let broker = Broker::run();
+    let (mut child, lines) = subscribe(&broker, "5", "2", "1000");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lines");
+    let text: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    std::fs::write(&path, text.join("\n")).unwrap();
+    let port = broker.mqtt.port().to_string();
+    let status = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-V", "5", "-q", "2", "-t", "m/many", "-l"])
+        .stdin(std::fs::File::open(path).unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let expected: Vec<String> = (0..1_000).map(|n| format!("m/many 2 0 {n}")).collect();
+    assert!(messages(lines) == expected, "1,000 lines in their order");
+    assert!(child.wait().unwrap().success());
+}
