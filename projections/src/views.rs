@@ -1,26 +1,148 @@
 //! All views, and the fold that dispatches to them.
 
+mod delivery;
+mod dirty;
+pub mod due;
+mod fold;
+mod hints;
+mod lifecycle;
+mod message;
+mod publishing;
+mod rows;
+mod subscribing;
+mod subscriptions;
+mod wills;
+
+pub mod counters;
 pub mod owed;
+pub mod presence;
 pub mod retained;
+pub mod session;
+pub mod sessions;
+pub mod topics;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
-use ledgermq_core::offset::Index;
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_log::CommittedBatch;
 
-use crate::views::owed::Owed;
-use crate::views::retained::Retained;
+use crate::notice::Notice;
+use crate::views::counters::Counters;
+use crate::views::dirty::{Dirty, Row};
+use crate::views::fold::{Place, Sources};
+use crate::views::hints::Hints;
+use crate::views::owed::{BATCH_RECORDS_MAX, INDEX_MAX, Owed, OwedSource};
+use crate::views::retained::{Retained, RetainedMessage};
+use crate::views::session::Session;
+use crate::views::sessions::Sessions;
+use crate::views::subscriptions::Subscriptions;
+use crate::views::topics::Topics;
+use crate::views::wills::Wills;
+
+pub use fold::Broken;
+
+/// How much may be owed to one session. Beyond it the oldest messages go, by an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages, those outstanding not counted.
+    pub queued_messages: usize,
+    /// Bytes of these messages.
+    pub queued_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { queued_messages: 100_000, queued_bytes: 256 << 20 }
+    }
+}
+
+/// Messages that were copied before the log was purged.
+pub trait Kept: Send + Sync {
+    /// The message that was published at `at`, if it was kept.
+    fn get(&self, at: Offset) -> Option<Arc<RetainedMessage>>;
+}
 
 /// Everything that the log's events add up to, at one index.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Views {
     applied: Index,
+    time: Timestamp,
+    sessions: Sessions,
+    subscriptions: Subscriptions,
     retained: Retained,
+    wills: Wills,
+    topics: Topics,
+    counters: Counters,
+    /// Start epoch of each node's running process.
+    nodes: BTreeMap<u64, u64>,
+    /// The first `Broken` met: nothing is applied any more.
+    broken: Option<Broken>,
+
+    // Derived or configured: in no row, and no part of what the fold is.
+    kept: Option<Arc<dyn Kept>>,
+    kept_upto: Index,
+    dirty: Dirty,
+    hints: Hints,
 }
 
 impl Views {
+    /// Empty views, before the first event.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let hints = Hints { limits, ..Hints::default() };
+        Self { hints, ..Self::default() }
+    }
+
+    /// Folds a batch in. Void records count for nothing; a batch that was applied before is
+    /// passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if a record cannot be read, which the log's checks rule out. The views then
+    /// stand still: every further call gives the same error.
+    pub fn apply(
+        &mut self,
+        batch: &CommittedBatch,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Broken> {
+        if let Some(broken) = self.broken {
+            return Err(broken);
+        }
+        if batch.index <= self.applied {
+            return Ok(());
+        }
+        let result = self.apply_records(batch, notices);
+        match result {
+            Ok(()) => self.applied = batch.index,
+            Err(broken) => self.broken = Some(broken),
+        }
+        result
+    }
+
     /// The index up to which everything is applied; 0 before the first batch.
     #[must_use]
     pub fn applied(&self) -> Index {
         self.applied
+    }
+
+    /// Time of the last batch applied.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The session of a client.
+    #[must_use]
+    pub fn session(&self, client: &str) -> Option<&Session> {
+        self.sessions.get(client)
     }
 
     /// The retained messages.
@@ -29,11 +151,118 @@ impl Views {
         &self.retained
     }
 
+    /// The topics and their rates.
+    #[must_use]
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// What happened how often.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Number of wills that wait to be published.
+    #[must_use]
+    pub fn pending_wills(&self) -> usize {
+        self.wills.len()
+    }
+
+    /// Number of subscriptions of persistent sessions.
+    #[must_use]
+    pub fn persistent_subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Start epoch of a node's running process, if it was ever started.
+    #[must_use]
+    pub fn node_start(&self, node: u64) -> Option<u64> {
+        self.nodes.get(&node).copied()
+    }
+
     /// Appends to `out` the messages owed to the persistent session of `client` after `after`,
     /// oldest first, at most `max`: everything unsettled, also what is outstanding, but QoS 2
     /// messages that the client has received. Exact as of [`Views::applied`]; nothing if there
     /// is no such session.
     pub fn owed(&self, client: &str, after: DeliveryRef, max: usize, out: &mut Vec<Owed>) {
-        let _ = (client, after, max, out);
+        let Some(session) = self.sessions.get(client) else {
+            return;
+        };
+        out.extend(session.owed.after(after).take(max).map(|entry| {
+            let message = entry.message();
+            let source = if entry.is_answer() {
+                session.owed.answer(message).map(Arc::clone)
+            } else if message.at.index <= self.kept_upto {
+                self.kept.as_ref().and_then(|kept| kept.get(message.at))
+            } else {
+                None
+            };
+            Owed {
+                message,
+                qos: entry.qos(),
+                retain: entry.retain(),
+                source: source.map_or(OwedSource::Log, OwedSource::Kept),
+            }
+        }));
+    }
+
+    /// The messages in the log up to `upto` that are owed to anybody, in order, each once.
+    #[must_use]
+    pub fn owed_upto(&self, upto: Index) -> BTreeSet<Offset> {
+        let mut owed = BTreeSet::new();
+        for (_, session) in self.sessions.slots() {
+            let messages = session.owed.iter().filter(|entry| !entry.is_answer());
+            let places = messages.map(|entry| entry.message().at);
+            owed.extend(places.take_while(|at| at.index <= upto));
+        }
+        owed
+    }
+
+    /// What is owed up to `upto` was copied to `kept`: [`Views::owed`] answers it from there.
+    pub fn set_kept(&mut self, upto: Index, kept: Arc<dyn Kept>) {
+        self.kept_upto = upto;
+        self.kept = Some(kept);
+    }
+
+    fn apply_records(
+        &mut self,
+        batch: &CommittedBatch,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Broken> {
+        let body = batch.batch();
+        let first = Offset::new(batch.index, 0);
+        if batch.index > INDEX_MAX || body.len() > BATCH_RECORDS_MAX {
+            return Err(Broken { at: first, what: "more than references can name" });
+        }
+        self.time = batch.time;
+        let dirty = &mut self.dirty;
+        self.retained.expire(batch.time, |topic| dirty.touch(Row::Retained(topic.into())));
+        self.topics.begin(batch.time);
+        self.dirty.touch(Row::Counters);
+        if batch.is_admitted() {
+            let mut sources = Sources::new(body);
+            let mut at = first;
+            for record in body.records() {
+                let record = record.map_err(|error| Broken { at, what: error.0 })?;
+                at.ordinal = record.ordinal;
+                if batch.is_clean() || !batch.is_void(&record) {
+                    let place = Place { at, time: batch.time, producer: batch.producer };
+                    self.fold(&place, &record, &mut sources, notices)?;
+                }
+            }
+        }
+        self.topics.end(&mut self.dirty.topics());
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Views {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Views")
+            .field("applied", &self.applied)
+            .field("sessions", &self.sessions.len())
+            .field("retained", &self.retained.len())
+            .finish_non_exhaustive()
     }
 }

@@ -1,11 +1,18 @@
 //! Messages owed to persistent sessions, as references.
 
+mod entry;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
+use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::QoS;
 
-use crate::views::retained::RetainedMessage;
+use crate::bytes::{Cut, Reader, put_u64};
+use crate::views::message::RetainedMessage;
+
+pub(crate) use entry::{BATCH_RECORDS_MAX, Entry, INDEX_MAX};
 
 /// A message owed to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,4 +34,244 @@ pub enum OwedSource {
     Log,
     /// Here: an answer to a subscription, or kept before the log was purged.
     Kept(Arc<RetainedMessage>),
+}
+
+/// References in a chunk: the unit in which a checkpoint writes them.
+const CHUNK_ENTRIES: usize = 256;
+
+/// What one session is owed, oldest first: 16 bytes a reference, in chunks.
+///
+/// The chunks' borders depend on nothing but the events, so that two nodes write the same rows.
+#[derive(Debug, Default)]
+pub(crate) struct OwedSet {
+    chunks: VecDeque<Chunk>,
+    answers: Option<Box<Answers>>,
+    bytes: u64,
+    len: u32,
+    expiring: u32,
+}
+
+/// Retained messages among the owed ones.
+type Answers = BTreeMap<DeliveryRef, Arc<RetainedMessage>>;
+
+#[derive(Debug)]
+struct Chunk {
+    id: u32,
+    is_dirty: bool,
+    entries: Vec<Entry>,
+}
+
+/// What a change of the set means for the checkpoint.
+pub(crate) enum Touched {
+    /// The chunk of this number changed or vanished.
+    Chunk(u32),
+    /// The answer came or went.
+    Answer(DeliveryRef),
+}
+
+impl OwedSet {
+    /// Number of references.
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Bytes of the messages referred to.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends a reference to a message in the log. Returns the chunk if it needs to be written
+    /// and was not known to.
+    pub(crate) fn push(&mut self, entry: Entry) -> Option<u32> {
+        self.len += 1;
+        self.bytes += u64::from(entry.bytes());
+        self.expiring += u32::from(entry.expires().is_some());
+        let is_full = self.chunks.back().is_none_or(|last| last.entries.len() >= CHUNK_ENTRIES);
+        if is_full {
+            let id = self.chunks.back().map_or(0, |last| last.id.wrapping_add(1));
+            self.chunks.push_back(Chunk { id, is_dirty: false, entries: Vec::new() });
+        }
+        let last = self.chunks.back_mut().expect("there is one now");
+        debug_assert!(last.entries.last().is_none_or(|before| before.message() < entry.message()));
+        last.entries.push(entry);
+        if std::mem::replace(&mut last.is_dirty, true) { None } else { Some(last.id) }
+    }
+
+    /// Appends a retained message that answers a subscription.
+    pub(crate) fn push_answer(
+        &mut self,
+        message: DeliveryRef,
+        qos: QoS,
+        content: Arc<RetainedMessage>,
+        touched: &mut impl FnMut(Touched),
+    ) {
+        let entry = Entry::answer(message, qos, content.expires());
+        self.bytes += content.bytes();
+        self.answers.get_or_insert_default().insert(message, content);
+        touched(Touched::Answer(message));
+        if let Some(chunk) = self.push(entry) {
+            touched(Touched::Chunk(chunk));
+        }
+    }
+
+    /// Removes what lies between `from` and `upto` (both included), but for what `keeps` holds.
+    /// Returns how many.
+    pub(crate) fn remove(
+        &mut self,
+        from: DeliveryRef,
+        upto: DeliveryRef,
+        mut keeps: impl FnMut(DeliveryRef) -> bool,
+        touched: &mut impl FnMut(Touched),
+    ) -> u32 {
+        let before = self.len;
+        let (mut bytes, mut expiring) = (0, 0);
+        let first = self.chunks.partition_point(|chunk| chunk.last() < from);
+        let mut is_any_empty = false;
+        for chunk in self.chunks.range_mut(first..) {
+            if chunk.first() > upto {
+                break;
+            }
+            let length = chunk.entries.len();
+            chunk.entries.retain(|entry| {
+                let message = entry.message();
+                if message < from || message > upto || keeps(message) {
+                    return true;
+                }
+                expiring += u32::from(entry.expires().is_some());
+                bytes += u64::from(entry.bytes());
+                if entry.is_answer()
+                    && let Some(answers) = &mut self.answers
+                    && let Some(content) = answers.remove(&message)
+                {
+                    bytes += content.bytes();
+                    touched(Touched::Answer(message));
+                }
+                false
+            });
+            if chunk.entries.len() < length {
+                self.len -= u32::try_from(length - chunk.entries.len()).expect("a chunk is small");
+                is_any_empty |= chunk.entries.is_empty();
+                if !std::mem::replace(&mut chunk.is_dirty, true) {
+                    touched(Touched::Chunk(chunk.id));
+                }
+            }
+        }
+        if is_any_empty {
+            self.chunks.retain(|chunk| !chunk.entries.is_empty());
+            if self.chunks.is_empty() {
+                self.chunks = VecDeque::new();
+            }
+        }
+        if self.answers.as_ref().is_some_and(|answers| answers.is_empty()) {
+            self.answers = None;
+        }
+        self.bytes -= bytes;
+        self.expiring -= expiring;
+        before - self.len
+    }
+
+    /// The references after `after`.
+    pub(crate) fn after(&self, after: DeliveryRef) -> impl Iterator<Item = Entry> {
+        let first = self.chunks.partition_point(|chunk| chunk.last() <= after);
+        self.chunks
+            .range(first..)
+            .flat_map(|chunk| &chunk.entries)
+            .copied()
+            .skip_while(move |entry| entry.message() <= after)
+    }
+
+    /// All references.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Entry> {
+        self.chunks.iter().flat_map(|chunk| &chunk.entries).copied()
+    }
+
+    /// The content of an answer.
+    pub(crate) fn answer(&self, message: DeliveryRef) -> Option<&Arc<RetainedMessage>> {
+        self.answers.as_ref()?.get(&message)
+    }
+
+    /// The earliest instant at which a reference expires.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        if self.expiring == 0 {
+            return None;
+        }
+        self.iter().filter_map(Entry::expires).min()
+    }
+
+    /// Numbers of all chunks.
+    pub(crate) fn chunk_ids(&self) -> impl Iterator<Item = u32> {
+        self.chunks.iter().map(|chunk| chunk.id)
+    }
+
+    /// References of all answers.
+    pub(crate) fn answer_refs(&self) -> impl Iterator<Item = DeliveryRef> {
+        self.answers.iter().flat_map(|answers| answers.keys().copied())
+    }
+
+    /// The row of a chunk.
+    pub(crate) fn chunk_row(&self, id: u32) -> Option<Vec<u8>> {
+        let chunk = self.chunk(id).map(|at| &self.chunks[at])?;
+        let mut row = Vec::with_capacity(chunk.entries.len() * 16);
+        for entry in &chunk.entries {
+            let [key, info] = entry.words();
+            put_u64(&mut row, key);
+            put_u64(&mut row, info);
+        }
+        Some(row)
+    }
+
+    /// The chunk is written: its next change is to be told again.
+    pub(crate) fn set_clean(&mut self, id: u32) {
+        if let Some(at) = self.chunk(id) {
+            self.chunks[at].is_dirty = false;
+        }
+    }
+
+    /// Takes the row of a chunk in; chunks come in the order of their numbers.
+    pub(crate) fn load_chunk(&mut self, id: u32, row: &[u8]) -> Result<(), Cut> {
+        let mut from = Reader(row);
+        let mut entries = Vec::with_capacity(row.len() / 16);
+        while !from.0.is_empty() {
+            let entry = Entry::from_words([from.u64()?, from.u64()?]);
+            self.bytes += u64::from(entry.bytes());
+            self.expiring += u32::from(entry.expires().is_some());
+            self.len += 1;
+            entries.push(entry);
+        }
+        if entries.is_empty() {
+            return Err(Cut);
+        }
+        self.chunks.push_back(Chunk { id, is_dirty: false, entries });
+        Ok(())
+    }
+
+    /// Takes the row of an answer in.
+    pub(crate) fn load_answer(&mut self, message: DeliveryRef, content: RetainedMessage) {
+        self.bytes += content.bytes();
+        self.answers.get_or_insert_default().insert(message, Arc::new(content));
+    }
+
+    /// Brings the chunks of a checkpoint, which sort by number, into their order.
+    pub(crate) fn finish_load(&mut self) {
+        self.chunks.make_contiguous().sort_by_key(Chunk::first);
+    }
+
+    // Numbers ascend but for a wrap after 2^32 chunks.
+    fn chunk(&self, id: u32) -> Option<usize> {
+        let first = self.chunks.front()?.id;
+        let at = self
+            .chunks
+            .partition_point(|chunk| chunk.id.wrapping_sub(first) < id.wrapping_sub(first));
+        (self.chunks.get(at)?.id == id).then_some(at)
+    }
+}
+
+impl Chunk {
+    fn first(&self) -> DeliveryRef {
+        self.entries.first().map(Entry::message_of).unwrap_or_default()
+    }
+
+    fn last(&self) -> DeliveryRef {
+        self.entries.last().map(Entry::message_of).unwrap_or_default()
+    }
 }

@@ -1,0 +1,113 @@
+//! Checkpoints: the views as rows of a small store, so that a restart folds the tail alone.
+
+mod checksum;
+mod file;
+mod memory;
+mod table;
+
+use std::sync::Arc;
+
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+
+use crate::views::Kept;
+use crate::views::retained::RetainedMessage;
+
+pub use checksum::row_checksum;
+pub use file::FileStore;
+pub use memory::MemoryStore;
+pub use table::Table;
+
+/// Version of the fold and of its rows. A checkpoint of another version is not read but rebuilt
+/// from the log: raise it with every change of what an event does or how a row is written.
+pub const VERSION: u32 = 1;
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// [`VERSION`] of the code that wrote it.
+    pub version: u32,
+    /// Everything up to this index is in it.
+    pub applied: Index,
+    /// Time of the last batch in it.
+    pub time: Timestamp,
+    /// Sum of [`row_checksum`] over all its rows.
+    pub checksum: u64,
+    /// What is owed up to this index was kept ([`Store::keep`]).
+    pub kept_upto: Index,
+}
+
+/// A difference between two states of the views.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The index that they lead to.
+    pub applied: Index,
+    /// Time of its batch.
+    pub time: Timestamp,
+    /// The rows that changed, each once: its new value, or none if it is gone.
+    pub rows: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
+    /// Kept messages that nobody is owed any more.
+    pub forget: Vec<Offset>,
+}
+
+/// A store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The storage refused; the same call may succeed later (a full disk).
+    #[error("the store of the projections failed")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is stored is not what was written.
+    #[error("the checkpoint is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Takes the rows of a checkpoint in, in the order of their tables and keys. An error means that
+/// the row cannot be.
+pub type RowVisitor<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), StoreError> + 'a;
+
+/// Where checkpoints are: a file, or memory in the simulator.
+pub trait Store: Send {
+    /// What the last checkpoint says of itself; none if there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    fn meta(&mut self) -> Result<Option<Meta>, StoreError>;
+
+    /// Hands out all rows of the last checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]; also the visitor's.
+    fn load(&mut self, visit: &mut RowVisitor<'_>) -> Result<(), StoreError>;
+
+    /// Makes `changes` durable, all or none, with their index and the new checksum.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]. Nothing changed then.
+    fn commit(&mut self, changes: &Changes) -> Result<(), StoreError>;
+
+    /// Makes copies of messages durable, and that everything owed up to `upto` is among them.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]. Nothing changed then.
+    fn keep(&mut self, upto: Index, messages: &[RetainedMessage]) -> Result<(), StoreError>;
+
+    /// Where the copies can be read from, by any thread.
+    fn kept(&self) -> Arc<dyn Kept>;
+
+    /// Offsets of all copies.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    fn kept_offsets(&mut self) -> Result<Vec<Offset>, StoreError>;
+
+    /// Throws everything away but the kept messages.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    fn clear(&mut self) -> Result<(), StoreError>;
+}

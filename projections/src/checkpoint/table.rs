@@ -1,0 +1,64 @@
+//! The tables of a checkpoint.
+
+/// A table. Its number is part of the checksum: new ones go to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// Slot: the session's head.
+    Sessions,
+    /// Slot and filter: options and identifier.
+    Subscriptions,
+    /// Slot and chunk: references.
+    Owed,
+    /// Slot and reference: a retained message that answered a subscription.
+    Answers,
+    /// Topic: the retained message.
+    Retained,
+    /// Epoch: a will that waits.
+    Wills,
+    /// Node number: parent and level.
+    Topics,
+    /// Page number: buckets of some nodes.
+    Rates,
+    /// When the topic tree was last swept; one row.
+    Sweep,
+    /// The counters; one row.
+    Counters,
+    /// Node: start epoch of its process.
+    Nodes,
+}
+
+impl Table {
+    /// All tables, in the order in which they are loaded.
+    pub const ALL: [Self; 11] = [
+        Self::Sessions,
+        Self::Subscriptions,
+        Self::Owed,
+        Self::Answers,
+        Self::Retained,
+        Self::Wills,
+        Self::Topics,
+        Self::Rates,
+        Self::Sweep,
+        Self::Counters,
+        Self::Nodes,
+    ];
+
+    /// Name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Subscriptions => "subscriptions",
+            Self::Owed => "owed",
+            Self::Answers => "answers",
+            Self::Retained => "retained",
+            Self::Wills => "wills",
+            Self::Topics => "topics",
+            Self::Rates => "rates",
+            Self::Sweep => "sweep",
+            Self::Counters => "counters",
+            Self::Nodes => "nodes",
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What time or a limit demands: the events that the driver is to append.
+
+use ledgermq_core::event::{BatchBuilder, DeliveryRef, DropReason, Event, WillMessage};
+use ledgermq_core::identity::ClientId;
+use ledgermq_core::offset::{Offset, Timestamp};
+
+use crate::views::delivery::published as outstanding_refs;
+use crate::views::message;
+use crate::views::owed::Entry;
+use crate::views::session::Session;
+use crate::views::sessions::Slot;
+use crate::views::{Limits, Views};
+
+/// Most ranges of expired messages named for one session at a time.
+const RANGES_MAX: usize = 64;
+
+/// An event that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A will is to be published.
+    Will {
+        /// Offset of the `SessionOpened` that carried it: the cause by which the fold knows it.
+        cause: Offset,
+        /// The session, while a new connection can still call the will off.
+        session: Option<(ClientId, Offset)>,
+        /// The message.
+        message: WillMessage,
+    },
+    /// A session's interval has passed.
+    SessionExpired {
+        /// Client and epoch.
+        session: (ClientId, Offset),
+    },
+    /// Messages owed to a session are to be given up.
+    MessageDropped {
+        /// Client and epoch.
+        session: (ClientId, Offset),
+        /// The first.
+        from: DeliveryRef,
+        /// The last.
+        upto: DeliveryRef,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+impl Due {
+    /// Appends the event to a batch.
+    pub fn write(&self, batch: &mut BatchBuilder) {
+        match self {
+            Self::Will { cause, session, message } => {
+                let session = session.as_ref().map(|(client, epoch)| (client, *epoch));
+                batch.publish(session, Some(*cause), &message::published(message));
+            }
+            Self::SessionExpired { session: (client, epoch) } => {
+                batch.push(Some((client, *epoch)), None, &Event::SessionExpired);
+            }
+            Self::MessageDropped { session: (client, epoch), from, upto, reason } => {
+                let (from, upto, reason) = (*from, *upto, *reason);
+                let event = Event::MessageDropped { from, upto, reason };
+                batch.push(Some((client, *epoch)), None, &event);
+            }
+        }
+    }
+}
+
+impl Views {
+    /// The instant at which something is or becomes due; none if nothing waits for time. May be
+    /// too early (then [`Views::due`] finds nothing), never too late.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        if !self.hints.over_limit.is_empty() {
+            return Some(Timestamp(0));
+        }
+        let owed = self.hints.expiries.first().map(|(expiry, _)| *expiry);
+        [self.wills.next_due(), self.sessions.next_expiry(), owed].into_iter().flatten().min()
+    }
+
+    /// Names up to about `max` events that are due at `now`, in the log's time. Wills come first:
+    /// an expiry behind them fences the session that they name.
+    ///
+    /// The answer stays the same until the events are applied: the caller has at most one answer
+    /// on its way into the log, and asks again when that is applied. (Takes `&mut self` for the
+    /// sake of hints alone; no view changes.)
+    pub fn due(&mut self, now: Timestamp, max: usize, out: &mut Vec<Due>) {
+        let room = |out: &Vec<Due>| max.saturating_sub(out.len());
+        out.extend(self.wills.due(now).take(room(out)).map(|(cause, will)| Due::Will {
+            cause,
+            session: will.is_delayed.then(|| (will.client.clone(), cause)),
+            message: will.message.clone(),
+        }));
+        let expired = self.sessions.expired(now).take(room(out));
+        out.extend(expired.map(|session| Due::SessionExpired { session: name(session) }));
+        self.due_over_limit(max, out);
+        self.due_expired(now, max, out);
+    }
+
+    fn due_over_limit(&mut self, max: usize, out: &mut Vec<Due>) {
+        let over: Vec<Slot> =
+            self.hints.over_limit.iter().copied().take(max.saturating_sub(out.len())).collect();
+        for slot in over {
+            let session = self.sessions.by_slot(slot);
+            let excess =
+                session.and_then(|session| Some((session, excess(session, &self.hints.limits)?)));
+            if let Some((session, (from, upto))) = excess {
+                let (session, reason) = (name(session), DropReason::QueueFull);
+                out.push(Due::MessageDropped { session, from, upto, reason });
+            } else {
+                self.hints.over_limit.remove(&slot);
+            }
+        }
+    }
+
+    fn due_expired(&mut self, now: Timestamp, max: usize, out: &mut Vec<Due>) {
+        let due = self.hints.expiries.iter().take_while(|(expiry, _)| *expiry <= now);
+        let due: Vec<Slot> =
+            due.map(|(_, slot)| *slot).take(max.saturating_sub(out.len())).collect();
+        for slot in due {
+            let Some(session) = self.sessions.by_slot_mut(slot) else { continue };
+            let before = out.len();
+            for (from, upto) in expired(session, now) {
+                let (session, reason) = (name(session), DropReason::Expired);
+                out.push(Due::MessageDropped { session, from, upto, reason });
+            }
+            if out.len() == before {
+                self.correct_expiry(slot, now);
+            }
+        }
+    }
+
+    /// Nothing of the session has expired, whatever the hint said: puts the hint right. What is
+    /// under way when it expires is looked at again in a second.
+    fn correct_expiry(&mut self, slot: Slot, now: Timestamp) {
+        let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+        let soonest = Timestamp(now.0 + 1_000_000);
+        let next = session.owed.next_expiry().map(|expiry| expiry.max(soonest));
+        self.hints.set_expiry(slot, session, next);
+    }
+}
+
+fn name(session: &Session) -> (ClientId, Offset) {
+    (session.client().clone(), session.epoch())
+}
+
+/// The oldest references that have to go for the rest to keep the limits.
+fn excess(session: &Session, limits: &Limits) -> Option<(DeliveryRef, DeliveryRef)> {
+    let under_way = outstanding_refs(&session.head.outstanding);
+    let waiting =
+        || session.owed.iter().filter(|entry| under_way.binary_search(&entry.message()).is_err());
+    let bytes_of = |entry: Entry| {
+        let content = entry.is_answer().then(|| session.owed.answer(entry.message())).flatten();
+        content.map_or_else(|| u64::from(entry.bytes()), |content| content.bytes())
+    };
+    let (mut messages, mut bytes) = (0, 0);
+    for entry in waiting() {
+        messages += 1;
+        bytes += bytes_of(entry);
+    }
+    let mut range = None;
+    for entry in waiting() {
+        if messages <= limits.queued_messages && bytes <= limits.queued_bytes {
+            break;
+        }
+        messages -= 1;
+        bytes -= bytes_of(entry);
+        let message = entry.message();
+        range = Some((range.map_or(message, |(from, _)| from), message));
+    }
+    range
+}
+
+/// Runs of expired references between which nothing else lies but what is under way.
+fn expired(session: &Session, now: Timestamp) -> Vec<(DeliveryRef, DeliveryRef)> {
+    let under_way = outstanding_refs(&session.head.outstanding);
+    let mut ranges = Vec::<(DeliveryRef, DeliveryRef)>::new();
+    let mut is_run = false;
+    for entry in session.owed.iter() {
+        let message = entry.message();
+        if under_way.binary_search(&message).is_ok() {
+            continue;
+        }
+        if !entry.expires().is_some_and(|expiry| expiry <= now) {
+            is_run = false;
+            continue;
+        }
+        if let Some((_, upto)) = ranges.last_mut().filter(|_| is_run) {
+            *upto = message;
+        } else if ranges.len() < RANGES_MAX {
+            ranges.push((message, message));
+        } else {
+            break;
+        }
+        is_run = true;
+    }
+    ranges
+}

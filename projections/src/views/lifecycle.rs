@@ -1,0 +1,221 @@
+//! Sessions begin, are resumed, close and end; their wills.
+
+use ledgermq_core::event::SessionOpened;
+use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_core::reason::ReasonCode;
+
+use crate::notice::{Notice, SessionState};
+use crate::time;
+use crate::views::Views;
+use crate::views::dirty::Row;
+use crate::views::fold::Place;
+use crate::views::presence::Presence;
+use crate::views::session::Session;
+use crate::views::sessions::Slot;
+use crate::views::wills::PendingWill;
+
+impl Views {
+    pub(super) fn session_opened(
+        &mut self,
+        place: &Place,
+        opened: SessionOpened,
+        notices: &mut Vec<Notice>,
+    ) {
+        self.counters.sessions_opened += 1;
+        let client = opened.client.clone();
+        let old = self.sessions.slot(&client);
+        let is_resumed =
+            old.is_some_and(|old| self.can_resume(old, opened.clean_start, place.time));
+        if let Some(old) = old {
+            self.supersede(place, old, is_resumed, notices);
+        }
+        let slot = match old {
+            Some(old) if is_resumed => {
+                self.counters.sessions_resumed += 1;
+                self.resume(place, old, opened);
+                old
+            }
+            Some(old) => {
+                self.end(old);
+                self.sessions.add(Session::new(opened, place.at, place.producer, place.time))
+            }
+            None => self.sessions.add(Session::new(opened, place.at, place.producer, place.time)),
+        };
+        self.dirty.touch(Row::Session(slot));
+        notices.push(Notice::SessionReady {
+            producer: place.producer,
+            epoch: place.at,
+            client,
+            state: Box::new(self.state_of(slot, is_resumed)),
+        });
+    }
+
+    pub(super) fn session_closed(
+        &mut self,
+        place: &Place,
+        slot: Slot,
+        reason: ReasonCode,
+        publish_will: bool,
+        interval: u32,
+    ) {
+        let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+        if !session.presence().is_online() {
+            return;
+        }
+        match reason {
+            ReasonCode::Success | ReasonCode::DisconnectWithWill => {
+                self.counters.sessions_closed += 1;
+            }
+            _ => self.counters.sessions_lost += 1,
+        }
+        let will = session.head.will.take().filter(|_| publish_will);
+        // A session that was opened without an interval cannot get one. [MQTT-3.14.2-2]
+        let is_over = interval == 0 || !session.is_persistent();
+        let (epoch, client) = (session.epoch(), session.client().clone());
+        if let Some(message) = will {
+            let delay = if is_over { 0 } else { message.delay_interval.min(interval) };
+            let due = time::after(place.time, delay);
+            let will = PendingWill { client, due, is_delayed: delay > 0, message: *message };
+            self.wills.arm(epoch, will);
+            self.dirty.touch(Row::Will(epoch));
+        }
+        if is_over {
+            return self.end(slot);
+        }
+        self.sessions.change(slot, |session| {
+            session.head.session_expiry_interval = interval;
+            session.head.presence = Presence::Offline { since: place.time, reason };
+        });
+        self.dirty.touch(Row::Session(slot));
+    }
+
+    pub(super) fn session_expired(&mut self, place: &Place, slot: Slot, notices: &mut Vec<Notice>) {
+        let Some(session) = self.sessions.by_slot(slot) else { return };
+        let (client, epoch) = (session.client().clone(), session.epoch());
+        let producer = session.head.producer;
+        self.counters.sessions_expired += 1;
+        self.settle_will(epoch, place.time);
+        self.end(slot);
+        let reason = ReasonCode::Success;
+        notices.push(Notice::SessionEnded { producer, client, epoch, reason });
+    }
+
+    /// The connections of a node's earlier starts are gone with their process.
+    pub(super) fn node_started(&mut self, place: &Place, node: u64, start: u64) {
+        let lost: Vec<(Slot, u32)> = self
+            .sessions
+            .slots()
+            .filter(|(_, session)| session.presence().is_online() && session.node() == node)
+            .filter(|(_, session)| session.head.producer.start != start)
+            .map(|(slot, session)| (slot, session.session_expiry_interval()))
+            .collect();
+        for (slot, interval) in lost {
+            self.session_closed(place, slot, ReasonCode::ServerUnavailable, true, interval);
+        }
+    }
+
+    fn can_resume(&self, slot: Slot, clean_start: bool, now: Timestamp) -> bool {
+        !clean_start
+            && self.sessions.by_slot(slot).is_some_and(|session| {
+                session.is_persistent() && session.expires().is_none_or(|deadline| deadline > now)
+            })
+    }
+
+    /// What a new connection means for the old one and its will.
+    fn supersede(
+        &mut self,
+        place: &Place,
+        slot: Slot,
+        is_resumed: bool,
+        notices: &mut Vec<Notice>,
+    ) {
+        let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+        let (epoch, client) = (session.epoch(), session.client().clone());
+        if session.presence().is_online() {
+            self.counters.sessions_taken_over += 1;
+            let producer = session.head.producer;
+            let will = session.head.will.take();
+            // [MQTT-3.1.3-9]: a delayed will is called off by the new connection, if the session
+            // lives on.
+            if let Some(message) = will.filter(|will| !is_resumed || will.delay_interval == 0) {
+                let (client, due) = (client.clone(), place.time);
+                let will = PendingWill { client, due, is_delayed: false, message: *message };
+                self.wills.arm(epoch, will);
+                self.dirty.touch(Row::Will(epoch));
+            }
+            let reason = ReasonCode::SessionTakenOver;
+            notices.push(Notice::SessionEnded { producer, client, epoch, reason });
+            return;
+        }
+        let is_early = self.wills.get(epoch).is_some_and(|will| will.due > place.time);
+        if is_resumed && is_early {
+            if self.wills.get(epoch).is_some_and(|will| will.is_delayed) {
+                self.wills.remove(epoch);
+                self.dirty.touch(Row::Will(epoch));
+            }
+        } else {
+            self.settle_will(epoch, place.time);
+        }
+    }
+
+    fn settle_will(&mut self, epoch: Offset, time: Timestamp) {
+        if self.wills.settle(epoch, time) {
+            self.dirty.touch(Row::Will(epoch));
+        }
+    }
+
+    fn resume(&mut self, place: &Place, slot: Slot, opened: SessionOpened) {
+        let was_persistent = self.sessions.by_slot(slot).is_some_and(Session::is_persistent);
+        let fresh = Session::new(opened, place.at, place.producer, place.time);
+        let is_persistent = fresh.is_persistent();
+        self.sessions.change(slot, |session| {
+            let old = std::mem::replace(&mut session.head, fresh.head);
+            session.head.inbound = old.inbound;
+            session.head.cursor = old.cursor;
+            session.head.outstanding = old.outstanding;
+        });
+        if was_persistent && !is_persistent {
+            self.unlink(slot);
+        }
+    }
+
+    /// Nothing of the session is left.
+    pub(super) fn end(&mut self, slot: Slot) {
+        self.unlink(slot);
+        let Some(session) = self.sessions.remove(slot) else { return };
+        self.dirty.touch(Row::Session(slot));
+        for subscription in &session.subscriptions {
+            self.dirty.touch(Row::Subscription(slot, subscription.filter.clone()));
+        }
+        for chunk in session.owed.chunk_ids() {
+            self.dirty.touch(Row::Owed(slot, chunk));
+        }
+        for message in session.owed.answer_refs() {
+            self.dirty.touch(Row::Answer(slot, message));
+        }
+        self.hints.forget(slot, &session);
+    }
+
+    /// No further message is owed to the session.
+    fn unlink(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.by_slot(slot) {
+            for subscription in &session.subscriptions {
+                self.subscriptions.remove(slot, subscription);
+            }
+        }
+    }
+
+    fn state_of(&self, slot: Slot, session_present: bool) -> SessionState {
+        let Some(session) = self.sessions.by_slot(slot) else {
+            return SessionState::default();
+        };
+        SessionState {
+            session_present,
+            subscriptions: session.subscriptions.clone(),
+            inbound: session.head.inbound.clone(),
+            outstanding: session.head.outstanding.clone(),
+            cursor: session.head.cursor,
+            owed: session.owed.len(),
+        }
+    }
+}

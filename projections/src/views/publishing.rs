@@ -1,0 +1,128 @@
+//! The hot path: a message was published.
+
+use ledgermq_core::event::MessagePublished;
+use ledgermq_core::event::batch::Record;
+use ledgermq_core::packet::QoS;
+
+use crate::time;
+use crate::views::Views;
+use crate::views::dirty::Row;
+use crate::views::fold::{Broken, Place, Sources};
+use crate::views::owed::Entry;
+use crate::views::retained::RetainedMessage;
+
+impl Views {
+    pub(super) fn published(
+        &mut self,
+        place: &Place,
+        record: &Record<'_>,
+        message: &MessagePublished<'_>,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), Broken> {
+        let bytes = message.topic.len() + message.properties.len() + message.payload.len();
+        self.counters.messages[message.qos as usize] += 1;
+        self.counters.message_bytes += bytes as u64;
+        if let Some(epoch) = record.cause
+            && self.wills.remove(epoch).is_some()
+        {
+            self.counters.wills += 1;
+            self.dirty.touch(Row::Will(epoch));
+        }
+        self.count_and_owe(place, record, message, bytes, sources)?;
+        if message.retain {
+            self.retain(place, record, message, sources)?;
+        }
+        if message.qos == QoS::ExactlyOnce && message.packet_id.is_some() {
+            self.receive(place, record, message, sources)?;
+        }
+        Ok(())
+    }
+
+    fn count_and_owe(
+        &mut self,
+        place: &Place,
+        record: &Record<'_>,
+        message: &MessagePublished<'_>,
+        bytes: usize,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), Broken> {
+        let known = self.subscriptions.look_up(message.topic);
+        let version = self.topics.version();
+        let node = match known.node {
+            (seen, Some(node)) if seen == version => node,
+            _ => {
+                let (node, is_exact) = self.topics.enter(message.topic, &mut self.dirty.topics());
+                known.node = (self.topics.version(), is_exact.then_some(node));
+                node
+            }
+        };
+        self.topics.count(node, bytes);
+        if message.qos == QoS::AtMostOnce || known.matches.is_empty() {
+            return Ok(());
+        }
+        let expires = message.message_expiry_interval.map(|after| time::after(place.time, after));
+        let mut publisher = None;
+        for found in &known.matches {
+            let is_own = found.depends_on_publisher() && {
+                if publisher.is_none() {
+                    let source = sources.get(place.at, record)?;
+                    publisher = Some(source.and_then(|source| self.sessions.slot(source.client)));
+                }
+                publisher == Some(Some(found.slot))
+            };
+            let Some(granted) = found.granted(is_own) else { continue };
+            let qos = granted.qos.min(message.qos);
+            if qos == QoS::AtMostOnce {
+                continue;
+            }
+            let retain = message.retain && granted.retain_as_published;
+            let entry = Entry::message_at(place.at, bytes, qos, retain, expires);
+            let Some(session) = self.sessions.by_slot_mut(found.slot) else { continue };
+            if let Some(chunk) = session.owed.push(entry) {
+                self.dirty.touch(Row::Owed(found.slot, chunk));
+            }
+            self.hints.owed(found.slot, session, entry.expires());
+        }
+        Ok(())
+    }
+
+    fn retain(
+        &mut self,
+        place: &Place,
+        record: &Record<'_>,
+        message: &MessagePublished<'_>,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), Broken> {
+        let publisher = sources.get(place.at, record)?.map(|source| source.client);
+        let key_id = record.key_id;
+        let stored = RetainedMessage::new(message, key_id, publisher, place.time, place.at);
+        self.counters.retained += 1;
+        if self.retained.apply(stored) {
+            self.dirty.touch(Row::Retained(message.topic.into()));
+        }
+        Ok(())
+    }
+
+    /// A QoS 2 message holds its Packet Identifier until it is released. `[MQTT-4.3.3-10]`
+    fn receive(
+        &mut self,
+        place: &Place,
+        record: &Record<'_>,
+        message: &MessagePublished<'_>,
+        sources: &mut Sources<'_>,
+    ) -> Result<(), Broken> {
+        let source = sources.get(place.at, record)?;
+        let slot = source.and_then(|source| self.sessions.current(source.client, source.epoch));
+        let Some((slot, packet_id)) = slot.zip(message.packet_id) else {
+            return Ok(());
+        };
+        if let Some(session) = self.sessions.by_slot_mut(slot)
+            && session.is_persistent()
+            && let Err(at) = session.head.inbound.binary_search(&packet_id)
+        {
+            session.head.inbound.insert(at, packet_id);
+            self.dirty.touch(Row::Session(slot));
+        }
+        Ok(())
+    }
+}

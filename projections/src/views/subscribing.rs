@@ -1,0 +1,132 @@
+//! Subscriptions come and go; what they find retained.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ledgermq_core::event::{DeliveryRef, Subscription};
+use ledgermq_core::offset::Offset;
+use ledgermq_core::packet::{QoS, RetainHandling};
+use ledgermq_core::topic::TopicFilter;
+
+use crate::notice::{Notice, RetainedDelivery};
+use crate::views::Views;
+use crate::views::dirty::Row;
+use crate::views::fold::Place;
+use crate::views::retained::RetainedMessage;
+use crate::views::sessions::Slot;
+
+/// A retained message with what the subscriptions that match it say.
+struct Answer {
+    message: Arc<RetainedMessage>,
+    granted: QoS,
+    identifiers: Vec<u32>,
+}
+
+impl Views {
+    pub(super) fn subscribed(
+        &mut self,
+        place: &Place,
+        slot: Slot,
+        subscriptions: Vec<Subscription>,
+        notices: &mut Vec<Notice>,
+    ) {
+        let mut answers = BTreeMap::new();
+        for subscription in subscriptions {
+            self.subscribe(place, slot, subscription, &mut answers);
+        }
+        let Some(session) = self.sessions.by_slot(slot) else { return };
+        let (producer, epoch) = (session.head.producer, session.epoch());
+        let messages = self.owe_answers(place, slot, answers);
+        notices.push(Notice::Retained { producer, epoch, at: place.at, messages });
+    }
+
+    pub(super) fn unsubscribed(&mut self, slot: Slot, filters: &[TopicFilter]) {
+        for filter in filters {
+            let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+            let is_persistent = session.is_persistent();
+            let Some(old) = session.unsubscribe(filter) else { continue };
+            self.counters.unsubscribed += 1;
+            self.dirty.touch(Row::Subscription(slot, filter.clone()));
+            if is_persistent {
+                self.subscriptions.remove(slot, &old);
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        place: &Place,
+        slot: Slot,
+        subscription: Subscription,
+        answers: &mut BTreeMap<Offset, Answer>,
+    ) {
+        let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+        let existed = session.subscribe(subscription.clone()).is_some();
+        self.counters.subscribed += 1;
+        self.dirty.touch(Row::Subscription(slot, subscription.filter.clone()));
+        if session.is_persistent() {
+            self.subscriptions.insert(slot, &subscription);
+        }
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        let is_wanted = match subscription.options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !existed,
+            RetainHandling::DoNotSend => false,
+        };
+        // Shared Subscriptions get no retained messages.
+        if !is_wanted || subscription.filter.is_shared() {
+            return;
+        }
+        let client = session.head.client.clone();
+        self.retained.for_each_match(subscription.filter.as_str(), &mut |message| {
+            let is_own = message.publisher.as_ref() == Some(&client);
+            if message.is_expired(place.time) || (subscription.options.no_local && is_own) {
+                return;
+            }
+            let answer = answers.entry(message.offset).or_insert_with(|| Answer {
+                message: Arc::clone(message),
+                granted: QoS::AtMostOnce,
+                identifiers: Vec::new(),
+            });
+            answer.granted = answer.granted.max(subscription.options.qos);
+            let identifier = subscription.identifier;
+            answer.identifiers.extend(identifier.filter(|id| !answer.identifiers.contains(id)));
+        });
+    }
+
+    /// The answers in the order in which they were published. Those with a QoS above 0 are owed
+    /// to a persistent session.
+    fn owe_answers(
+        &mut self,
+        place: &Place,
+        slot: Slot,
+        answers: BTreeMap<Offset, Answer>,
+    ) -> Vec<RetainedDelivery> {
+        let mut messages = Vec::with_capacity(answers.len());
+        for (nth, answer) in (1..).zip(answers.into_values()) {
+            let qos = answer.message.qos.min(answer.granted);
+            let message = answer.message;
+            if qos > QoS::AtMostOnce {
+                self.owe_answer(slot, DeliveryRef { at: place.at, nth }, qos, &message);
+            }
+            let identifiers = answer.identifiers;
+            messages.push(RetainedDelivery { message, qos, identifiers, nth });
+        }
+        messages
+    }
+
+    fn owe_answer(
+        &mut self,
+        slot: Slot,
+        message: DeliveryRef,
+        qos: QoS,
+        content: &Arc<RetainedMessage>,
+    ) {
+        let touched = &mut self.dirty.owed(slot);
+        let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+        if session.is_persistent() {
+            session.owed.push_answer(message, qos, Arc::clone(content), touched);
+            self.hints.owed(slot, session, content.expires());
+        }
+    }
+}

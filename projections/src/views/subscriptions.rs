@@ -1,0 +1,156 @@
+//! Who among the persistent sessions is owed a message of a topic.
+
+use std::hash::BuildHasher;
+
+use hashbrown::DefaultHashBuilder;
+use ledgermq_core::event::Subscription;
+use ledgermq_core::packet::{QoS, SubscriptionOptions};
+use ledgermq_core::topic::tree::FilterTree;
+
+use crate::views::sessions::Slot;
+
+/// Topics whose matches are remembered; a power of two.
+const CACHE_TOPICS: usize = 1 << 15;
+/// Places in which a topic may be remembered.
+const WAYS: usize = 2;
+
+/// The filters of persistent sessions, and a bounded memory of what they match.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    tree: FilterTree<Slot, SubscriptionOptions>,
+    version: u64,
+    cache: Vec<Option<Box<Remembered>>>,
+    hasher: DefaultHashBuilder,
+}
+
+/// A session that matches a topic, over all its matching subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Match {
+    pub(crate) slot: Slot,
+    /// For messages of other clients.
+    others: Granted,
+    /// For messages of the client itself: without its No Local subscriptions.
+    own: Option<Granted>,
+}
+
+/// The highest granted QoS and whether a subscription wants RETAIN as published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) qos: QoS,
+    pub(crate) retain_as_published: bool,
+}
+
+/// What is remembered of a topic.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    topic: Box<str>,
+    version: u64,
+    /// The topic's node in the topic tree, with the version of that tree.
+    pub(crate) node: (u64, Option<u32>),
+    pub(crate) matches: Box<[Match]>,
+}
+
+impl Subscriptions {
+    /// Puts a subscription of a persistent session in.
+    pub(crate) fn insert(&mut self, slot: Slot, subscription: &Subscription) {
+        // Shared Subscriptions owe to their group.
+        if !subscription.filter.is_shared() {
+            self.version += 1;
+            self.tree.insert(&subscription.filter, slot, subscription.options);
+        }
+    }
+
+    /// Takes a subscription of a persistent session out.
+    pub(crate) fn remove(&mut self, slot: Slot, subscription: &Subscription) {
+        if !subscription.filter.is_shared() {
+            self.version += 1;
+            self.tree.remove(&subscription.filter, &slot);
+        }
+    }
+
+    /// Number of subscriptions.
+    pub(crate) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// The matches of `topic`, from memory where that is up to date.
+    pub(crate) fn look_up(&mut self, topic: &str) -> &mut Remembered {
+        if self.cache.is_empty() {
+            self.cache.resize_with(CACHE_TOPICS, || None);
+        }
+        let at = self.place(topic);
+        let is_known = self.cache[at].as_ref().is_some_and(|known| *known.topic == *topic);
+        if !is_known {
+            let matches = matches(&self.tree, topic);
+            let version = self.version;
+            let node = (0, None);
+            self.cache[at] =
+                Some(Box::new(Remembered { topic: topic.into(), version, node, matches }));
+        }
+        let known = self.cache[at].as_mut().expect("it is there now");
+        if known.version != self.version {
+            known.matches = matches(&self.tree, topic);
+            known.version = self.version;
+        }
+        known
+    }
+
+    /// The place of `topic` if it is known, or the one that it may take: the free one, else the
+    /// one that its hash chooses.
+    fn place(&self, topic: &str) -> usize {
+        let hash = self.hasher.hash_one(topic);
+        let low = usize::try_from(hash & (CACHE_TOPICS as u64 - 1)).expect("masked");
+        let base = low & !(WAYS - 1);
+        let mut free = None;
+        for at in base..base + WAYS {
+            match &self.cache[at] {
+                Some(known) if *known.topic == *topic => return at,
+                Some(_) => {}
+                None => free = free.or(Some(at)),
+            }
+        }
+        free.unwrap_or(low)
+    }
+}
+
+impl Match {
+    /// What is granted for a message, `is_own` if the session's client published it; none if only
+    /// No Local subscriptions match it. `[MQTT-3.8.3-3]`
+    pub(crate) fn granted(&self, is_own: bool) -> Option<Granted> {
+        if is_own { self.own } else { Some(self.others) }
+    }
+
+    /// Whether it makes a difference who published.
+    pub(crate) fn depends_on_publisher(&self) -> bool {
+        self.own != Some(self.others)
+    }
+}
+
+impl Granted {
+    fn add(&mut self, options: SubscriptionOptions) {
+        self.qos = self.qos.max(options.qos);
+        self.retain_as_published |= options.retain_as_published;
+    }
+}
+
+fn matches(tree: &FilterTree<Slot, SubscriptionOptions>, topic: &str) -> Box<[Match]> {
+    if tree.is_empty() {
+        return Box::default();
+    }
+    let mut targets = Vec::new();
+    tree.for_each_match(topic, |slot, options| targets.push((*slot, *options)));
+    targets.sort_unstable_by_key(|(slot, _)| *slot);
+    let mut found = Vec::<Match>::new();
+    for (slot, options) in targets {
+        if found.last().is_none_or(|last| last.slot != slot) {
+            found.push(Match { slot, others: Granted::default(), own: None });
+        }
+        let last = found.last_mut().expect("it was just pushed");
+        last.others.add(options);
+        if !options.no_local {
+            last.own.get_or_insert_default().add(options);
+        }
+    }
+    found.retain(|found| found.others.qos > QoS::AtMostOnce);
+    found.into()
+}
