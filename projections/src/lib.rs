@@ -8,6 +8,8 @@ mod bytes;
 mod time;
 
 pub mod checkpoint;
+pub mod driver;
 pub mod notice;
+pub mod projector;
 pub mod reader;
 pub mod views;

@@ -1,7 +1,7 @@
 //! Reading the views.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ledgermq_core::offset::Index;
 
@@ -19,6 +19,7 @@ struct Shared {
     retained_messages: AtomicU64,
     retained_bytes: AtomicU64,
     is_ready: AtomicBool,
+    failed: OnceLock<String>,
 }
 
 impl Reader {
@@ -29,6 +30,7 @@ impl Reader {
             retained_bytes: AtomicU64::new(views.retained().bytes()),
             views: RwLock::new(views),
             is_ready: AtomicBool::new(false),
+            failed: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -62,6 +64,12 @@ impl Reader {
         self.shared.is_ready.load(Ordering::Acquire)
     }
 
+    /// Why the projections stand still, if they failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failed.get().map(String::as_str)
+    }
+
     // A fold that panicked has stopped the driver, and with it the node; until then the views may
     // be looked at.
     fn views(&self) -> RwLockReadGuard<'_, Views> {
@@ -81,5 +89,9 @@ impl Reader {
 
     pub(crate) fn set_ready(&self) {
         self.shared.is_ready.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn set_failed(&self, reason: String) {
+        let _ = self.shared.failed.set(reason);
     }
 }

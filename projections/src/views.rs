@@ -8,7 +8,7 @@ mod hints;
 mod lifecycle;
 mod message;
 mod publishing;
-mod rows;
+pub(crate) mod rows;
 mod subscribing;
 mod subscriptions;
 mod wills;
@@ -207,12 +207,14 @@ impl Views {
         }));
     }
 
-    /// The messages in the log up to `upto` that are owed to anybody, in order, each once.
+    /// The messages in the log behind index `after` and up to `upto` that are owed to anybody, in
+    /// order, each once.
     #[must_use]
-    pub fn owed_upto(&self, upto: Index) -> BTreeSet<Offset> {
+    pub fn owed_between(&self, after: Index, upto: Index) -> BTreeSet<Offset> {
         let mut owed = BTreeSet::new();
+        let after = DeliveryRef { at: Offset::new(after, u32::MAX), nth: u32::MAX };
         for (_, session) in self.sessions.slots() {
-            let messages = session.owed.iter().filter(|entry| !entry.is_answer());
+            let messages = session.owed.after(after).filter(|entry| !entry.is_answer());
             let places = messages.map(|entry| entry.message().at);
             owed.extend(places.take_while(|at| at.index <= upto));
         }

@@ -45,6 +45,17 @@ pub enum Due {
 }
 
 impl Due {
+    /// About how many bytes the event takes in a batch.
+    pub(crate) fn bytes(&self) -> usize {
+        const RECORD: usize = 64;
+        match self {
+            Self::Will { message, .. } => {
+                RECORD + message.topic.len() + message.properties.len() + message.payload.len()
+            }
+            Self::SessionExpired { .. } | Self::MessageDropped { .. } => RECORD,
+        }
+    }
+
     /// Appends the event to a batch.
     pub fn write(&self, batch: &mut BatchBuilder) {
         match self {
@@ -179,7 +190,7 @@ fn expired(session: &Session, now: Timestamp) -> Vec<(DeliveryRef, DeliveryRef)>
         if under_way.binary_search(&message).is_ok() {
             continue;
         }
-        if !entry.expires().is_some_and(|expiry| expiry <= now) {
+        if entry.expires().is_none_or(|expiry| expiry > now) {
             is_run = false;
             continue;
         }

@@ -1,0 +1,325 @@
+//! The projection thread, and two threads for what may block: appending, and writing checkpoints.
+
+mod helpers;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use ledgermq_core::offset::Timestamp;
+use ledgermq_log::{CommittedBatch, Log, StateItem, StateTail, TailError, Wake};
+
+use crate::checkpoint::{FileStore, StoreError};
+use crate::notice::NoticeSink;
+use crate::projector::{OpenError, Options, Output, Projector};
+use crate::reader::Reader;
+use crate::views::Broken;
+
+use helpers::{Answer, Helpers};
+
+/// Bytes of batches applied under one lock: readers wait no longer than that takes.
+const TURN_BYTES_MAX: usize = 256 << 10;
+/// Time between two questions whether the log wants to purge.
+const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The projections ended otherwise than by [`Driver::stop`].
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// A record cannot be folded.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// The log cannot be read on.
+    #[error("the projections cannot read the log")]
+    Log(#[from] TailError),
+    /// The log handed out a snapshot, which a single node has none of.
+    #[error("the log begins with a snapshot that this version cannot read")]
+    Snapshot,
+    /// The thread panicked.
+    #[error("the projection thread panicked")]
+    Panicked,
+}
+
+/// Projections that are loaded and not yet running.
+pub struct Opened {
+    projector: Projector,
+    store: FileStore,
+    log: Log,
+}
+
+/// Opens the checkpoint file and loads what it holds. [`Opened::start`] lets it run.
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub fn open(file: PathBuf, options: Options, log: &Log) -> Result<Opened, OpenError> {
+    let mut store = FileStore::open(&file)?;
+    let status = log.status();
+    let projector = Projector::open(options, &mut store, status.first_index, status.commit_index)?;
+    tracing::info!(
+        applied = projector.next_index() - 1,
+        commit = status.commit_index,
+        "projections loaded"
+    );
+    Ok(Opened { projector, store, log: log.clone() })
+}
+
+impl Opened {
+    /// The handle to the views.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.projector.reader()
+    }
+
+    /// Starts the threads. The first thing appended is `NodeStarted`; when it is applied,
+    /// [`Reader::is_ready`] turns true, and from then on notices go to `sink`.
+    #[must_use]
+    pub fn start(self, sink: Box<dyn NoticeSink>) -> Driver {
+        let waker = Arc::new(Waker::default());
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let wake: Arc<dyn Wake> = Arc::<Waker>::clone(&waker);
+        let tail = self.log.tail_state(self.projector.next_index(), wake);
+        let (helpers, answers) = helpers::start(&self.log, Box::new(self.store), &waker);
+        let running = Running {
+            projector: self.projector,
+            log: self.log,
+            tail,
+            helpers,
+            answers,
+            sink,
+            is_stopping: Arc::clone(&is_stopping),
+            purge_asked: None,
+        };
+        let own = Arc::clone(&waker);
+        let thread = thread::Builder::new()
+            .name("projections".to_owned())
+            .spawn(move || {
+                own.set(thread::current());
+                running.run()
+            })
+            .expect("the system has room for a thread");
+        Driver { thread, waker, is_stopping }
+    }
+}
+
+/// The running projections.
+#[derive(Debug)]
+pub struct Driver {
+    thread: JoinHandle<Result<(), DriverError>>,
+    waker: Arc<Waker>,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl Driver {
+    /// Lets the projections apply what is committed, write a last checkpoint and end. To be called
+    /// before the log is stopped.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether the projections have ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits until the projections have ended.
+    ///
+    /// # Errors
+    ///
+    /// If they ended for another reason than [`Driver::stop`] or the end of the log.
+    pub fn join(self) -> Result<(), DriverError> {
+        self.thread.join().unwrap_or(Err(DriverError::Panicked))
+    }
+}
+
+/// Wakes the projection thread.
+#[derive(Debug, Default)]
+struct Waker(OnceLock<Thread>);
+
+impl Waker {
+    fn set(&self, thread: Thread) {
+        let _ = self.0.set(thread);
+    }
+}
+
+impl Wake for Waker {
+    fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
+
+struct Running {
+    projector: Projector,
+    log: Log,
+    tail: StateTail,
+    helpers: Helpers,
+    answers: Receiver<Answer>,
+    sink: Box<dyn NoticeSink>,
+    is_stopping: Arc<AtomicBool>,
+    purge_asked: Option<Timestamp>,
+}
+
+impl Running {
+    /// A failure stops the log: a node whose views stand still must not go on acknowledging.
+    fn run(mut self) -> Result<(), DriverError> {
+        let result = self.turns();
+        match &result {
+            Ok(()) => self.save_last(),
+            Err(error) => {
+                tracing::error!(%error, "the projections failed, the node stops");
+                self.projector.reader().set_failed(error.to_string());
+                self.log.stop();
+            }
+        }
+        self.helpers.stop();
+        result
+    }
+
+    fn turns(&mut self) -> Result<(), DriverError> {
+        let clock = Clock::new();
+        let (mut batches, mut notices, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let is_stopping = self.is_stopping.load(Ordering::Acquire);
+            let now = clock.now();
+            self.take_answers(now, &mut out);
+            self.ask_purge(now);
+            let is_at_end = self.take_batches(&mut batches)?;
+            self.projector.turn(now, &batches, &mut notices, &mut out)?;
+            if !batches.is_empty() {
+                self.sink.notices(self.projector.next_index() - 1, &mut notices);
+                notices.clear();
+            }
+            let is_idle = batches.is_empty();
+            batches.clear();
+            self.perform(&mut out);
+            if is_at_end || (is_stopping && is_idle) {
+                return Ok(());
+            }
+            if is_idle {
+                self.sleep(&clock);
+            }
+        }
+    }
+
+    /// Takes the next batches; `true` if the log has ended and everything was taken.
+    fn take_batches(
+        &mut self,
+        batches: &mut Vec<Arc<CommittedBatch>>,
+    ) -> Result<bool, DriverError> {
+        let mut items = Vec::new();
+        let result = self.tail.take(TURN_BYTES_MAX, &mut items);
+        for item in items {
+            match item {
+                StateItem::Batch(batch) => batches.push(batch),
+                StateItem::Snapshot(_) => return Err(DriverError::Snapshot),
+            }
+        }
+        match result {
+            Ok(()) => Ok(false),
+            Err(TailError::Stopped(_)) => Ok(batches.is_empty()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_answers(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        while let Ok(answer) = self.answers.try_recv() {
+            match answer {
+                Answer::Appended(index) => self.projector.appended(now, index),
+                Answer::Saved(result) => {
+                    report(&result);
+                    self.projector.saved(now, result, out);
+                }
+                Answer::Kept { upto, messages } => {
+                    self.projector.kept(now, upto, &messages, out);
+                }
+            }
+        }
+    }
+
+    fn ask_purge(&mut self, now: Timestamp) {
+        if self.purge_asked.is_none_or(|asked| now.since(asked) >= PURGE_INTERVAL) {
+            self.purge_asked = Some(now);
+            self.projector.purge_wanted(self.log.purge_wanted());
+        }
+    }
+
+    fn perform(&mut self, out: &mut Vec<Output>) {
+        for output in out.drain(..) {
+            match output {
+                Output::Append(events) => self.helpers.append(events),
+                Output::Save(changes) => self.helpers.save(changes),
+                Output::Keep { upto, messages } => self.helpers.keep(upto, messages),
+                Output::Checkpointed(index) => self.log.checkpointed(index),
+                Output::PurgeAllowed(index) => self.log.purge_allowed(index),
+            }
+        }
+    }
+
+    /// Sleeps until a batch, an answer, or the time comes. An answer that came since it was looked
+    /// for has unparked this thread: it will not sleep.
+    fn sleep(&mut self, clock: &Clock) {
+        let now = clock.now();
+        let purge = PURGE_INTERVAL;
+        let wake = self.projector.wake_at(now).map_or(purge, |at| at.since(now).min(purge));
+        if !wake.is_zero() && self.tail.prepare_sleep() {
+            thread::park_timeout(wake);
+        }
+        self.tail.awake();
+    }
+
+    /// The checkpoint of a clean stop: the restart folds nothing.
+    fn save_last(&mut self) {
+        let mut out = Vec::new();
+        while self.projector.is_save_running() {
+            let Ok(answer) = self.answers.recv() else { return };
+            if let Answer::Saved(result) = answer {
+                report(&result);
+                self.projector.saved(Timestamp(0), result, &mut out);
+            }
+        }
+        // Changes that failed before are tried first; then the rest.
+        for _ in 0..2 {
+            let Some(changes) = self.projector.last_checkpoint() else { break };
+            self.helpers.save(changes);
+            let result = loop {
+                match self.answers.recv() {
+                    Ok(Answer::Saved(result)) => break result,
+                    Ok(Answer::Appended(_) | Answer::Kept { .. }) => {}
+                    Err(_) => return,
+                }
+            };
+            report(&result);
+            if result.is_err() {
+                break;
+            }
+            self.projector.saved(Timestamp(0), result, &mut out);
+        }
+        self.perform(&mut out);
+    }
+}
+
+fn report(result: &Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the checkpoint was not written; it is tried again");
+    }
+}
+
+/// A clock that runs evenly, from an arbitrary beginning.
+struct Clock(Instant);
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(0).plus(self.0.elapsed())
+    }
+}

@@ -1,0 +1,191 @@
+//! The threads that may block, so that folding never does.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use ledgermq_core::event::EventRef;
+use ledgermq_core::offset::{Index, Offset};
+use ledgermq_log::{AppendError, Class, CommittedBatch, Log, ReadError, Wake};
+
+use crate::checkpoint::{Changes, Store, StoreError};
+use crate::driver::Waker;
+use crate::projector::Events;
+use crate::views::retained::RetainedMessage;
+
+/// Bytes of messages copied in one transaction.
+const KEEP_BYTES_MAX: u64 = 4 << 20;
+
+/// What a helper did.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Index of the appended batch; none if it was refused.
+    Appended(Option<Index>),
+    Saved(Result<(), StoreError>),
+    /// Messages that were copied and up to where; none if that failed.
+    Kept {
+        upto: Option<Index>,
+        messages: Vec<Offset>,
+    },
+}
+
+enum Job {
+    Save(Arc<Changes>),
+    Keep(Index, Vec<Offset>),
+}
+
+/// The two threads. Each is asked for one thing at a time, so that nothing here fills.
+pub(super) struct Helpers {
+    appends: SyncSender<Events>,
+    jobs: SyncSender<Job>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+pub(super) fn start(
+    log: &Log,
+    store: Box<dyn Store>,
+    waker: &Arc<Waker>,
+) -> (Helpers, Receiver<Answer>) {
+    // At most one answer of each kind is on its way.
+    let (answer, answers) = channel();
+    let (appends, events) = sync_channel(1);
+    let (jobs, todo) = sync_channel(2);
+    let to = Answers { answer, waker: Arc::clone(waker) };
+    let appender = spawn("projections-append", {
+        let (log, to) = (log.clone(), to.clone());
+        move || append_all(&log, &events, &to)
+    });
+    let writer = spawn("projections-store", {
+        let log = log.clone();
+        move || write_all(&log, store, &todo, &to)
+    });
+    let threads = vec![appender, writer];
+    (Helpers { appends, jobs, threads }, answers)
+}
+
+impl Helpers {
+    pub(super) fn append(&self, events: Events) {
+        let _ = self.appends.send(events);
+    }
+
+    pub(super) fn save(&self, changes: Arc<Changes>) {
+        let _ = self.jobs.send(Job::Save(changes));
+    }
+
+    pub(super) fn keep(&self, upto: Index, messages: Vec<Offset>) {
+        let _ = self.jobs.send(Job::Keep(upto, messages));
+    }
+
+    /// Ends the threads. An append on its way is left to itself: the log answers it, or ends.
+    pub(super) fn stop(self) {
+        drop((self.appends, self.jobs));
+        let mut threads = self.threads;
+        if let Some(writer) = threads.pop() {
+            let _ = writer.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Answers {
+    answer: Sender<Answer>,
+    waker: Arc<Waker>,
+}
+
+impl Answers {
+    fn give(&self, answer: Answer) {
+        let _ = self.answer.send(answer);
+        self.waker.wake();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .expect("the system has room for a thread")
+}
+
+fn append_all(log: &Log, events: &Receiver<Events>, to: &Answers) {
+    while let Ok(events) = events.recv() {
+        let mut batch = log.builder();
+        events.write(&mut batch);
+        match log.append(Class::Progress, batch) {
+            Ok(receipt) => to.give(Answer::Appended(Some(receipt.index))),
+            Err(AppendError::Refused { reason }) => {
+                tracing::warn!(%reason, "an append of the projections was refused");
+                to.give(Answer::Appended(None));
+            }
+            // Nobody knows whether it is in the log; nothing more is appended.
+            Err(AppendError::Stopped(_)) => return,
+        }
+    }
+}
+
+fn write_all(log: &Log, mut store: Box<dyn Store>, todo: &Receiver<Job>, to: &Answers) {
+    while let Ok(job) = todo.recv() {
+        match job {
+            Job::Save(changes) => to.give(Answer::Saved(store.commit(&changes))),
+            Job::Keep(upto, messages) => {
+                let is_kept = keep(log, &mut *store, upto, &messages);
+                to.give(Answer::Kept { upto: is_kept.then_some(upto), messages });
+            }
+        }
+    }
+}
+
+/// Copies messages from the log into the store.
+fn keep(log: &Log, store: &mut dyn Store, upto: Index, offsets: &[Offset]) -> bool {
+    let mut copies = Vec::new();
+    let mut bytes = 0;
+    for entry in offsets.chunk_by(|a, b| a.index == b.index) {
+        let index = entry[0].index;
+        if bytes > KEEP_BYTES_MAX {
+            if !store_copies(store, index - 1, &copies) {
+                return false;
+            }
+            copies.clear();
+            bytes = 0;
+        }
+        let batch = match log.read(index) {
+            Ok(Some(batch)) => batch,
+            // Gone already: who is owed them is told when they are read.
+            Ok(None) | Err(ReadError::Purged { .. }) => continue,
+            Err(error) => {
+                tracing::warn!(index, %error, "cannot copy owed messages before a purge");
+                return false;
+            }
+        };
+        copy(&batch, entry, &mut copies);
+        bytes = copies.iter().map(RetainedMessage::bytes).sum();
+    }
+    store_copies(store, upto, &copies)
+}
+
+fn store_copies(store: &mut dyn Store, upto: Index, copies: &[RetainedMessage]) -> bool {
+    let result = store.keep(upto, copies);
+    if let Err(error) = &result {
+        tracing::warn!(%error, "cannot keep owed messages; the log is not purged");
+    }
+    result.is_ok()
+}
+
+/// Copies the messages of one batch.
+fn copy(batch: &CommittedBatch, offsets: &[Offset], copies: &mut Vec<RetainedMessage>) {
+    let body = batch.batch();
+    let mut wanted = offsets.iter().peekable();
+    for record in body.records().flatten() {
+        if wanted.next_if(|offset| offset.ordinal == record.ordinal).is_none() {
+            continue;
+        }
+        if let Ok(EventRef::MessagePublished(message)) = record.event() {
+            let session = record
+                .session
+                .and_then(|number| body.sessions().nth(usize::from(number)).and_then(Result::ok));
+            let publisher = session.map(|session| session.client);
+            let at = Offset::new(batch.index, record.ordinal);
+            let copy = RetainedMessage::new(&message, record.key_id, publisher, batch.time, at);
+            copies.push(copy);
+        }
+    }
+}

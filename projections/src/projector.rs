@@ -1,0 +1,360 @@
+//! What the driver does, without threads: when to apply, to append what is due, to write a
+//! checkpoint, to keep owed messages before a purge.
+//!
+//! ```text
+//! batches --turn--> views, notices, Output::{Append, Save, Keep, ..}
+//!                     ^------- appended, saved, kept <-------'
+//! ```
+
+mod events;
+mod open;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_log::CommittedBatch;
+
+use crate::checkpoint::{Changes, StoreError};
+use crate::notice::Notice;
+use crate::reader::Reader;
+use crate::views::{Broken, Kept, Limits};
+
+pub use events::Events;
+pub use open::OpenError;
+
+/// Time between two looks for what is due.
+const DUE_INTERVAL: Duration = Duration::from_millis(50);
+/// Most events that are due in one append.
+const DUE_EVENTS_MAX: usize = 1_000;
+/// Changed rows at which a checkpoint does not wait for its time: bounds the work of one.
+const UNSAVED_ROWS_MAX: usize = 20_000;
+/// Time between two sweeps of the kept messages.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Time until something that was refused is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Settings of the projections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// This node.
+    pub node: u64,
+    /// Start epoch of this process.
+    pub start: u64,
+    /// How much may be owed to one session.
+    pub limits: Limits,
+    /// Time between two checkpoints.
+    pub checkpoint_interval: Duration,
+}
+
+/// Something that the projector wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Append these events as one batch; answer by [`Projector::appended`]. There is no further
+    /// one before the answer is applied.
+    Append(Events),
+    /// Make these changes durable ([`crate::checkpoint::Store::commit`]); answer by
+    /// [`Projector::saved`]. There is no further one before the answer.
+    Save(Arc<Changes>),
+    /// Copy these messages from the log ([`crate::checkpoint::Store::keep`]); answer by
+    /// [`Projector::kept`]. There is no further one before the answer.
+    Keep {
+        /// Everything owed up to here is among the messages or was kept before.
+        upto: Index,
+        /// Where the messages are, ascending.
+        messages: Vec<Offset>,
+    },
+    /// Everything up to this index is in a durable checkpoint.
+    Checkpointed(Index),
+    /// Nothing up to this index is read from the log any more.
+    PurgeAllowed(Index),
+}
+
+/// The projections' machine. Its `now` is any clock that runs evenly; the log's time is taken from
+/// the batches.
+pub struct Projector {
+    options: Options,
+    reader: Reader,
+    kept_source: Arc<dyn Kept>,
+    /// Time of the last batch, and `now` when it was applied.
+    last_batch: (Timestamp, Timestamp),
+    started: Started,
+    append: Append,
+    next_due: Timestamp,
+    saving: Option<Arc<Changes>>,
+    is_save_running: bool,
+    next_checkpoint: Timestamp,
+    checkpointed: Index,
+    purge_wanted: Option<Index>,
+    is_keep_running: bool,
+    next_keep: Timestamp,
+    kept: BTreeSet<Offset>,
+    kept_upto: Index,
+    next_sweep: Timestamp,
+}
+
+/// Whether the log knows that this process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Started {
+    No,
+    Sent,
+    At(Index),
+    Ready,
+}
+
+/// The append of what is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Append {
+    Idle,
+    Sent,
+    At(Index),
+}
+
+impl Projector {
+    /// The handle to the views.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The first index that is not applied: where the log is to be read from.
+    #[must_use]
+    pub fn next_index(&self) -> Index {
+        self.reader.applied() + 1
+    }
+
+    /// Applies `batches`, which follow each other in the log, and says what else is to be done.
+    ///
+    /// Notices appear from the moment on when the start of this process is applied: what came
+    /// before concerns connections that are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`]: the node has to stop.
+    pub fn turn(
+        &mut self,
+        now: Timestamp,
+        batches: &[Arc<CommittedBatch>],
+        notices: &mut Vec<Notice>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Broken> {
+        if !batches.is_empty() {
+            self.apply(now, batches, notices)?;
+        }
+        self.start(now, out);
+        self.append_due(now, out);
+        self.checkpoint(now, out);
+        self.keep(now, out);
+        Ok(())
+    }
+
+    /// When [`Projector::turn`] wants to be called at the latest, though no batch comes.
+    #[must_use]
+    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = (self.started == Started::Ready && self.append == Append::Idle)
+            .then(|| self.reader.with(|views| views.next_due()))
+            .flatten()
+            .map(|due| now.plus(due.since(self.log_time(now))).max(self.next_due));
+        let is_unsaved = self.saving.is_some() || self.reader.applied() > self.checkpointed;
+        let checkpoint = (is_unsaved && !self.is_save_running).then_some(self.next_checkpoint);
+        let start = (self.started == Started::No).then_some(self.next_due);
+        let keep = (self.keep_upto().is_some() && !self.is_keep_running).then_some(self.next_keep);
+        [due, checkpoint, start, keep].into_iter().flatten().min()
+    }
+
+    /// The answer to [`Output::Append`]: the index of the batch, or none if it was refused and
+    /// will never be in the log.
+    pub fn appended(&mut self, now: Timestamp, index: Option<Index>) {
+        if index.is_none() {
+            self.next_due = now.plus(RETRY_INTERVAL);
+        }
+        if self.started == Started::Sent {
+            self.started = index.map_or(Started::No, Started::At);
+        } else if self.append == Append::Sent {
+            self.append = index.map_or(Append::Idle, Append::At);
+        }
+        self.note_applied();
+    }
+
+    /// The answer to [`Output::Save`]. After an error the same changes are tried again.
+    pub fn saved(&mut self, now: Timestamp, result: Result<(), StoreError>, out: &mut Vec<Output>) {
+        self.is_save_running = false;
+        if result.is_err() {
+            self.next_checkpoint = now.plus(self.options.checkpoint_interval);
+            return;
+        }
+        if let Some(changes) = self.saving.take() {
+            for offset in &changes.forget {
+                self.kept.remove(offset);
+            }
+            self.checkpointed = changes.applied;
+            out.push(Output::Checkpointed(changes.applied));
+        }
+    }
+
+    /// The log would like to drop everything up to this index.
+    pub fn purge_wanted(&mut self, upto: Option<Index>) {
+        self.purge_wanted = upto;
+    }
+
+    /// The answer to [`Output::Keep`]: what was copied, and up to where; none if that failed.
+    pub fn kept(
+        &mut self,
+        now: Timestamp,
+        upto: Option<Index>,
+        messages: &[Offset],
+        out: &mut Vec<Output>,
+    ) {
+        self.is_keep_running = false;
+        let Some(upto) = upto else {
+            self.next_keep = now.plus(RETRY_INTERVAL);
+            return;
+        };
+        self.kept.extend(messages);
+        self.kept_upto = self.kept_upto.max(upto);
+        self.reader.views_mut().set_kept(self.kept_upto, Arc::clone(&self.kept_source));
+        out.push(Output::PurgeAllowed(upto));
+    }
+
+    /// The last checkpoint before a clean stop; none if everything is saved or a save is running.
+    pub fn last_checkpoint(&mut self) -> Option<Arc<Changes>> {
+        if self.is_save_running {
+            return None;
+        }
+        self.take_changes(false)
+    }
+
+    /// Whether [`Output::Save`] was given out and not answered.
+    #[must_use]
+    pub fn is_save_running(&self) -> bool {
+        self.is_save_running
+    }
+
+    fn apply(
+        &mut self,
+        now: Timestamp,
+        batches: &[Arc<CommittedBatch>],
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Broken> {
+        let reader = self.reader.clone();
+        let mut views = reader.views_mut();
+        for batch in batches {
+            views.apply(batch, notices)?;
+            if self.is_before_start(batch.index) {
+                notices.clear();
+            }
+        }
+        self.last_batch = (views.time(), now);
+        reader.publish(&views);
+        drop(views);
+        self.note_applied();
+        Ok(())
+    }
+
+    fn is_before_start(&self, index: Index) -> bool {
+        match self.started {
+            Started::No | Started::Sent => true,
+            Started::At(start) => index < start,
+            Started::Ready => false,
+        }
+    }
+
+    fn note_applied(&mut self) {
+        let applied = self.reader.applied();
+        if let Started::At(index) = self.started
+            && applied >= index
+        {
+            self.started = Started::Ready;
+            self.reader.set_ready();
+        }
+        if let Append::At(index) = self.append
+            && applied >= index
+        {
+            self.append = Append::Idle;
+        }
+    }
+
+    fn start(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.started == Started::No && now >= self.next_due {
+            self.started = Started::Sent;
+            let Options { node, start, .. } = self.options;
+            out.push(Output::Append(Events::NodeStarted { node, start }));
+        }
+    }
+
+    fn append_due(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.started != Started::Ready || self.append != Append::Idle || now < self.next_due {
+            return;
+        }
+        let log_time = self.log_time(now);
+        if self.reader.with(|views| views.next_due()).is_none_or(|due| due > log_time) {
+            return;
+        }
+        self.next_due = now.plus(DUE_INTERVAL);
+        let mut due = Vec::new();
+        self.reader.views_mut().due(log_time, DUE_EVENTS_MAX, &mut due);
+        if !due.is_empty() {
+            self.append = Append::Sent;
+            out.push(Output::Append(Events::Due(due)));
+        }
+    }
+
+    fn checkpoint(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.is_save_running {
+            return;
+        }
+        let is_large = || self.reader.with(|views| views.unsaved_rows()) >= UNSAVED_ROWS_MAX;
+        if now < self.next_checkpoint && (self.saving.is_some() || !is_large()) {
+            return;
+        }
+        let is_time_to_sweep = now >= self.next_sweep;
+        if let Some(changes) = self.take_changes(is_time_to_sweep) {
+            if is_time_to_sweep {
+                self.next_sweep = now.plus(SWEEP_INTERVAL);
+            }
+            self.is_save_running = true;
+            out.push(Output::Save(changes));
+        }
+        self.next_checkpoint = now.plus(self.options.checkpoint_interval);
+    }
+
+    /// What is to be saved: the changes that failed last time, else the new ones.
+    fn take_changes(&mut self, sweeps: bool) -> Option<Arc<Changes>> {
+        if self.saving.is_none() && self.reader.applied() > self.checkpointed {
+            let mut views = self.reader.views_mut();
+            let mut changes = views.changes();
+            if sweeps && !self.kept.is_empty() {
+                let owed = views.owed_between(0, self.kept_upto);
+                changes.forget = self.kept.difference(&owed).copied().collect();
+            }
+            self.saving = Some(Arc::new(changes));
+        }
+        self.saving.clone()
+    }
+
+    /// Up to where owed messages are to be kept: no further than the checkpoint, since a restart
+    /// reads the log from there.
+    fn keep_upto(&self) -> Option<Index> {
+        let upto = self.purge_wanted?.min(self.checkpointed);
+        (upto > self.kept_upto).then_some(upto)
+    }
+
+    fn keep(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.is_keep_running || now < self.next_keep {
+            return;
+        }
+        let Some(upto) = self.keep_upto() else {
+            return;
+        };
+        let owed = self.reader.with(|views| views.owed_between(self.kept_upto, upto));
+        self.is_keep_running = true;
+        out.push(Output::Keep { upto, messages: owed.into_iter().collect() });
+    }
+
+    /// The log's time now: that of the last batch and what passed since.
+    fn log_time(&self, now: Timestamp) -> Timestamp {
+        let (time, seen) = self.last_batch;
+        time.plus(now.since(seen))
+    }
+}

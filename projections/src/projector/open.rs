@@ -1,0 +1,128 @@
+//! From a checkpoint to a projector: load, or begin anew.
+
+use ledgermq_core::offset::{Index, Timestamp};
+
+use crate::checkpoint::{Meta, Store, StoreError, VERSION};
+use crate::projector::{Append, Options, Projector, Started};
+use crate::reader::Reader;
+use crate::views::Views;
+use crate::views::rows::Loader;
+
+/// The projections cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store cannot be read.
+    #[error("cannot open the projections")]
+    Store(#[from] StoreError),
+    /// The views would have to be folded from the log's beginning, which is gone.
+    #[error(
+        "{reason}, and the log begins at index {first}: the projections cannot be rebuilt. Restore \
+         the checkpoint file from a backup taken together with the log"
+    )]
+    HistoryGone {
+        /// First index of the log.
+        first: Index,
+        /// Why the checkpoint does not serve.
+        reason: String,
+    },
+}
+
+impl Projector {
+    /// Loads the checkpoint in `store`. If there is none, or it is damaged, of another version or
+    /// not of this log, the views begin empty and are folded from the log's beginning.
+    ///
+    /// `first` and `commit` are the first and the last committed index of the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    pub fn open(
+        options: Options,
+        store: &mut dyn Store,
+        first: Index,
+        commit: Index,
+    ) -> Result<Self, OpenError> {
+        let (mut views, kept_upto) = match load(&options, store, first, commit) {
+            Ok(Some((meta, views))) => (views, meta.kept_upto),
+            Ok(None) => (Views::new(options.limits), 0),
+            Err(Unfit::Store(error)) => return Err(error.into()),
+            Err(Unfit::Rebuild(reason)) => {
+                if first > 1 {
+                    return Err(OpenError::HistoryGone { first, reason });
+                }
+                tracing::warn!(reason, "the projections are rebuilt from the log's beginning");
+                store.clear()?;
+                (Views::new(options.limits), 0)
+            }
+        };
+        let kept = store.kept_offsets()?.into_iter().collect();
+        let kept_source = store.kept();
+        views.set_kept(kept_upto, store.kept());
+        let checkpointed = views.applied();
+        let last_batch = (views.time(), Timestamp(0));
+        Ok(Self {
+            options,
+            reader: Reader::new(views),
+            kept_source,
+            last_batch,
+            started: Started::No,
+            append: Append::Idle,
+            next_due: Timestamp(0),
+            saving: None,
+            is_save_running: false,
+            next_checkpoint: Timestamp(0),
+            checkpointed,
+            purge_wanted: None,
+            is_keep_running: false,
+            next_keep: Timestamp(0),
+            kept,
+            kept_upto,
+            next_sweep: Timestamp(0),
+        })
+    }
+}
+
+/// Why there are no views of the checkpoint.
+enum Unfit {
+    /// Because the storage refuses.
+    Store(StoreError),
+    /// Because of the checkpoint.
+    Rebuild(String),
+}
+
+impl From<StoreError> for Unfit {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged(_) => Self::Rebuild(error.to_string()),
+            StoreError::Storage(_) => Self::Store(error),
+        }
+    }
+}
+
+fn load(
+    options: &Options,
+    store: &mut dyn Store,
+    first: Index,
+    commit: Index,
+) -> Result<Option<(Meta, Views)>, Unfit> {
+    let Some(meta) = store.meta()? else {
+        if first > 1 {
+            return Err(Unfit::Rebuild("there is no checkpoint".to_owned()));
+        }
+        return Ok(None);
+    };
+    let Meta { version, applied, .. } = meta;
+    let unfit = |reason: String| Err(Unfit::Rebuild(reason));
+    if version != VERSION {
+        return unfit(format!("the checkpoint has version {version}, this program {VERSION}"));
+    }
+    if applied > commit {
+        return unfit(format!("the checkpoint ({applied}) is ahead of the log ({commit})"));
+    }
+    if applied + 1 < first {
+        return unfit(format!("the checkpoint ends at index {applied}"));
+    }
+    let mut loader = Loader::new(options.limits);
+    store.load(&mut |table, key, value| loader.row(table, key, value))?;
+    Ok(Some((meta, loader.finish(&meta)?)))
+}
