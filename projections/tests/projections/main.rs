@@ -1,0 +1,6 @@
+//! Given events, expect views.
+
+mod retained;
+mod sessions;
+mod support;
+mod wills;
