@@ -67,16 +67,14 @@ impl<'a> Reader<'a> {
     /// A UTF-8 Encoded String.
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        let text = self.text()?;
-        if text.bytes().fold(false, |found, byte| found | (byte == 0)) {
-            return Err(DecodeError::malformed("string with U+0000")); // [MQTT-1.5.4-2]
-        }
+        let text = self.unchecked_string()?;
+        check_characters(text).map_err(DecodeError::malformed)?;
         Ok(text)
     }
 
-    /// A UTF-8 string in which U+0000 is still to be looked for.
+    /// A UTF-8 string whose characters are still to be checked.
     #[inline]
-    pub(super) fn text(&mut self) -> Result<&'a str, DecodeError> {
+    pub(super) fn unchecked_string(&mut self) -> Result<&'a str, DecodeError> {
         // [MQTT-1.5.4-1]: Rust's UTF-8 knows no surrogates either.
         str::from_utf8(self.binary()?).map_err(|_| DecodeError::malformed("string is not UTF-8"))
     }
@@ -110,6 +108,30 @@ impl<'a> Reader<'a> {
         self.rest = rest;
         Ok(*bytes)
     }
+}
+
+/// Refuses the characters that a UTF-8 Encoded String must not hold (U+0000, `[MQTT-1.5.4-2]`) and
+/// those that it should not hold: control characters and non-characters. For the latter a receiver
+/// may treat the packet as malformed (section 1.5.4); we do, as Mosquitto and HiveMQ do.
+#[inline]
+pub(super) fn check_characters(text: &str) -> Result<(), &'static str> {
+    // Without an early exit the compiler looks at many bytes at once.
+    let is_plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
+    if is_plain {
+        return Ok(());
+    }
+    match text.chars().find(|character| is_disallowed(*character)) {
+        Some('\0') => Err("string with U+0000"),
+        Some(_) => Err("string with a control character or non-character"),
+        None => Ok(()),
+    }
+}
+
+const fn is_disallowed(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\u{1F}' | '\u{7F}'..='\u{9F}' | '\u{FDD0}'..='\u{FDEF}'
+    ) || character as u32 & 0xFFFE == 0xFFFE
 }
 
 /// A Variable Byte Integer.
@@ -206,9 +228,7 @@ impl<'a> Wire<'a> for (&'a str, &'a str) {
 
 /// Appends a UTF-8 Encoded String.
 pub(super) fn put_string(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    if text.contains('\0') {
-        return Err(EncodeError("a string holds no U+0000"));
-    }
+    check_characters(text).map_err(EncodeError)?;
     put_binary(text.as_bytes(), out)
 }
 

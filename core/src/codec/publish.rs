@@ -1,7 +1,7 @@
 //! PUBLISH (MQTT 5 section 3.3).
 
 use crate::codec::header::{PacketType, REMAINING_LENGTH_MAX, write_header};
-use crate::codec::primitive::{Reader, put_packet_id, put_varint, varint_bytes};
+use crate::codec::primitive::{Reader, check_characters, put_packet_id, put_varint, varint_bytes};
 use crate::codec::properties::{Properties, PropertyWriter, id, place};
 use crate::codec::{DecodeError, EncodeError};
 use crate::packet::{ForwardedProperties, ProtocolVersion, Publish, QoS};
@@ -77,12 +77,17 @@ pub(super) fn encode(
 
 #[inline]
 fn topic_name<'a>(body: &mut Reader<'a>, version: ProtocolVersion) -> Result<&'a str, DecodeError> {
-    let topic = body.text()?;
+    let topic = body.unchecked_string()?;
+    // One look at all bytes settles the usual case.
+    let plain = |byte| matches!(byte, b' '..=b'~') && byte != b'+' && byte != b'#';
+    if topic.bytes().fold(!topic.is_empty(), |all, byte| all & plain(byte)) {
+        return Ok(topic);
+    }
+    check_characters(topic).map_err(DecodeError::malformed)?;
     match check_name(topic) {
         Ok(()) => Ok(topic),
         // A Topic Alias may follow.
         Err(TopicError::Empty) if version == ProtocolVersion::V5 => Ok(topic),
-        Err(TopicError::Null) => Err(DecodeError::malformed("string with U+0000")),
         // [MQTT-3.3.2-2]
         Err(_) => Err(DecodeError::new(ReasonCode::TopicNameInvalid, "topic name is not valid")),
     }
