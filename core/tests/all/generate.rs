@@ -97,7 +97,8 @@ pub(super) fn binary() -> impl Strategy<Value = &'static [u8]> {
 
 /// A Topic Name over few letters, so that filters match.
 pub(super) fn topic_name() -> impl Strategy<Value = &'static str> {
-    let level = prop_oneof![Just(""), Just("a"), Just("b"), Just("$x"), Just("level of more bytes")];
+    let level =
+        prop_oneof![Just(""), Just("a"), Just("b"), Just("$x"), Just("level of more bytes")];
     prop_oneof![
         vec(level, 1..6).prop_map(|levels| levels.join("/")),
         string().prop_map(|text| text.replace(['+', '#'], "-")),
@@ -173,7 +174,12 @@ fn will(version: ProtocolVersion) -> impl Strategy<Value = Will<'static>> {
         only_v5(version, forwarded()),
     )
         .prop_map(
-            |((topic, payload, qos, retain), delay_interval, message_expiry_interval, forwarded)| {
+            |(
+                (topic, payload, qos, retain),
+                delay_interval,
+                message_expiry_interval,
+                forwarded,
+            )| {
                 Will {
                     topic,
                     payload,
@@ -212,9 +218,7 @@ fn connect(version: ProtocolVersion) -> impl Strategy<Value = Connect<'static>> 
                 keep_alive,
                 client_id,
                 username,
-                password: password.filter(|_| {
-                    version == ProtocolVersion::V5 || username.is_some()
-                }),
+                password: password.filter(|_| version == ProtocolVersion::V5 || username.is_some()),
                 will,
                 session_expiry_interval: numbers.0,
                 receive_maximum: numbers.1,
@@ -253,8 +257,8 @@ fn connack(version: ProtocolVersion) -> impl Strategy<Value = ConnAck<'static>> 
         only_v5(version, option::of(binary())),
         only_v5(version, user_properties()),
     )
-        .prop_map(|((session_present, reason), numbers, flags, texts, data, user_properties)| {
-            ConnAck {
+        .prop_map(
+            |((session_present, reason), numbers, flags, texts, data, user_properties)| ConnAck {
                 session_present: session_present && reason == ReasonCode::Success,
                 reason,
                 session_expiry_interval: numbers.0,
@@ -274,8 +278,8 @@ fn connack(version: ProtocolVersion) -> impl Strategy<Value = ConnAck<'static>> 
                 authentication_method: texts.4,
                 authentication_data: data,
                 user_properties,
-            }
-        })
+            },
+        )
 }
 
 fn publish(version: ProtocolVersion) -> impl Strategy<Value = Publish<'static>> {
@@ -286,28 +290,27 @@ fn publish(version: ProtocolVersion) -> impl Strategy<Value = Publish<'static>> 
         only_v5(version, vec(1..=268_435_455_u32, 0..3)),
         only_v5(version, prop_oneof![Just(ForwardedProperties::default()), forwarded()]),
     )
-        .prop_map(|(fixed, message_expiry_interval, alias, subscription_identifiers, forwarded)| {
-            let (dup, qos, retain, topic, packet_id, payload) = fixed;
-            let is_acknowledged = qos != QoS::AtMostOnce;
-            Publish {
-                dup: dup && is_acknowledged,
-                qos,
-                retain,
-                topic: if alias.is_some_and(|(_, alone)| alone) { "" } else { topic },
-                packet_id: is_acknowledged.then_some(packet_id),
-                message_expiry_interval,
-                topic_alias: alias.map(|(alias, _)| alias),
-                subscription_identifiers,
-                forwarded,
-                payload,
-            }
-        })
+        .prop_map(
+            |(fixed, message_expiry_interval, alias, subscription_identifiers, forwarded)| {
+                let (dup, qos, retain, topic, packet_id, payload) = fixed;
+                let is_acknowledged = qos != QoS::AtMostOnce;
+                Publish {
+                    dup: dup && is_acknowledged,
+                    qos,
+                    retain,
+                    topic: if alias.is_some_and(|(_, alone)| alone) { "" } else { topic },
+                    packet_id: is_acknowledged.then_some(packet_id),
+                    message_expiry_interval,
+                    topic_alias: alias.map(|(alias, _)| alias),
+                    subscription_identifiers,
+                    forwarded,
+                    payload,
+                }
+            },
+        )
 }
 
-fn ack(
-    version: ProtocolVersion,
-    codes: &'static [u8],
-) -> impl Strategy<Value = Ack<'static>> {
+fn ack(version: ProtocolVersion, codes: &'static [u8]) -> impl Strategy<Value = Ack<'static>> {
     let codes = match version {
         ProtocolVersion::V311 => &codes[..1],
         ProtocolVersion::V5 => codes,
@@ -397,12 +400,8 @@ fn disconnect(version: ProtocolVersion) -> impl Strategy<Value = Disconnect<'sta
         ProtocolVersion::V311 => &DISCONNECT[..1],
         ProtocolVersion::V5 => DISCONNECT,
     };
-    let properties = (
-        option::of(any::<u32>()),
-        option::of(text()),
-        option::of(text()),
-        user_properties(),
-    );
+    let properties =
+        (option::of(any::<u32>()), option::of(text()), option::of(text()), user_properties());
     (reason(codes), only_v5(version, properties)).prop_map(
         |(reason, (session_expiry_interval, reason_string, server_reference, user_properties))| {
             Disconnect {

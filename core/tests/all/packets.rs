@@ -141,7 +141,8 @@ fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
 
 #[test]
 fn lengths_take_the_fewest_bytes_at_every_limit() {
-    for (body, header) in [(127, 2), (128, 3), (16_383, 3), (16_384, 4), (2_097_151, 4), (2_097_152, 5)]
+    for (body, header) in
+        [(127, 2), (128, 3), (16_383, 3), (16_384, 4), (2_097_151, 4), (2_097_152, 5)]
     {
         let payload = vec![b'p'; body - 3];
         let mut bytes = Vec::new();
