@@ -121,9 +121,9 @@ fn we_refuse(error: &DecodeError, first: u8) -> bool {
         "no local on a shared subscription",
         "session present with an error",
     ];
-    // A PUBLISH of MQTT 5 may end before its property length.
-    let is_short_publish = first >> 4 == 3 && error.detail == "packet ends early";
-    is_short_publish || UNCHECKED.contains(&error.detail)
+    // A PUBLISH and an AUTH of MQTT 5 may end before their property length.
+    let may_be_short = matches!(first >> 4, 3 | 15);
+    (may_be_short && error.detail == "packet ends early") || UNCHECKED.contains(&error.detail)
 }
 
 fn it_refuses(packet: &Packet<'_>, _error: &str) -> bool {
