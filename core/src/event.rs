@@ -124,6 +124,21 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whether the event moves a session's epoch on, or ends sessions: the log's admission looks
+    /// at these, and a batch says where they stand.
+    #[must_use]
+    pub fn is_fence(&self) -> bool {
+        matches!(
+            self,
+            Self::NodeStarted { .. }
+                | Self::SessionOpened(_)
+                | Self::SessionExpired
+                | Self::SessionClosed { session_expiry_interval: 0, .. }
+        )
+    }
+}
+
 /// Content of [`Event::SessionOpened`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpened {

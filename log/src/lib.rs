@@ -6,15 +6,21 @@
 //! [`Log::tail_state`]) or by index ([`Log::read`]). `log/README.md` has the formats and the rules
 //! of recovery and purging.
 
-#![allow(dead_code, reason = "the skeleton: filled in the next commits")]
-
+mod admission;
 mod class;
+mod clock;
 mod committed;
 mod config;
+mod driver;
 mod envelope;
 mod error;
 mod log;
+mod machine;
 mod producer;
+mod replica;
+mod ring;
+mod shared;
+mod staging;
 mod status;
 pub mod store;
 mod tail;
@@ -23,10 +29,13 @@ mod tail;
 pub mod testing;
 
 pub use crate::class::{Class, Gate};
+pub use crate::clock::Now;
 pub use crate::committed::CommittedBatch;
 pub use crate::config::{Config, Durability, Options};
+pub use crate::driver::{LogThread, open};
 pub use crate::error::{AppendError, Full, OpenError, ReadError, Stopped, TailError};
-pub use crate::log::{Log, LogThread, Receipt, Wake, open};
+pub use crate::log::{Log, Receipt, Ticket, Wake};
+pub use crate::machine::{LogMachine, TurnError};
 pub use crate::producer::{Producer, Pushed};
 pub use crate::status::{Buckets, Status};
 pub use crate::tail::{Snapshot, StateItem, StateTail, Tail};

@@ -1,6 +1,7 @@
 //! The handle that everybody holds.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use ledgermq_core::event::BatchBuilder;
 use ledgermq_core::identity::ProducerId;
@@ -8,10 +9,10 @@ use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::class::{Class, Gate};
 use crate::committed::CommittedBatch;
-use crate::config::Options;
 use crate::envelope::ENVELOPE_BYTES;
-use crate::error::{AppendError, OpenError, ReadError, Stopped};
+use crate::error::{AppendError, ReadError, Stopped};
 use crate::producer::Producer;
+use crate::shared::{Shared, lock};
 use crate::status::Status;
 use crate::tail::{StateTail, Tail};
 
@@ -21,13 +22,19 @@ pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
-/// The log of this node; a cheap clone.
-#[derive(Clone, Debug)]
-pub struct Log {}
+/// Wakes nobody.
+pub(crate) struct Silent;
 
-/// The running log thread. Dropping it does not stop the log; see [`Log::stop`].
-#[derive(Debug)]
-pub struct LogThread {}
+impl Wake for Silent {
+    fn wake(&self) {}
+}
+
+/// The log of this node; a cheap clone.
+#[derive(Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+    own: ProducerId,
+}
 
 /// Proof that events are durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,25 +45,49 @@ pub struct Receipt {
     pub time: Timestamp,
 }
 
-/// Recovers the log in `options.dir` and starts the log thread. Returns when the log accepts
-/// appends.
-///
-/// # Errors
-///
-/// See [`OpenError`]: in use, damaged, or something that the operating system refused.
-pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
-    let _ = options;
-    Ok((Log {}, LogThread {}))
+/// An append that is on its way.
+pub struct Ticket {
+    sequence: u64,
+    shared: Arc<Shared>,
 }
 
-impl LogThread {
-    /// Waits until the log thread has ended.
+impl Ticket {
+    /// The receipt, if the events are durable by now.
     ///
     /// # Errors
     ///
-    /// If it ended for another reason than [`Log::stop`].
-    pub fn join(self) -> Result<(), Stopped> {
-        Ok(())
+    /// If the log stopped before they were.
+    pub fn try_receipt(&self) -> Result<Option<Receipt>, Stopped> {
+        let receipt = lock(&self.shared.receipts.waiting).get(&self.sequence).copied().flatten();
+        match (receipt, self.shared.gate()) {
+            (None, Gate::Stopped { reason }) => Err(Stopped { reason }),
+            (receipt, _) => Ok(receipt),
+        }
+    }
+
+    /// Waits for the receipt.
+    ///
+    /// # Errors
+    ///
+    /// If the log stopped before the events were durable.
+    pub fn wait(self) -> Result<Receipt, Stopped> {
+        let receipts = &self.shared.receipts;
+        let mut waiting = lock(&receipts.waiting);
+        loop {
+            if let Some(receipt) = waiting.get(&self.sequence).copied().flatten() {
+                return Ok(receipt);
+            }
+            if let Gate::Stopped { reason } = self.shared.gate() {
+                return Err(Stopped { reason });
+            }
+            waiting = receipts.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.shared.receipts.waiting).remove(&self.sequence);
     }
 }
 
@@ -64,14 +95,15 @@ impl Log {
     /// Number of this start of the node: larger than that of every earlier one.
     #[must_use]
     pub fn start(&self) -> u64 {
-        0
+        self.shared.start
     }
 
     /// A new local producer. `wake` is called when there is room again after [`crate::Full`].
     #[must_use]
     pub fn producer(&self, wake: Arc<dyn Wake>) -> Producer {
-        let _ = wake;
-        Producer::new(ProducerId::default())
+        let (node, start) = (self.shared.node, self.shared.start);
+        let id = lock(&self.shared.staging).add(node, start, false, wake);
+        Producer::new(id, Arc::clone(&self.shared))
     }
 
     /// An empty batch with room for the envelope, for [`Log::append`].
@@ -83,8 +115,7 @@ impl Log {
     /// A tail whose first batch is the one at `from`. It never skips.
     #[must_use]
     pub fn tail_gapless(&self, from: Index, wake: Arc<dyn Wake>) -> Tail {
-        let _ = wake;
-        Tail::new(from)
+        Tail::new(from, Arc::clone(&self.shared), wake)
     }
 
     /// A tail for projections: batches from `from` on, or a snapshot first.
@@ -100,38 +131,37 @@ impl Log {
     ///
     /// See [`ReadError`].
     pub fn read(&self, index: Index) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
-        let _ = index;
-        Ok(None)
+        self.shared.read(index)
     }
 
     /// Which classes are accepted. Cheap enough for every packet.
     #[must_use]
     pub fn gate(&self) -> Gate {
-        Gate::Open
+        self.shared.gate()
     }
 
     /// State and counters.
     #[must_use]
     pub fn status(&self) -> Status {
-        unimplemented!("lands with the log thread")
+        lock(&self.shared.status).clone()
     }
 
     /// Everything up to `index` is in the caller's durable checkpoint: the log may purge it when it
     /// needs the room.
     pub fn checkpointed(&self, index: Index) {
-        let _ = index;
+        self.shared.checkpointed.fetch_max(index, Ordering::Relaxed);
     }
 
     /// The log has grown beyond its bounds and would like to drop everything up to this index.
     /// Projections copy what is still owed of it and answer by [`Log::purge_allowed`].
     #[must_use]
     pub fn purge_wanted(&self) -> Option<Index> {
-        None
+        lock(&self.shared.status).purge_wanted
     }
 
     /// Nothing up to `index` is needed any more.
     pub fn purge_allowed(&self, index: Index) {
-        let _ = index;
+        self.shared.purge_allowed.fetch_max(index, Ordering::Relaxed);
     }
 
     /// Appends the events and waits until they are durable and admitted: for rare producers. The
@@ -141,10 +171,45 @@ impl Log {
     ///
     /// See [`AppendError`].
     pub fn append(&self, class: Class, events: BatchBuilder) -> Result<Receipt, AppendError> {
-        let _ = (class, events);
-        Err(AppendError::Stopped(Stopped { reason: Arc::from("not there yet") }))
+        Ok(self.submit(class, events)?.wait()?)
+    }
+
+    /// Hands the events over like [`Log::append`], and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]; the events are refused also while too much waits for the disk.
+    pub fn submit(&self, class: Class, mut events: BatchBuilder) -> Result<Ticket, AppendError> {
+        match self.shared.gate() {
+            Gate::Stopped { reason } => return Err(Stopped { reason }.into()),
+            gate if !gate.accepts(class) => {
+                let reason = Arc::from(gate.reason().unwrap_or_default());
+                return Err(AppendError::Refused { reason });
+            }
+            _ => {}
+        }
+        // The place is made before the push: the receipt may come at once.
+        let mut waiting = lock(&self.shared.receipts.waiting);
+        let pushed = self
+            .shared
+            .push(self.own, class, &mut events)
+            .map_err(|full| AppendError::Refused { reason: Arc::from(full.to_string()) })?;
+        waiting.insert(pushed.sequence, None);
+        drop(waiting);
+        Ok(Ticket { sequence: pushed.sequence, shared: Arc::clone(&self.shared) })
     }
 
     /// Stops the log thread after everything that waits is durable.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        self.shared.wake_thread();
+    }
+
+    pub(crate) fn new(shared: Arc<Shared>, own: ProducerId) -> Self {
+        Self { shared, own }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }

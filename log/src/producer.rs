@@ -1,4 +1,6 @@
-//! Producers: where events wait for the log thread.
+//! Producers: the way of one thread into the log.
+
+use std::sync::Arc;
 
 use ledgermq_core::event::BatchBuilder;
 use ledgermq_core::identity::ProducerId;
@@ -6,11 +8,12 @@ use ledgermq_core::identity::ProducerId;
 use crate::class::Class;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::Full;
+use crate::shared::Shared;
 
 /// One thread's way into the log. Its batches are committed in the order of its pushes.
-#[derive(Debug)]
 pub struct Producer {
     id: ProducerId,
+    shared: Arc<Shared>,
 }
 
 /// Where pushed events will be found.
@@ -23,8 +26,8 @@ pub struct Pushed {
 }
 
 impl Producer {
-    pub(crate) fn new(id: ProducerId) -> Self {
-        Self { id }
+    pub(crate) fn new(id: ProducerId, shared: Arc<Shared>) -> Self {
+        Self { id, shared }
     }
 
     /// Name of the producer in its batches.
@@ -51,7 +54,6 @@ impl Producer {
     /// [`Full`] if more than the class's share of 8 MiB waits. Nothing was taken; the producer is
     /// woken when there is room.
     pub fn push(&mut self, class: Class, events: &mut BatchBuilder) -> Result<Pushed, Full> {
-        let _ = (class, events);
-        Err(Full)
+        self.shared.push(self.id, class, events)
     }
 }

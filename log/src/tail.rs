@@ -5,21 +5,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ledgermq_core::offset::Index;
 
+use crate::class::Gate;
 use crate::committed::CommittedBatch;
-use crate::error::TailError;
+use crate::error::{ReadError, Stopped, TailError};
+use crate::log::Wake;
+use crate::ring::Sleeper;
+use crate::shared::{Shared, lock};
 
 /// Every committed batch from an index on, in order, without a gap.
 ///
 /// It is pulled: [`Tail::take`] never blocks. The recent batches come from a ring in memory that
 /// all tails share, older ones from the disk.
-#[derive(Debug)]
 pub struct Tail {
     next: Index,
+    shared: Arc<Shared>,
+    sleeper: Arc<Sleeper>,
 }
 
 impl Tail {
-    pub(crate) fn new(next: Index) -> Self {
-        Self { next }
+    pub(crate) fn new(next: Index, shared: Arc<Shared>, wake: Arc<dyn Wake>) -> Self {
+        let sleeper = Arc::new(Sleeper::new(wake));
+        lock(&shared.ring).add_sleeper(&sleeper);
+        Self { next, shared, sleeper }
     }
 
     /// Appends the next batches to `out`, up to about `bytes_max` bytes but at least one if one is
@@ -34,7 +41,37 @@ impl Tail {
         bytes_max: usize,
         out: &mut Vec<Arc<CommittedBatch>>,
     ) -> Result<(), TailError> {
-        let _ = (bytes_max, out);
+        let (first, last) = {
+            let ring = lock(&self.shared.ring);
+            if self.next >= ring.first() && self.next <= ring.last() {
+                self.next = ring.take(self.next, bytes_max, out);
+                return Ok(());
+            }
+            (ring.first(), ring.last())
+        };
+        if self.next > last {
+            return match self.shared.gate() {
+                Gate::Stopped { reason } => Err(Stopped { reason }.into()),
+                _ => Ok(()),
+            };
+        }
+        // Behind the ring: from the disk, until the ring is reached.
+        while self.next < first {
+            let taken = out.len();
+            match self.shared.read_from(self.next, first - 1, bytes_max, out) {
+                Ok(next) => self.next = next,
+                Err(ReadError::Purged { first }) => {
+                    let gap = TailError::Gap { from: self.next, to: first - 1 };
+                    self.next = first;
+                    return Err(gap);
+                }
+                Err(error) => return Err(error.into()),
+            }
+            // Entries without a batch are passed over.
+            if out.len() > taken {
+                return Ok(());
+            }
+        }
         Ok(())
     }
 
@@ -42,11 +79,16 @@ impl Tail {
     /// means that something is there already: take it instead (no wake is owed then).
     #[must_use]
     pub fn prepare_sleep(&self) -> bool {
-        true
+        // The flag first, then the look: else a commit between the two would wake nobody.
+        self.sleeper.set_asleep(true);
+        let is_behind = self.next <= lock(&self.shared.ring).last();
+        !is_behind && !matches!(self.shared.gate(), Gate::Stopped { .. })
     }
 
     /// Says that the owner is awake: no wake is needed.
-    pub fn awake(&self) {}
+    pub fn awake(&self) {
+        self.sleeper.set_asleep(false);
+    }
 
     /// The next index to come.
     #[must_use]
@@ -56,7 +98,6 @@ impl Tail {
 }
 
 /// What a projection reads: batches, or where they are gone the snapshot that stands for them.
-#[derive(Debug)]
 pub struct StateTail {
     tail: Tail,
 }

@@ -21,7 +21,7 @@ pub(crate) const FOOTER: usize = 24;
 const CAUSE_BYTES: usize = 12;
 
 /// The body of a batch: records, the sessions that they concern, and the *fences* (the records
-/// that open or expire sessions, which admission looks at).
+/// that open or end sessions, which admission looks at: [`Event::is_fence`]).
 #[derive(Clone, Copy)]
 pub struct Batch<'a> {
     records: &'a [u8],
@@ -77,7 +77,7 @@ pub struct BatchSession<'a> {
     pub epoch: Offset,
 }
 
-/// Where a record stands; of a *fence*, a record that opens or expires a session.
+/// Where a record stands; of a *fence*, a record that opens or ends sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// Ordinal of the record.

@@ -81,7 +81,7 @@ impl BatchBuilder {
         cause: Option<Offset>,
         event: &Event,
     ) -> u32 {
-        if matches!(event, Event::SessionOpened(_) | Event::SessionExpired) {
+        if event.is_fence() {
             let position = u32_of(self.bytes());
             self.fences.push((self.count, position));
         }

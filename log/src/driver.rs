@@ -1,0 +1,143 @@
+//! The log thread: the only place that turns the log's machine in a running node.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ledgermq_core::offset::Timestamp;
+
+use crate::clock::Now;
+use crate::config::Options;
+use crate::error::{OpenError, Stopped};
+use crate::log::Log;
+use crate::machine::{LogMachine, TurnError};
+use crate::shared::{Shared, lock};
+use crate::store::LogStore;
+use crate::store::engine::EngineStore;
+
+/// How long to wait before a write is tried again that the disk had no space for.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// The running log thread. Dropping it does not stop the log; see [`Log::stop`].
+#[derive(Debug)]
+pub struct LogThread {
+    thread: JoinHandle<Result<(), Stopped>>,
+}
+
+impl LogThread {
+    /// Waits until the log thread has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it ended for another reason than [`Log::stop`].
+    pub fn join(self) -> Result<(), Stopped> {
+        self.thread.join().unwrap_or_else(|_| Err(stopped("the log thread panicked")))
+    }
+}
+
+/// Recovers the log in `options.dir` and starts the log thread. Returns when the log accepts
+/// appends.
+///
+/// # Errors
+///
+/// See [`OpenError`]: in use, damaged, or something that the operating system refused.
+pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
+    let clock = Clock::start();
+    let millis = clock.now().wall.0 / 1000;
+    let store = EngineStore::open(&options, millis)?;
+    let Options { node, seed, config, dir } = options;
+    let stopwatch = Box::new(move || clock.now().monotonic);
+    let (log, machine) = LogMachine::recover(node, seed, config, store, clock.now(), stopwatch)?;
+    let shared = Arc::clone(log.shared());
+    let thread = thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || run(machine, &shared, clock))
+        .map_err(|source| OpenError::Io { action: "start a thread for", path: dir, source })?;
+    Ok((log, LogThread { thread }))
+}
+
+/// Turns until it is asked to stop or the disk fails. Whatever ends it, nobody waits for it then.
+fn run<S: LogStore>(machine: LogMachine<S>, shared: &Shared, clock: Clock) -> Result<(), Stopped> {
+    *lock(&shared.thread) = Some(thread::current());
+    // raft-engine panics when a sync fails, as it must: the pages may be lost. The log ends then,
+    // and with it the node; nothing is tried again on these files.
+    let outcome = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(machine, shared, clock)));
+    let reason = match outcome {
+        Ok(Ok(())) => {
+            shared.stopped("it was asked to");
+            return Ok(());
+        }
+        Ok(Err(error)) => describe(&error),
+        Err(_) => "the log thread panicked, as it does when a sync fails".to_owned(),
+    };
+    tracing::error!(%reason, "the log has stopped");
+    shared.stopped(&reason);
+    Err(stopped(&reason))
+}
+
+fn turn_until_stopped<S: LogStore>(
+    mut machine: LogMachine<S>,
+    shared: &Shared,
+    clock: Clock,
+) -> Result<(), TurnError> {
+    loop {
+        let has_more = machine.turn(clock.now())?;
+        if has_more {
+            continue;
+        }
+        if shared.is_stopping.load(Ordering::SeqCst) {
+            // What a full disk does not take is not lost: nobody was told that it is durable.
+            return machine.close();
+        }
+        let now = clock.now().monotonic;
+        let mut pause = machine.next_turn().saturating_sub(now);
+        if !machine.is_idle() {
+            pause = pause.min(FULL_PAUSE);
+        }
+        // The flag first, then the look: else a push between the two would wake nobody.
+        shared.is_asleep.store(true, Ordering::SeqCst);
+        let is_waiting = lock(&shared.staging).waiting_bytes() > 0 && machine.is_idle();
+        if !is_waiting && !shared.is_stopping.load(Ordering::SeqCst) {
+            thread::park_timeout(pause);
+        }
+        shared.is_asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+fn describe(error: &TurnError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+fn stopped(reason: &str) -> Stopped {
+    Stopped { reason: Arc::from(reason) }
+}
+
+/// The clocks of the log thread.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
+    fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { wall: Timestamp::default().plus(wall), monotonic: self.start.elapsed() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

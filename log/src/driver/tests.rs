@@ -1,0 +1,104 @@
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use ledgermq_core::event::Event;
+use ledgermq_core::offset::Index;
+
+use super::*;
+use crate::class::Class;
+use crate::committed::CommittedBatch;
+use crate::log::Wake;
+use crate::tail::Tail;
+
+struct Bell(Sender<()>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        let _ = self.0.send(());
+    }
+}
+
+fn bell() -> (Arc<dyn Wake>, Receiver<()>) {
+    let (sender, rung) = channel();
+    (Arc::new(Bell(sender)), rung)
+}
+
+fn started(log: &Log, start: u64) -> Index {
+    let mut events = log.builder();
+    events.push(None, None, &Event::NodeStarted { node: 1, start });
+    log.append(Class::Progress, events).expect("the log runs").index
+}
+
+/// Takes until the batch at `upto` came.
+fn take_upto(tail: &mut Tail, upto: Index, rung: &Receiver<()>) -> Vec<Arc<CommittedBatch>> {
+    let mut batches = Vec::new();
+    while batches.last().is_none_or(|batch: &Arc<CommittedBatch>| batch.index < upto) {
+        tail.take(1 << 20, &mut batches).expect("the log runs");
+        if batches.last().is_none_or(|batch| batch.index < upto) && tail.prepare_sleep() {
+            rung.recv_timeout(Duration::from_secs(10)).expect("woken by the next commit");
+        }
+    }
+    batches
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_restart_with_the_same_marks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (wake, rung) = bell();
+    let (first, thread) = open(Options::new(dir.path(), 1)).expect("opens");
+    let last = (1..=20).map(|start| started(&first, start)).last().expect("twenty");
+    let mut tail = first.tail_gapless(1, Arc::clone(&wake));
+    let before = take_upto(&mut tail, last, &rung);
+    first.stop();
+    thread.join().expect("stops");
+    assert!(matches!(tail.take(1, &mut Vec::new()), Err(crate::TailError::Stopped(_))));
+    let first_start = first.start();
+    // The files are open as long as anybody can read them.
+    drop((first, tail));
+
+    let (second, thread) = open(Options::new(dir.path(), 1)).expect("opens again");
+    assert!(second.start() > first_start);
+    let mut tail = second.tail_gapless(1, wake);
+    let after = take_upto(&mut tail, last, &rung);
+    let shape = |batches: &[Arc<CommittedBatch>]| -> Vec<_> {
+        batches.iter().map(|b| (b.index, b.time, b.producer, b.sequence, b.is_admitted())).collect()
+    };
+    assert_eq!(shape(&before), shape(&after));
+    assert_eq!(after.len(), 20);
+    assert!(after.iter().all(|batch| batch.is_admitted()));
+    let again = second.read(last).expect("readable").expect("committed");
+    assert_eq!(again.sequence, before.last().expect("twenty").sequence);
+    second.stop();
+    thread.join().expect("stops");
+}
+
+#[test]
+fn a_producer_sees_its_own_batches_in_the_order_of_its_pushes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (wake, rung) = bell();
+    let (log, thread) = open(Options::new(dir.path(), 1)).expect("opens");
+    let mut producer = log.producer(Arc::clone(&wake));
+    let mut tail = log.tail_gapless(1, wake);
+    let mut events = producer.builder();
+    let mut pushed = Vec::new();
+    for start in 0..500 {
+        events.push(None, None, &Event::NodeStarted { node: 2, start });
+        pushed.push(producer.push(Class::Progress, &mut events).expect("room"));
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 500 {
+        let mut batches = Vec::new();
+        tail.take(1 << 20, &mut batches).expect("the log runs");
+        for batch in &batches {
+            assert_eq!(batch.producer, producer.id());
+            seen.extend((0..batch.batch().len()).map(|ordinal| (batch.sequence, ordinal)));
+        }
+        if batches.is_empty() && tail.prepare_sleep() {
+            rung.recv_timeout(Duration::from_secs(10)).expect("woken by the next commit");
+        }
+    }
+    let expected: Vec<_> = pushed.iter().map(|pushed| (pushed.sequence, pushed.ordinal)).collect();
+    assert_eq!(seen, expected);
+    log.stop();
+    thread.join().expect("stops");
+}

@@ -1,0 +1,219 @@
+//! What the log thread and everybody else share.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::Thread;
+
+use hashbrown::HashMap;
+use ledgermq_core::event::BatchBuilder;
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::Index;
+use raft::eraftpb::Entry;
+
+use crate::class::{Class, Gate};
+use crate::committed::{CommittedBatch, Voids};
+use crate::error::{Full, ReadError};
+use crate::log::Receipt;
+use crate::producer::Pushed;
+use crate::ring::Ring;
+use crate::staging::Staging;
+use crate::status::Status;
+use crate::store::LogReader;
+
+/// Bytes read from the disk at a time by tails that are far behind.
+const READ_BYTES: usize = 1 << 20;
+
+/// The meeting place of the log thread, producers and tails. Every lock is held for a moment only,
+/// and never two of them at once.
+pub(crate) struct Shared {
+    pub(crate) staging: Mutex<Staging>,
+    pub(crate) ring: Mutex<Ring>,
+    pub(crate) gate: RwLock<Gate>,
+    pub(crate) status: Mutex<Status>,
+    /// What is void in the hot log; only batches that have something void.
+    pub(crate) voids: RwLock<BTreeMap<Index, Voids>>,
+    pub(crate) reader: Arc<dyn LogReader>,
+    pub(crate) receipts: Receipts,
+    cache: Mutex<Cache>,
+    /// Everything up to here is in the checkpoint of the projections.
+    pub(crate) checkpointed: AtomicU64,
+    /// Nothing up to here is needed any more.
+    pub(crate) purge_allowed: AtomicU64,
+    pub(crate) is_stopping: AtomicBool,
+    /// The log thread sleeps.
+    pub(crate) is_asleep: AtomicBool,
+    pub(crate) thread: Mutex<Option<Thread>>,
+    pub(crate) node: u64,
+    pub(crate) start: u64,
+}
+
+/// Receipts of appends that wait for theirs, by sequence of the log's own producer.
+#[derive(Default)]
+pub(crate) struct Receipts {
+    pub(crate) waiting: Mutex<HashMap<u64, Option<Receipt>>>,
+    pub(crate) changed: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        reader: Arc<dyn LogReader>,
+        ring: Ring,
+        status: Status,
+        cache_bytes_max: usize,
+        node: u64,
+        start: u64,
+    ) -> Self {
+        Self {
+            staging: Mutex::default(),
+            ring: Mutex::new(ring),
+            gate: RwLock::new(Gate::Open),
+            status: Mutex::new(status),
+            voids: RwLock::default(),
+            reader,
+            receipts: Receipts::default(),
+            cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
+            checkpointed: AtomicU64::new(0),
+            purge_allowed: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+            is_asleep: AtomicBool::new(false),
+            thread: Mutex::new(None),
+            node,
+            start,
+        }
+    }
+
+    pub(crate) fn push(
+        &self,
+        producer: ProducerId,
+        class: Class,
+        events: &mut BatchBuilder,
+    ) -> Result<Pushed, Full> {
+        let pushed = lock(&self.staging).push(producer, class, events)?;
+        self.wake_thread();
+        Ok(pushed)
+    }
+
+    /// Has the log thread look again, if it sleeps.
+    pub(crate) fn wake_thread(&self) {
+        if self.is_asleep.swap(false, Ordering::SeqCst)
+            && let Some(thread) = &*lock(&self.thread)
+        {
+            thread.unpark();
+        }
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_gate(&self, gate: Gate) {
+        *self.gate.write().unwrap_or_else(PoisonError::into_inner) = gate;
+    }
+
+    /// The log has stopped: nobody may wait for it any longer.
+    pub(crate) fn stopped(&self, reason: &str) {
+        self.set_gate(Gate::Stopped { reason: Arc::from(reason) });
+        lock(&self.ring).wake_all();
+        lock(&self.staging).wake_waiting();
+        drop(lock(&self.receipts.waiting));
+        self.receipts.changed.notify_all();
+    }
+
+    /// Reads committed batches from the disk: from `from` on, at most to `upto`; says which index
+    /// comes then.
+    pub(crate) fn read_from(
+        &self,
+        from: Index,
+        upto: Index,
+        bytes_max: usize,
+        out: &mut Vec<Arc<CommittedBatch>>,
+    ) -> Result<Index, ReadError> {
+        let mut entries = Vec::new();
+        self.reader.read(from, bytes_max.min(READ_BYTES), &mut entries)?;
+        let mut next = from;
+        for entry in entries {
+            if entry.index > upto {
+                break;
+            }
+            next = entry.index + 1;
+            if let Some(batch) = self.batch_of(&entry)? {
+                out.push(batch);
+            }
+        }
+        Ok(next)
+    }
+
+    /// The batch at `index` from ring, cache or disk.
+    pub(crate) fn read(&self, index: Index) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
+        {
+            let ring = lock(&self.ring);
+            if index > ring.last() {
+                return Ok(None);
+            }
+            if index >= ring.first() {
+                return Ok(ring.get(index));
+            }
+        }
+        if let Some(batch) = lock(&self.cache).get(index) {
+            return Ok(Some(batch));
+        }
+        let mut entries = Vec::new();
+        self.reader.read(index, 1, &mut entries)?;
+        let Some(entry) = entries.first().filter(|entry| entry.index == index) else {
+            return Ok(None);
+        };
+        let batch = self.batch_of(entry)?;
+        if let Some(batch) = &batch {
+            lock(&self.cache).put(Arc::clone(batch));
+        }
+        Ok(batch)
+    }
+
+    fn batch_of(&self, entry: &Entry) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
+        if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal
+        {
+            return Ok(None);
+        }
+        let batch = CommittedBatch::open(entry.index, entry.data.clone(), true)
+            .map_err(|error| ReadError::Damaged { index: entry.index, what: error.0.into() })?;
+        let voids = self.voids.read().unwrap_or_else(PoisonError::into_inner);
+        let voids = voids.get(&entry.index).cloned().unwrap_or_default();
+        Ok(Some(Arc::new(batch.with_voids(voids))))
+    }
+}
+
+/// Batches read from the disk lately.
+#[derive(Default)]
+struct Cache {
+    batches: HashMap<Index, Arc<CommittedBatch>>,
+    order: VecDeque<Index>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Cache {
+    fn get(&self, index: Index) -> Option<Arc<CommittedBatch>> {
+        self.batches.get(&index).map(Arc::clone)
+    }
+
+    fn put(&mut self, batch: Arc<CommittedBatch>) {
+        self.bytes += batch.bytes();
+        self.order.push_back(batch.index);
+        if let Some(twice) = self.batches.insert(batch.index, batch) {
+            self.bytes -= twice.bytes();
+        }
+        while self.bytes > self.bytes_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if let Some(batch) = self.batches.remove(&oldest) {
+                self.bytes -= batch.bytes();
+            }
+        }
+    }
+}
+
+/// Locks; a thread that panicked inside has stopped the log, and what it left is only counted.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,142 @@
+//! Where pushed events wait for the log thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ledgermq_core::event::BatchBuilder;
+use ledgermq_core::event::batch::TARGET_BYTES;
+use ledgermq_core::identity::ProducerId;
+
+use crate::class::Class;
+use crate::envelope::{self, ENVELOPE_BYTES};
+use crate::error::Full;
+use crate::log::Wake;
+use crate::producer::Pushed;
+
+/// Bytes that may wait in all; messages get three quarters of it, openings seven eighths.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Builders kept for reuse by each producer.
+const SPARE_MAX: usize = 4;
+
+/// The queues of all producers of this process.
+#[derive(Default)]
+pub(crate) struct Staging {
+    queues: Vec<Queue>,
+    waiting_bytes: usize,
+    /// Queue whose turn it is.
+    turn: usize,
+}
+
+struct Queue {
+    id: ProducerId,
+    /// Batches must not be merged: each push has its own receipt.
+    is_exact: bool,
+    /// Sequence of the next batch.
+    next: u64,
+    batches: VecDeque<Staged>,
+    spare: Vec<BatchBuilder>,
+    wake: Arc<dyn Wake>,
+    wants_room: bool,
+}
+
+struct Staged {
+    sequence: u64,
+    events: BatchBuilder,
+}
+
+impl Staging {
+    /// A new producer; its number is that of the queue.
+    pub(crate) fn add(
+        &mut self,
+        node: u64,
+        start: u64,
+        is_exact: bool,
+        wake: Arc<dyn Wake>,
+    ) -> ProducerId {
+        let local = u16::try_from(self.queues.len()).expect("few producers in a process");
+        let id = ProducerId { node, start, local };
+        self.queues.push(Queue {
+            id,
+            is_exact,
+            next: 1,
+            batches: VecDeque::new(),
+            spare: Vec::new(),
+            wake,
+            wants_room: false,
+        });
+        id
+    }
+
+    /// See [`crate::Producer::push`].
+    pub(crate) fn push(
+        &mut self,
+        producer: ProducerId,
+        class: Class,
+        events: &mut BatchBuilder,
+    ) -> Result<Pushed, Full> {
+        let queue = &mut self.queues[usize::from(producer.local)];
+        let share = match class {
+            Class::Publish => WAITING_BYTES_MAX / 4 * 3,
+            Class::Open => WAITING_BYTES_MAX / 8 * 7,
+            Class::Progress => WAITING_BYTES_MAX,
+        };
+        // One larger message alone must pass, too.
+        if self.waiting_bytes > 0 && self.waiting_bytes + events.bytes() > share {
+            queue.wants_room = true;
+            return Err(Full);
+        }
+        self.waiting_bytes += events.bytes();
+        if !queue.is_exact
+            && let Some(last) = queue.batches.back_mut()
+            && last.events.bytes() + events.bytes() <= TARGET_BYTES
+        {
+            return Ok(Pushed { sequence: last.sequence, ordinal: last.events.absorb(events) });
+        }
+        let spare = queue.spare.pop().unwrap_or_else(|| BatchBuilder::new(ENVELOPE_BYTES));
+        let events = std::mem::replace(events, spare);
+        let sequence = queue.next;
+        queue.next += 1;
+        queue.batches.push_back(Staged { sequence, events });
+        Ok(Pushed { sequence, ordinal: 0 })
+    }
+
+    /// Takes closed batches (their envelope is not stamped yet) in turn of the producers, up to about `bytes_max`, at least one if one waits.
+    pub(crate) fn take(&mut self, bytes_max: usize, out: &mut Vec<Vec<u8>>) {
+        let mut bytes = 0;
+        let mut empty = 0;
+        while bytes < bytes_max && empty < self.queues.len() {
+            let at = self.turn % self.queues.len();
+            self.turn = at + 1;
+            let queue = &mut self.queues[at];
+            let Some(mut staged) = queue.batches.pop_front() else {
+                empty += 1;
+                continue;
+            };
+            empty = 0;
+            self.waiting_bytes -= staged.events.bytes();
+            // The next batch is probably of the same size. What it holds in memory is what it needs.
+            let size = staged.events.bytes().min(TARGET_BYTES);
+            let mut closed = staged.events.finish(Vec::with_capacity(size));
+            if queue.spare.len() < SPARE_MAX {
+                queue.spare.push(staged.events);
+            }
+            envelope::close(&mut closed, queue.id, staged.sequence);
+            bytes += closed.len();
+            out.push(closed);
+        }
+    }
+
+    /// Wakes the producers that were refused for want of room.
+    pub(crate) fn wake_waiting(&mut self) {
+        for queue in &mut self.queues {
+            if std::mem::take(&mut queue.wants_room) {
+                queue.wake.wake();
+            }
+        }
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+}
