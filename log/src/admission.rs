@@ -49,6 +49,7 @@ impl Admission {
 
     /// Notes an entry that carries no batch.
     pub(crate) fn skip(&mut self, index: Index) {
+        debug_assert!(index > self.applied, "entries are folded in order");
         self.applied = index;
     }
 

@@ -5,7 +5,7 @@
 
 mod storage;
 
-use raft::eraftpb::{ConfState, Entry, Message};
+use raft::eraftpb::{ConfState, Entry, HardState, Message};
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
@@ -65,7 +65,9 @@ impl<S: LogStore> Replica<S> {
         mut store: S,
         applied: Index,
     ) -> Result<Self, StoreError> {
-        let recovered = store.recovered();
+        let mut recovered = store.recovered();
+        // The commit index on disk lags behind; what was applied is committed.
+        recovered.hard_state.commit = recovered.hard_state.commit.max(applied);
         let mut conf_state = recovered.conf_state.clone();
         if conf_state.voters.is_empty() {
             conf_state = ConfState { voters: vec![node], ..ConfState::default() };
@@ -141,13 +143,22 @@ impl<S: LogStore> Replica<S> {
             turned.committed.append(&mut ready.take_committed_entries());
             let unit = Unit {
                 entries: ready.take_entries(),
-                hard_state: ready.hs().cloned(),
+                hard_state: Some(self.hard_state(ready.hs())),
                 ..Unit::default()
             };
             let must_sync = sync || (ready.must_sync() && unit.entries.is_empty());
             self.persist(Stuck { ready, unit, sync: must_sync }, turned)?;
         }
         Ok(())
+    }
+
+    /// The state to write: raft tells only changes of term and vote, and its commit index with the
+    /// [`raft::LightReady`] of the turn before.
+    fn hard_state(&self, changed: Option<&HardState>) -> HardState {
+        let known = self.raw.store().hard_state();
+        let mut state = changed.unwrap_or(known).clone();
+        state.commit = state.commit.max(known.commit);
+        state
     }
 
     fn persist(&mut self, stuck: Stuck, turned: &mut Turned) -> Result<(), StoreError> {

@@ -46,7 +46,7 @@ fn what_was_appended_is_there_after_a_restart_with_the_same_marks() {
     let dir = tempfile::tempdir().expect("a directory");
     let (wake, rung) = bell();
     let (first, thread) = open(Options::new(dir.path(), 1)).expect("opens");
-    let last = (1..=20).map(|start| started(&first, start)).last().expect("twenty");
+    let last = (1..=20).map(|start| started(&first, start)).max().expect("twenty");
     let mut tail = first.tail_gapless(1, Arc::clone(&wake));
     let before = take_upto(&mut tail, last, &rung);
     first.stop();

@@ -49,7 +49,8 @@ impl<S: LogStore> LogMachine<S> {
         }
         let ring_bytes = usize::try_from(config.ring_bytes.0).unwrap_or(usize::MAX);
         let cache_bytes = usize::try_from(config.cache_bytes.0).unwrap_or(usize::MAX);
-        let commit = recovered.hard_state.commit;
+        // The commit index on disk lags behind; what was folded is committed.
+        let commit = recovered.hard_state.commit.max(admission.applied());
         let shared = Arc::new(Shared::new(
             store.reader(),
             Ring::new(commit, ring_bytes),
@@ -59,7 +60,7 @@ impl<S: LogStore> LogMachine<S> {
             recovered.start,
         ));
         let own = lock(&shared.staging).add(node, recovered.start, true, Arc::new(Silent));
-        let replica = Replica::new(node, seed, store, commit.max(recovered.truncated.0));
+        let replica = Replica::new(node, seed, store, commit);
         let replica = replica.map_err(|error| OpenError::Setting(error.to_string()))?;
         let mut machine = Self {
             replica,
