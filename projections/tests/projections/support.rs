@@ -158,7 +158,7 @@ impl World {
                 publish_will: options.has("will"),
                 session_expiry_interval: options
                     .number("expiry")
-                    .unwrap_or(known.expect("opened before").1),
+                    .unwrap_or(known.map_or(0, |(_, interval)| interval)),
             },
             "expire" => Event::SessionExpired,
             "sub" => Event::Subscribed { subscriptions: vec![subscription(rest[0], &options)] },
@@ -182,7 +182,7 @@ impl World {
                     _ => DropReason::Purged,
                 },
             },
-            other => panic!("what is {other}?"),
+            other => unreachable!("what is {other}?"),
         };
         batch.push(session, None, &event);
     }

@@ -1,0 +1,248 @@
+//! Owed sets against a naive model: lists, and every subscription asked for every message.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use ledgermq_core::event::DeliveryRef;
+use ledgermq_core::topic::TopicFilter;
+use proptest::prelude::*;
+
+use crate::support::{World, owed, ref_text, reference};
+
+const CLIENTS: [&str; 3] = ["a", "b", "c"];
+const TOPICS: [&str; 5] = ["x", "x/y", "x/z", "$x", "z"];
+const FILTERS: [&str; 7] = ["x", "x/#", "+/y", "#", "$x", "+", "z"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open { client: usize, interval: u32, clean: bool },
+    Close { client: usize },
+    Subscribe { client: usize, filter: usize, qos: u32, no_local: bool, as_published: bool },
+    Unsubscribe { client: usize, filter: usize },
+    Publish { client: usize, topic: usize, qos: u32, retain: bool },
+    Progress { client: usize, upto: u64, outstanding: Vec<u64> },
+    Receive { client: usize, nth: usize },
+    Drop { client: usize, from: u64, length: u64 },
+}
+
+#[derive(Default)]
+struct Held {
+    is_online: bool,
+    is_persistent: bool,
+    subscriptions: BTreeMap<usize, (u32, bool, bool)>,
+    owed: Vec<(u64, u32, bool)>,
+    outstanding: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Model {
+    sessions: BTreeMap<usize, Held>,
+}
+
+impl Model {
+    /// Applies a step that stands alone in the batch `index`.
+    fn apply(&mut self, index: u64, step: &Step) {
+        match step {
+            Step::Open { client, interval, clean } => {
+                let old = self.sessions.remove(client).filter(|old| old.is_persistent && !clean);
+                let held = Held {
+                    is_online: true,
+                    is_persistent: *interval > 0,
+                    ..old.unwrap_or_default()
+                };
+                self.sessions.insert(*client, held);
+            }
+            Step::Publish { client, topic, qos, retain } => {
+                for (other, held) in &mut self.sessions {
+                    held.publish(index, *other == *client, *topic, *qos, *retain);
+                }
+            }
+            Step::Close { client } => {
+                if self.sessions.get(client).is_some_and(|held| !held.is_persistent) {
+                    self.sessions.remove(client);
+                }
+                if let Some(held) = self.sessions.get_mut(client) {
+                    held.is_online = false;
+                }
+            }
+            Step::Subscribe { client, filter, qos, no_local, as_published } => {
+                if let Some(held) = self.sessions.get_mut(client) {
+                    held.subscriptions.insert(*filter, (*qos, *no_local, *as_published));
+                }
+            }
+            Step::Unsubscribe { client, filter } => {
+                if let Some(held) = self.sessions.get_mut(client) {
+                    held.subscriptions.remove(filter);
+                }
+            }
+            Step::Progress { client, upto, outstanding } => {
+                if let Some(held) = self.sessions.get_mut(client).filter(|held| held.is_persistent)
+                {
+                    held.owed.retain(|(at, ..)| at > upto || outstanding.contains(at));
+                    held.outstanding.clone_from(outstanding);
+                }
+            }
+            Step::Receive { client, nth } => {
+                if let Some(held) = self.sessions.get_mut(client)
+                    && *nth < held.outstanding.len()
+                {
+                    let received = held.outstanding.remove(*nth);
+                    held.owed.retain(|(at, ..)| *at != received);
+                }
+            }
+            Step::Drop { client, from, length } => {
+                if let Some(held) = self.sessions.get_mut(client) {
+                    let outstanding = &held.outstanding;
+                    held.owed.retain(|(at, ..)| {
+                        !(*from..=from + length).contains(at) || outstanding.contains(at)
+                    });
+                }
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (client, held) in &self.sessions {
+            let _ = write!(text, "{}:", CLIENTS[*client]);
+            for (at, qos, retain) in &held.owed {
+                let _ = write!(text, " {at}:0/{qos}/{retain}");
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl Held {
+    fn publish(&mut self, index: u64, is_own: bool, topic: usize, qos: u32, retain: bool) {
+        if !self.is_persistent {
+            return;
+        }
+        let matching: Vec<_> = self
+            .subscriptions
+            .iter()
+            .filter(|(filter, (_, no_local, _))| {
+                let filter = TopicFilter::new(FILTERS[**filter]).expect("a filter");
+                filter.matches(TOPICS[topic]) && !(*no_local && is_own)
+            })
+            .collect();
+        let granted = matching.iter().map(|(_, (qos, ..))| *qos).max().unwrap_or(0);
+        if granted.min(qos) > 0 {
+            let retain = retain && matching.iter().any(|(_, (.., as_published))| *as_published);
+            self.owed.push((index, granted.min(qos), retain));
+        }
+    }
+}
+
+/// The step in the little language; `outstanding` as the model knows it, identifiers by place.
+fn text(step: &Step, outstanding: &[u64]) -> String {
+    let flag = |is: &bool, name: &str| if *is { format!(" {name}") } else { String::new() };
+    match step {
+        Step::Open { client, interval, clean } => {
+            format!("open {} expiry={interval}{}", CLIENTS[*client], flag(clean, "clean"))
+        }
+        Step::Close { client } => format!("close {}", CLIENTS[*client]),
+        Step::Subscribe { client, filter, qos, no_local, as_published } => format!(
+            "sub {} {} qos={qos} rh=2{}{}",
+            CLIENTS[*client],
+            FILTERS[*filter],
+            flag(no_local, "nl"),
+            flag(as_published, "rap")
+        ),
+        Step::Unsubscribe { client, filter } => {
+            format!("unsub {} {}", CLIENTS[*client], FILTERS[*filter])
+        }
+        Step::Publish { client, topic, qos, retain } => {
+            let (client, topic) = (CLIENTS[*client], TOPICS[*topic]);
+            format!("pub {client} {topic} m qos={qos}{}", flag(retain, "retain"))
+        }
+        Step::Progress { client, upto, outstanding } => {
+            let outstanding = outstanding.iter().map(|at| format!(" {at}={at}:0"));
+            format!("progress {} {upto}:0{}", CLIENTS[*client], outstanding.collect::<String>())
+        }
+        Step::Receive { client, nth } => {
+            let id = outstanding.get(*nth).copied().unwrap_or(60_000);
+            format!("receive {} {id}", CLIENTS[*client])
+        }
+        Step::Drop { client, from, length } => {
+            format!("drop {} {from}:0 {}:0 full", CLIENTS[*client], from + length)
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let client = 0..CLIENTS.len();
+    let place = 1..120_u64;
+    prop_oneof![
+        2 => (client.clone(), prop::sample::select(vec![0, 100, 100]), prop::bool::weighted(0.2))
+            .prop_map(|(client, interval, clean)| Step::Open { client, interval, clean }),
+        1 => client.clone().prop_map(|client| Step::Close { client }),
+        4 => (client.clone(), 0..FILTERS.len(), 0..3_u32, any::<bool>(), any::<bool>()).prop_map(
+            |(client, filter, qos, no_local, as_published)| Step::Subscribe {
+                client, filter, qos, no_local, as_published
+            }
+        ),
+        1 => (client.clone(), 0..FILTERS.len())
+            .prop_map(|(client, filter)| Step::Unsubscribe { client, filter }),
+        10 => (client.clone(), 0..TOPICS.len(), 0..3_u32, any::<bool>()).prop_map(
+            |(client, topic, qos, retain)| Step::Publish { client, topic, qos, retain }
+        ),
+        2 => (client.clone(), place.clone(), prop::collection::btree_set(place.clone(), 0..4))
+            .prop_map(|(client, upto, outstanding)| Step::Progress {
+                client,
+                upto,
+                outstanding: outstanding.into_iter().filter(|at| *at <= upto).collect(),
+            }),
+        1 => (client.clone(), 0..3_usize).prop_map(|(client, nth)| Step::Receive { client, nth }),
+        1 => (client, place, 0..20_u64)
+            .prop_map(|(client, from, length)| Step::Drop { client, from, length }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_owed_sets_are_those_of_the_model(steps in prop::collection::vec(step(), 0..120)) {
+        let (mut world, mut model) = (World::default(), Model::default());
+        for step in &steps {
+            let outstanding = match step {
+                Step::Receive { client, .. } => {
+                    model.sessions.get(client).map(|held| held.outstanding.clone())
+                }
+                _ => None,
+            };
+            // The little language has no event of a client that was never there.
+            let is_known = match step {
+                Step::Close { client } | Step::Progress { client, .. } => {
+                    model.sessions.get(client).is_some_and(|held| {
+                        held.is_online || matches!(step, Step::Progress { .. })
+                    })
+                }
+                _ => true,
+            };
+            if !is_known {
+                continue;
+            }
+            world.fold(&text(step, &outstanding.unwrap_or_default()));
+            model.apply(world.history.last_index(), step);
+            prop_assert_eq!(views_text(&world), model.text(), "after {:?}", step);
+        }
+    }
+}
+
+fn views_text(world: &World) -> String {
+    let mut text = String::new();
+    for session in world.views.sessions().iter(None) {
+        let _ = write!(text, "{}:", session.client());
+        for held in owed(&world.views, session.client(), DeliveryRef::default()) {
+            let _ = write!(text, " {}/{}/{}", ref_text(held.message), held.qos as u8, held.retain);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn references_are_read_as_they_are_written() {
+    assert_eq!(ref_text(reference("4:5.6")), "4:5.6");
+}
