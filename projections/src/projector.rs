@@ -79,6 +79,8 @@ pub struct Projector {
     kept_source: Arc<dyn Kept>,
     /// Time of the last batch, and `now` when it was applied.
     last_batch: (Timestamp, Timestamp),
+    /// Whether the log was told what an earlier process saved and kept.
+    is_log_told: bool,
     started: Started,
     append: Append,
     next_due: Timestamp,
@@ -141,6 +143,10 @@ impl Projector {
     ) -> Result<(), Broken> {
         if !batches.is_empty() {
             self.apply(now, batches, notices)?;
+        }
+        if !std::mem::replace(&mut self.is_log_told, true) {
+            out.push(Output::Checkpointed(self.checkpointed));
+            out.push(Output::PurgeAllowed(self.kept_upto));
         }
         self.start(now, out);
         self.append_due(now, out);

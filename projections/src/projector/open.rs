@@ -65,6 +65,7 @@ impl Projector {
             reader: Reader::new(views),
             kept_source,
             last_batch,
+            is_log_told: false,
             started: Started::No,
             append: Append::Idle,
             next_due: Timestamp(0),

@@ -1,6 +1,7 @@
 //! Given events, expect views.
 
 mod checkpoint;
+mod driver;
 mod matrix;
 mod model;
 mod owed;

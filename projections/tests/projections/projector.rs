@@ -262,7 +262,9 @@ fn owed_messages_are_kept_before_a_purge_and_forgotten_when_nobody_is_owed_them(
     turned.store.commit(&changes).expect("it has room");
     assert_eq!(turned.store.kept_offsets().expect("it can be read"), [Offset::new(4, 0)]);
 
-    let restarted = Turned::new(turned.world, turned.store);
+    let mut restarted = Turned::new(turned.world, turned.store);
+    restarted.turn();
+    assert!(restarted.out.iter().any(|output| matches!(output, Output::PurgeAllowed(6))));
     restarted.projector.reader().with(|views| {
         let owed = owed(views, "d", DeliveryRef::default());
         assert!(matches!(owed[0].source, OwedSource::Kept(_)));

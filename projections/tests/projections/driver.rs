@@ -1,0 +1,223 @@
+//! The driver over a real log.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use ledgermq_core::event::{Event, MessagePublished, SessionOpened, Subscription};
+use ledgermq_core::identity::ClientId;
+use ledgermq_core::offset::{Index, Offset};
+use ledgermq_core::packet::{ProtocolVersion, QoS, SubscriptionOptions};
+use ledgermq_core::reason::ReasonCode;
+use ledgermq_core::topic::TopicFilter;
+use ledgermq_log::{Class, Log, LogThread, Producer, Wake};
+use ledgermq_projections::driver::{self, Driver};
+use ledgermq_projections::notice::{Notice, NoticeSink};
+use ledgermq_projections::projector::Options;
+use ledgermq_projections::reader::Reader;
+use ledgermq_projections::views::Limits;
+
+use crate::support::table;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Sink(Sender<(Index, Vec<Notice>)>);
+
+impl NoticeSink for Sink {
+    fn notices(&mut self, applied: Index, notices: &mut Vec<Notice>) {
+        let _ = self.0.send((applied, std::mem::take(notices)));
+    }
+}
+
+struct Silent;
+
+impl Wake for Silent {
+    fn wake(&self) {}
+}
+
+/// A node without a gateway: the test is its only client.
+struct Node {
+    log: Log,
+    log_thread: LogThread,
+    driver: Driver,
+    reader: Reader,
+    producer: Producer,
+    notices: Receiver<(Index, Vec<Notice>)>,
+}
+
+impl Node {
+    fn start(directory: &Path) -> Self {
+        let options = ledgermq_log::Options::new(directory.join("log"), 1);
+        let (log, log_thread) = ledgermq_log::open(options).expect("the log opens");
+        let options = Options {
+            node: 1,
+            start: log.start(),
+            limits: Limits::default(),
+            checkpoint_interval: Duration::from_secs(5),
+        };
+        let opened = driver::open(directory.join("views.redb"), options, &log).expect("it opens");
+        let reader = opened.reader();
+        let (sink, notices) = channel();
+        let driver = opened.start(Box::new(Sink(sink)));
+        let producer = log.producer(Arc::new(Silent));
+        let node = Self { log, log_thread, driver, reader, producer, notices };
+        while !node.reader.is_ready() {
+            std::thread::yield_now();
+        }
+        node
+    }
+
+    fn push(&mut self, session: Option<(&ClientId, Offset)>, events: &[Event]) {
+        let mut batch = self.producer.builder();
+        for event in events {
+            batch.push(session, None, event);
+        }
+        self.producer.push(Class::Open, &mut batch).expect("there is room");
+    }
+
+    fn publish(&mut self, session: Option<(&ClientId, Offset)>, topic: &str) {
+        let mut batch = self.producer.builder();
+        let message = MessagePublished {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            packet_id: None,
+            topic,
+            message_expiry_interval: None,
+            properties: &[],
+            payload: b"x",
+        };
+        batch.publish(session, None, &message);
+        self.producer.push(Class::Publish, &mut batch).expect("there is room");
+    }
+
+    fn open(&mut self, client: &str) -> Offset {
+        self.push(None, &[Event::SessionOpened(Box::new(opened(client)))]);
+        loop {
+            if let Notice::SessionReady { epoch, .. } = self.notice() {
+                return epoch;
+            }
+        }
+    }
+
+    fn notice(&mut self) -> Notice {
+        loop {
+            let (_, notices) = self.notices.recv_timeout(PATIENCE).expect("a notice");
+            let mut notices = notices.into_iter();
+            let is_wanted = |notice: &Notice| !matches!(notice, Notice::SessionEnded { .. });
+            if let Some(notice) = notices.find(is_wanted) {
+                return notice;
+            }
+        }
+    }
+
+    /// Waits until everything pushed so far is applied.
+    fn settle(&mut self) {
+        self.open("settled");
+    }
+
+    fn stop(self) -> String {
+        self.driver.stop();
+        self.driver.join().expect("it ended well");
+        self.log.stop();
+        self.log_thread.join().expect("it ended well");
+        self.reader.with(table)
+    }
+}
+
+fn opened(client: &str) -> SessionOpened {
+    SessionOpened {
+        client: client.into(),
+        username: None,
+        node: 1,
+        protocol: ProtocolVersion::V5,
+        clean_start: false,
+        session_expiry_interval: 1_000,
+        keep_alive: 0,
+        peer: String::new(),
+        will: None,
+    }
+}
+
+fn subscribed(filter: &str) -> Event {
+    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };
+    let filter = TopicFilter::new(filter).expect("a filter");
+    Event::Subscribed { subscriptions: vec![Subscription { filter, options, identifier: None }] }
+}
+
+#[test]
+fn a_session_survives_the_restart_of_its_node_with_what_it_is_owed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = ClientId::from("c");
+    let mut node = Node::start(directory.path());
+    let epoch = node.open("c");
+    node.push(Some((&client, epoch)), &[subscribed("a/#")]);
+    assert!(matches!(node.notice(), Notice::Retained { .. }));
+    node.publish(None, "a/1");
+    node.settle();
+    let before = node.stop();
+    assert!(before.contains("c 3:0 online, a/# qos 1, owed"), "{before}");
+
+    let mut node = Node::start(directory.path());
+    let session = node.reader.with(table);
+    assert!(session.contains("c 3:0 offline until"), "{session}");
+    node.push(None, &[Event::SessionOpened(Box::new(opened("c")))]);
+    let Notice::SessionReady { state, .. } = node.notice() else { unreachable!("it was opened") };
+    assert!(state.session_present);
+    assert_eq!((state.owed, state.subscriptions.len()), (1, 1));
+    node.stop();
+}
+
+#[test]
+fn without_its_checkpoint_a_node_folds_the_whole_log_to_the_same_views() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut node = Node::start(directory.path());
+    for topic in ["a", "b/c", "b/d"] {
+        node.publish(None, topic);
+    }
+    node.settle();
+    let views = node.reader.with(|views| views.retained().len());
+    node.stop();
+    std::fs::remove_file(directory.path().join("views.redb")).expect("it is there");
+    let node = Node::start(directory.path());
+    assert_eq!(node.reader.with(|views| views.retained().len()), views);
+    node.stop();
+}
+
+#[test]
+fn events_of_an_old_epoch_change_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = ClientId::from("c");
+    let mut node = Node::start(directory.path());
+    let old = node.open("c");
+    let new = node.open("c");
+    node.push(Some((&client, old)), &[subscribed("old")]);
+    node.publish(Some((&client, old)), "old");
+    node.push(Some((&client, new)), &[subscribed("new")]);
+    node.settle();
+    let views = node.stop();
+    assert!(views.contains("online, new qos 1"), "{views}");
+    assert!(!views.contains("old"), "{views}");
+}
+
+#[test]
+fn a_session_whose_interval_passed_expires_by_an_event() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = ClientId::from("c");
+    let mut node = Node::start(directory.path());
+    let epoch = node.open("c");
+    let closed = Event::SessionClosed {
+        reason: ReasonCode::Success,
+        publish_will: false,
+        session_expiry_interval: 1,
+    };
+    node.push(Some((&client, epoch)), &[closed]);
+    let mut ended = false;
+    while !ended {
+        let (_, notices) = node.notices.recv_timeout(PATIENCE).expect("it expires");
+        ended = notices.iter().any(
+            |notice| matches!(notice, Notice::SessionEnded { epoch: ended, .. } if *ended == epoch),
+        );
+    }
+    assert_eq!(node.stop(), "");
+}
