@@ -1,5 +1,6 @@
 //! The driver over a real log.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -44,6 +45,7 @@ struct Node {
     reader: Reader,
     producer: Producer,
     notices: Receiver<(Index, Vec<Notice>)>,
+    pending: VecDeque<Notice>,
 }
 
 impl Node {
@@ -61,7 +63,8 @@ impl Node {
         let (sink, notices) = channel();
         let driver = opened.start(Box::new(Sink(sink)));
         let producer = log.producer(Arc::new(Silent));
-        let node = Self { log, log_thread, driver, reader, producer, notices };
+        let pending = VecDeque::new();
+        let node = Self { log, log_thread, driver, reader, producer, notices, pending };
         while !node.reader.is_ready() {
             std::thread::yield_now();
         }
@@ -100,13 +103,16 @@ impl Node {
         }
     }
 
+    /// The next notice of an opening or a subscription.
     fn notice(&mut self) -> Notice {
         loop {
-            let (_, notices) = self.notices.recv_timeout(PATIENCE).expect("a notice");
-            let mut notices = notices.into_iter();
-            let is_wanted = |notice: &Notice| !matches!(notice, Notice::SessionEnded { .. });
-            if let Some(notice) = notices.find(is_wanted) {
-                return notice;
+            match self.pending.pop_front() {
+                Some(Notice::SessionEnded { .. }) => {}
+                Some(notice) => return notice,
+                None => {
+                    let (_, notices) = self.notices.recv_timeout(PATIENCE).expect("a notice");
+                    self.pending.extend(notices);
+                }
             }
         }
     }
