@@ -274,15 +274,21 @@ impl Client {
 
     /// The next message; `None` if none comes in time or the connection ends.
     pub(crate) fn message_within(&mut self, timeout: Duration) -> Option<Message> {
+        self.try_message(timeout).ok().flatten()
+    }
+
+    /// The next message; `None` if none comes in time, an error when the connection ends.
+    pub(crate) fn try_message(&mut self, timeout: Duration) -> io::Result<Option<Message>> {
         let end = Instant::now() + timeout;
         loop {
             if let Some(message) = self.inbox.pop_front() {
-                return Some(message);
+                return Ok(Some(message));
             }
             let left = end.saturating_duration_since(Instant::now());
-            let received = self.next(left).ok()??;
-            if let Some(other) = self.sort(received) {
-                panic!("{other:?} instead of a message");
+            let Some(received) = self.next(left)? else { return Ok(None) };
+            match self.sort(received) {
+                None | Some(Received::Disconnect(_)) => {}
+                Some(other) => panic!("{other:?} instead of a message"),
             }
         }
     }

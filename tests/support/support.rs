@@ -4,8 +4,11 @@
 
 pub(crate) mod broker;
 pub(crate) mod client;
+pub(crate) mod disk;
+pub(crate) mod history;
 pub(crate) mod packets;
 pub(crate) mod random;
+pub(crate) mod traffic;
 
 use std::time::Duration;
 
@@ -13,3 +16,8 @@ use std::time::Duration;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// How long the tests wait to see that something does not happen.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);
+
+/// How often to do something: what the environment variable says, or the usual number.
+pub(crate) fn count_of(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
+}

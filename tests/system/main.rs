@@ -16,8 +16,11 @@ mod support;
 
 mod cli;
 mod clients;
+mod disk_full;
 mod house;
+mod kill;
 mod limits;
+mod power;
 mod publish;
 mod retained;
 mod sessions;
