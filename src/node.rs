@@ -5,18 +5,35 @@
 //! that are handed over here.
 
 mod data_dir;
+mod gauges;
+mod health;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ledgermq_api::metrics::{InstallError, Metrics};
-use ledgermq_api::readiness::Check;
 use ledgermq_api::server::{BindError, Server, Sources};
+use ledgermq_gateway::gateway::{Gateway, Seats, StartError};
+use ledgermq_gateway::worker::WorkerError;
+use ledgermq_log::{Gate, Log, LogThread};
+use ledgermq_projections::driver::{self, Driver};
+use ledgermq_projections::projector;
+use ledgermq_projections::reader::Reader;
+use ledgermq_projections::views::Limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use data_dir::DataDir;
+use gauges::Gauges;
+
+/// Time between two checkpoints of the projections.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3);
+/// How often to look whether the log's tail is folded at the start.
+const READY_POLL: Duration = Duration::from_millis(5);
+/// How often to look whether a room failed.
+const FAILURE_POLL: Duration = Duration::from_millis(200);
 
 /// Why a node did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +46,18 @@ pub(crate) enum NodeError {
         /// Process number of the holder, if it can be told.
         holder: Option<u32>,
     },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] ledgermq_log::OpenError),
+    /// The projections cannot be opened.
+    #[error(transparent)]
+    Projections(#[from] projector::OpenError),
+    /// The gateway cannot be started.
+    #[error(transparent)]
+    Gateway(#[from] StartError),
+    /// A room stopped by itself, and the node with it.
+    #[error("the node stopped: {0}")]
+    Failed(String),
     /// HTTP has no address.
     #[error(transparent)]
     Api(#[from] BindError),
@@ -51,15 +80,18 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let metrics = Metrics::install()?;
     let mut stop = Stop::new()?;
 
-    // Here the log opens (and recovers), then the projections fold its tail, then the gateway binds
-    // and starts its workers: each is given the handles of those before it.
-
+    let mut parts = Parts::start(config).await?;
+    let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), parts.gateway.stats_reader());
+    let (log, views) = (parts.log.clone(), parts.views.clone());
     let api = Server::bind(&config.api)?;
     let sources = Sources {
-        checks: Box::new(|| vec![Check::ready("node")]),
-        gather: Box::new(|| ()),
+        checks: Box::new(move || health::checks(&log, &views)),
+        gather: gauges::gatherer(gauges),
         metrics,
     };
+    for address in parts.gateway.addresses() {
+        tracing::info!(%address, "MQTT");
+    }
     tracing::info!(address = %api.address(), "HTTP");
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(api.run(sources, async {
@@ -67,16 +99,83 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     }));
 
     eprintln!("ready");
-    stop.asked().await;
+    let failure = stop.asked_or_failed(&mut parts).await;
     tracing::info!("stopping");
-
-    // Here the gateway drains (no new connections, DISCONNECT 0x8B, flush), then the projections
-    // write their checkpoints, then the log stops: the reverse of the start.
-
     let _ = stop_api.send(());
     let _ = api.await;
+    let stopped = tokio::task::spawn_blocking(move || parts.stop()).await;
+    let stopped = stopped.unwrap_or_else(|_| Err(NodeError::Failed("a thread panicked".into())));
+    if let Some(reason) = failure {
+        return Err(NodeError::Failed(reason));
+    }
     tracing::info!("stopped");
-    Ok(())
+    stopped
+}
+
+/// The running rooms of a node, in the order of their start.
+struct Parts {
+    log: Log,
+    log_thread: LogThread,
+    projections: Driver,
+    views: Reader,
+    gateway: Gateway,
+    failures: mpsc::Receiver<String>,
+}
+
+impl Parts {
+    /// Opens the log (which recovers), folds its tail, and lets clients in: each room is given the
+    /// handles of those before it.
+    async fn start(config: &Config) -> Result<Self, NodeError> {
+        let node = config.node.id.get();
+        let dir = &config.node.data_dir;
+        let mut options = ledgermq_log::Options::new(dir.join("log"), node);
+        options.config = config.log.clone();
+        let (log, log_thread) = ledgermq_log::open(options)?;
+        let seats = Seats::new(&config.gateway, &log)?;
+        let limits = &config.gateway.limits;
+        let projections = driver::open(
+            dir.join("projections.redb"),
+            projector::Options {
+                node,
+                start: log.start(),
+                limits: Limits {
+                    queued_messages: usize::try_from(limits.queued_messages).unwrap_or(usize::MAX),
+                    queued_bytes: limits.queued_bytes.0,
+                },
+                checkpoint_interval: CHECKPOINT_INTERVAL,
+            },
+            &log,
+        )?;
+        let views = projections.reader();
+        let projections = projections.start(seats.notice_sink());
+        while !views.is_ready() {
+            if projections.is_finished() {
+                let failed = projections.join().err().map(|error| error.to_string());
+                return Err(NodeError::Failed(failed.unwrap_or_default()));
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+        let (failed, failures) = mpsc::channel(1);
+        let on_stopped = move |error: &WorkerError| {
+            // One reason is enough to stop for.
+            let _ = failed.try_send(error.to_string());
+        };
+        let gateway = Gateway::start(&config.gateway, node, seats, &log, &views, on_stopped)?;
+        Ok(Self { log, log_thread, projections, views, gateway, failures })
+    }
+
+    /// Stops in the reverse order: the gateway drains, the projections write their checkpoint, the
+    /// log closes.
+    fn stop(self) -> Result<(), NodeError> {
+        let drained = self.gateway.drain();
+        self.projections.stop();
+        let projected = self.projections.join();
+        self.log.stop();
+        let logged = self.log_thread.join();
+        logged.map_err(|error| NodeError::Failed(error.to_string()))?;
+        projected.map_err(|error| NodeError::Failed(error.to_string()))?;
+        drained.map_err(|error| NodeError::Failed(error.to_string()))
+    }
 }
 
 /// The signals that ask the node to stop.
@@ -93,11 +192,21 @@ impl Stop {
         })
     }
 
-    /// Returns at the next SIGTERM or SIGINT.
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Returns at the next SIGTERM or SIGINT, or when a room of the node failed, with the reason.
+    async fn asked_or_failed(&mut self, parts: &mut Parts) -> Option<String> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return None,
+                _ = self.interrupt.recv() => return None,
+                reason = parts.failures.recv() => return reason,
+                () = tokio::time::sleep(FAILURE_POLL) => {}
+            }
+            if let Some(failure) = parts.views.failure() {
+                return Some(failure.to_owned());
+            }
+            if let Gate::Stopped { reason } = parts.log.gate() {
+                return Some(reason.to_string());
+            }
         }
     }
 }

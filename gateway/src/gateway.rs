@@ -114,6 +114,27 @@ pub struct GatewayStats {
     pub workers: Vec<ShardStats>,
 }
 
+/// Reads the counts of a gateway; a cheap clone.
+#[derive(Clone)]
+pub struct StatsReader {
+    census: Arc<Census>,
+    workers: Vec<Arc<Mutex<ShardStats>>>,
+}
+
+impl StatsReader {
+    /// Counts up to the workers' last turns.
+    #[must_use]
+    pub fn read(&self) -> GatewayStats {
+        let read =
+            |stats: &Arc<Mutex<ShardStats>>| *stats.lock().unwrap_or_else(PoisonError::into_inner);
+        GatewayStats {
+            connections: self.census.connections.load(Ordering::Relaxed),
+            connections_refused: self.census.refused.load(Ordering::Relaxed),
+            workers: self.workers.iter().map(read).collect(),
+        }
+    }
+}
+
 /// A running gateway.
 pub struct Gateway {
     inboxes: Inboxes,
@@ -174,16 +195,10 @@ impl Gateway {
         &self.addresses
     }
 
-    /// Counts up to the workers' last turns.
+    /// A handle for reading the counts.
     #[must_use]
-    pub fn stats(&self) -> GatewayStats {
-        let read =
-            |stats: &Arc<Mutex<ShardStats>>| *stats.lock().unwrap_or_else(PoisonError::into_inner);
-        GatewayStats {
-            connections: self.census.connections.load(Ordering::Relaxed),
-            connections_refused: self.census.refused.load(Ordering::Relaxed),
-            workers: self.stats.iter().map(read).collect(),
-        }
+    pub fn stats_reader(&self) -> StatsReader {
+        StatsReader { census: Arc::clone(&self.census), workers: self.stats.clone() }
     }
 
     /// Takes no new connection, ends all with DISCONNECT 0x8B, and returns when their last events

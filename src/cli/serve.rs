@@ -10,7 +10,8 @@ pub(super) fn run(settings: Settings) -> Result<(), Failure> {
     node::run(&effective.config).map_err(|error| {
         let exit = match &error {
             NodeError::InUse { .. } => Exit::Conflict,
-            NodeError::Api(_) | NodeError::Metrics(_) | NodeError::Runtime(_) => Exit::Failure,
+            NodeError::Log(ledgermq_log::OpenError::InUse { .. }) => Exit::Conflict,
+            _ => Exit::Failure,
         };
         Failure::new(exit, chain(&error))
     })

@@ -1,0 +1,166 @@
+//! The node's counters on the metrics page, read from the rooms when it is asked for.
+
+use std::sync::Arc;
+
+use ledgermq_gateway::gateway::{GatewayStats, StatsReader};
+use ledgermq_log::{Class, Log};
+use ledgermq_projections::reader::Reader;
+use metrics::{Counter, Gauge, counter, gauge};
+
+/// Handles, registered once.
+pub(super) struct Gauges {
+    log: Log,
+    views: Reader,
+    gateway: StatsReader,
+    connections: Gauge,
+    sessions: Gauge,
+    retained_messages: Gauge,
+    retained_bytes: Gauge,
+    commit_index: Gauge,
+    applied_index: Gauge,
+    log_bytes: Gauge,
+    disk_free_bytes: Gauge,
+    term: Gauge,
+    waiting_bytes: Gauge,
+    accepting: [Gauge; 3],
+    committed_batches: Counter,
+    committed_bytes: Counter,
+    void_batches: Counter,
+    syncs: Counter,
+    sync_micros: Counter,
+    no_space: Counter,
+    accepted: Counter,
+    refused_connections: Counter,
+    opened: Counter,
+    silent: Counter,
+    malformed: Counter,
+    taken_over: Counter,
+    received: [Counter; 3],
+    sent: [Counter; 3],
+    dropped: [Dropped; 5],
+}
+
+/// A counter of dropped deliveries, and where its count is.
+type Dropped = (Counter, fn(&GatewayStats) -> u64);
+
+/// Sums one count over all workers.
+macro_rules! total {
+    ($stats:expr, $($field:tt)+) => {
+        $stats.workers.iter().map(|worker| worker.$($field)+).sum::<u64>()
+    };
+}
+
+fn by_qos(name: &'static str) -> [Counter; 3] {
+    ["0", "1", "2"].map(|qos| counter!(name, "qos" => qos))
+}
+
+impl Gauges {
+    pub(super) fn new(log: Log, views: Reader, gateway: StatsReader) -> Self {
+        let dropped = |reason: &'static str| counter!("ledgermq_mqtt_messages_dropped_total", "reason" => reason);
+        gauge!("ledgermq_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        Self {
+            log,
+            views,
+            gateway,
+            connections: gauge!("ledgermq_mqtt_connections"),
+            sessions: gauge!("ledgermq_sessions"),
+            retained_messages: gauge!("ledgermq_retained_messages"),
+            retained_bytes: gauge!("ledgermq_retained_bytes"),
+            commit_index: gauge!("ledgermq_raft_commit_index"),
+            applied_index: gauge!("ledgermq_raft_applied_index"),
+            log_bytes: gauge!("ledgermq_log_size_bytes"),
+            disk_free_bytes: gauge!("ledgermq_disk_free_bytes"),
+            term: gauge!("ledgermq_raft_term"),
+            waiting_bytes: gauge!("ledgermq_log_waiting_bytes"),
+            accepting: ["publish", "open", "progress"]
+                .map(|class| gauge!("ledgermq_log_accepting", "class" => class)),
+            committed_batches: counter!("ledgermq_log_batches_total"),
+            committed_bytes: counter!("ledgermq_log_bytes_total"),
+            void_batches: counter!("ledgermq_log_void_batches_total"),
+            syncs: counter!("ledgermq_log_fsyncs_total"),
+            sync_micros: counter!("ledgermq_log_fsync_microseconds_total"),
+            no_space: counter!("ledgermq_log_no_space_total"),
+            accepted: counter!("ledgermq_mqtt_connections_accepted_total"),
+            refused_connections: counter!("ledgermq_mqtt_connections_refused_total"),
+            opened: counter!("ledgermq_mqtt_sessions_opened_total"),
+            silent: counter!("ledgermq_mqtt_keep_alive_timeouts_total"),
+            malformed: counter!("ledgermq_mqtt_malformed_packets_total"),
+            taken_over: counter!("ledgermq_mqtt_takeovers_total"),
+            received: by_qos("ledgermq_mqtt_messages_received_total"),
+            sent: by_qos("ledgermq_mqtt_messages_sent_total"),
+            dropped: [
+                (dropped("queue_full"), |stats| total!(stats, dropped_queue_full)),
+                (dropped("catching_up"), |stats| total!(stats, dropped_catching_up)),
+                (dropped("expired"), |stats| total!(stats, dropped_expired)),
+                (dropped("too_large"), |stats| total!(stats, dropped_too_large)),
+                (dropped("purged"), |stats| total!(stats, dropped_purged)),
+            ],
+        }
+    }
+
+    /// Brings all handles up to the moment.
+    pub(super) fn gather(&self) {
+        self.gather_log();
+        self.gather_views();
+        self.gather_gateway();
+    }
+
+    fn gather_log(&self) {
+        let status = self.log.status();
+        self.commit_index.set(float(status.commit_index));
+        self.term.set(float(status.term));
+        self.log_bytes.set(float(status.disk_bytes));
+        self.disk_free_bytes.set(float(status.free_bytes));
+        self.waiting_bytes.set(float(status.waiting_bytes));
+        for (gauge, class) in
+            self.accepting.iter().zip([Class::Publish, Class::Open, Class::Progress])
+        {
+            gauge.set(if status.gate.accepts(class) { 1.0 } else { 0.0 });
+        }
+        self.committed_batches.absolute(status.committed_batches);
+        self.committed_bytes.absolute(status.committed_bytes);
+        self.void_batches.absolute(status.void_batches);
+        self.syncs.absolute(status.syncs.counts.iter().sum());
+        self.sync_micros.absolute(status.syncs.sum_micros);
+        self.no_space.absolute(status.no_space);
+    }
+
+    fn gather_views(&self) {
+        self.applied_index.set(float(self.views.applied()));
+        self.retained_messages.set(float(self.views.retained_messages()));
+        self.retained_bytes.set(float(self.views.retained_bytes()));
+        self.sessions.set(float(self.views.with(|views| views.sessions().len() as u64)));
+    }
+
+    fn gather_gateway(&self) {
+        let stats = self.gateway.read();
+        self.connections.set(float(stats.connections as u64));
+        self.refused_connections.absolute(stats.connections_refused);
+        self.accepted.absolute(total!(stats, accepted));
+        self.opened.absolute(total!(stats, opened));
+        self.silent.absolute(total!(stats, silent));
+        self.malformed.absolute(total!(stats, malformed));
+        self.taken_over.absolute(total!(stats, taken_over));
+        for (qos, counter) in self.received.iter().enumerate() {
+            counter.absolute(total!(stats, received[qos]));
+        }
+        for (qos, counter) in self.sent.iter().enumerate() {
+            counter.absolute(total!(stats, sent[qos]));
+        }
+        for (counter, count) in &self.dropped {
+            counter.absolute(count(&stats));
+        }
+    }
+}
+
+/// Prometheus knows only floating point; above 2^53 the last digits are lost.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+/// The gauges, as the metrics page calls them.
+pub(super) fn gatherer(gauges: Gauges) -> Box<dyn Fn() + Send + Sync> {
+    let gauges = Arc::new(gauges);
+    Box::new(move || gauges.gather())
+}

@@ -1,0 +1,53 @@
+//! What `/readyz` says of this node.
+
+use ledgermq_api::readiness::Check;
+use ledgermq_log::{Gate, Log};
+use ledgermq_projections::reader::Reader;
+
+/// Committed batches that the views may be behind.
+const LAG_MAX: u64 = 1_000;
+
+/// The checks of a running node.
+pub(super) fn checks(log: &Log, views: &Reader) -> Vec<Check> {
+    vec![log_check(log), views_check(log, views)]
+}
+
+fn log_check(log: &Log) -> Check {
+    let status = log.status();
+    let check = match log.gate() {
+        Gate::Open => Check::ready("log"),
+        Gate::RefusePublishes { reason }
+        | Gate::RefuseOpens { reason }
+        | Gate::Stopped { reason } => Check::failed("log", &*reason),
+    };
+    let mut check = check
+        .with("first_index", status.first_index)
+        .with("commit_index", status.commit_index)
+        .with("disk_bytes", status.disk_bytes)
+        .with("purge_allowed_index", status.purge_allowed);
+    if let Some(wanted) = status.purge_wanted {
+        check = check.with("purge_wanted_index", wanted).with(
+            "purge",
+            "the hot log is beyond log.hot_bytes_max: the oldest entries go, owed messages are kept",
+        );
+    }
+    if let Some(jump) = status.clock_jumped {
+        check = check.with("clock_off_seconds", jump.as_secs());
+    }
+    check
+}
+
+fn views_check(log: &Log, views: &Reader) -> Check {
+    let applied = views.applied();
+    let lag = log.status().commit_index.saturating_sub(applied);
+    let check = if let Some(failure) = views.failure() {
+        Check::failed("projections", failure)
+    } else if !views.is_ready() {
+        Check::failed("projections", "the log is still being folded")
+    } else if lag > LAG_MAX {
+        Check::failed("projections", "the views are far behind the log")
+    } else {
+        Check::ready("projections")
+    };
+    check.with("applied_index", applied).with("lag_batches", lag)
+}
