@@ -1,7 +1,7 @@
 //! What can happen, and its bytes.
 //!
 //! An event is a fact in the past tense, complete in itself. Events travel in *batches*
-//! ([`batch::BatchBuilder`], [`batch::Batch`]); one raft entry carries one batch. The published
+//! ([`BatchBuilder`], [`batch::Batch`]); one raft entry carries one batch. The published
 //! message has a fixed layout of its own, written in place and read without copying; all other
 //! events are written by postcard. `core/README.md` has the layouts.
 

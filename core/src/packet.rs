@@ -10,14 +10,34 @@ use serde::{Deserialize, Serialize};
 use crate::identity::PacketId;
 use crate::reason::ReasonCode;
 
-/// The protocol spoken on a Network Connection.
+/// The protocol spoken on a Network Connection; stored as its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
 pub enum ProtocolVersion {
     /// MQTT 3.1.1 (protocol level 4).
     V311 = 4,
     /// MQTT 5 (protocol level 5).
     V5 = 5,
+}
+
+impl TryFrom<u8> for ProtocolVersion {
+    type Error = u8;
+
+    /// The version of that protocol level, or the level back if it is not known.
+    fn try_from(level: u8) -> Result<Self, u8> {
+        match level {
+            4 => Ok(Self::V311),
+            5 => Ok(Self::V5),
+            other => Err(other),
+        }
+    }
+}
+
+impl From<ProtocolVersion> for u8 {
+    fn from(version: ProtocolVersion) -> Self {
+        version as Self
+    }
 }
 
 /// Quality of Service.

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 macro_rules! reason_codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
         /// A Reason Code; `Success` also stands for Normal disconnection and Granted QoS 0.
+        ///
+        /// Stored as its value, so that its place in this list means nothing.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(into = "u8", try_from = "u8")]
         #[repr(u8)]
         pub enum ReasonCode { $($(#[$doc])* $name = $value,)* }
 
@@ -107,6 +110,12 @@ reason_codes! {
     SubscriptionIdentifiersNotSupported = 0xA1,
     /// Wildcard Subscriptions not supported.
     WildcardSubscriptionsNotSupported = 0xA2,
+}
+
+impl From<ReasonCode> for u8 {
+    fn from(code: ReasonCode) -> Self {
+        code as Self
+    }
 }
 
 impl ReasonCode {

@@ -1,6 +1,6 @@
 //! Tests of the crate's public face, in one binary: linking costs more than running.
 
-#[expect(clippy::unwrap_used, reason = "tests fail that way")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests fail that way")]
 mod all {
     mod batches;
     mod differential;

@@ -85,12 +85,9 @@ fn version(body: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
         // [MQTT-3.1.2-1]
         return Err(DecodeError::new(UNSUPPORTED, "protocol name is not MQTT"));
     }
-    match body.u8()? {
-        4 => Ok(ProtocolVersion::V311),
-        5 => Ok(ProtocolVersion::V5),
-        // [MQTT-3.1.2-2]
-        _ => Err(DecodeError::new(UNSUPPORTED, "protocol version is not supported")),
-    }
+    // [MQTT-3.1.2-2]
+    ProtocolVersion::try_from(body.u8()?)
+        .map_err(|_| DecodeError::new(UNSUPPORTED, "protocol version is not supported"))
 }
 
 struct Flags {

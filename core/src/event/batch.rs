@@ -93,7 +93,7 @@ pub struct Record<'a> {
     pub ordinal: u32,
     /// Byte position in the batch, for [`Batch::record_at`].
     pub position: u32,
-    /// Number of the session in the batch's table ([`Batch::session`]).
+    /// Number of the session in the batch's table ([`Batch::sessions`]).
     pub session: Option<u16>,
     /// The event from which this one derives.
     pub cause: Option<Offset>,
@@ -294,9 +294,11 @@ impl<'a> Record<'a> {
             KIND_MESSAGE => {
                 MessagePublished::decode(self.flags, self.body).map(EventRef::MessagePublished)
             }
-            KIND_OTHER => postcard::from_bytes::<Event>(self.body)
-                .map(EventRef::Other)
-                .map_err(|_| EventError("unknown event")),
+            KIND_OTHER => match postcard::take_from_bytes::<Event>(self.body) {
+                Ok((event, [])) => Ok(EventRef::Other(event)),
+                Ok(_) => Err(EventError("bytes after the event")),
+                Err(_) => Err(EventError("unknown event")),
+            },
             _ => Err(EventError("unknown kind of record")),
         }
     }

@@ -15,6 +15,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+pub(super) mod events;
+
 /// Reason Codes that a packet may carry.
 const ACK: &[u8] = &[0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
 const RELEASE: &[u8] = &[0, 0x92];
