@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod bench;
 mod check_config;
 mod serve;
 
@@ -31,6 +32,8 @@ enum Command {
     Serve(Settings),
     /// Print the configuration that would be in force, and where each value came from.
     CheckConfig(check_config::Arguments),
+    /// Put load on a broker and measure it.
+    Bench(bench::Arguments),
 }
 
 /// What both commands take. Flags override LEDGERMQ_SECTION__KEY variables, those the file.
@@ -122,6 +125,7 @@ pub(crate) fn run() -> ExitCode {
         None => serve::run(cli.settings),
         Some(Command::Serve(settings)) => serve::run(settings),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
+        Some(Command::Bench(arguments)) => bench::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

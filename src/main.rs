@@ -1,5 +1,6 @@
 //! LedgerMQ: an MQTT broker whose only truth is a replicated log.
 
+mod bench;
 mod cli;
 mod config;
 mod logging;
