@@ -15,9 +15,9 @@ pub struct Config {
     /// address is a loopback address; any other address needs it said here or by
     /// `--allow-anonymous`.
     pub allow_anonymous: bool,
-    /// The longest Keep Alive that a client may choose, in whole seconds up to 65535; a client that
-    /// asks for more or for none is given this one (Server Keep Alive in MQTT 5). 0 leaves the
-    /// choice to the client.
+    /// The longest Keep Alive that an MQTT 5 client may choose, in whole seconds up to 65535; one
+    /// that asks for more or for none is told to use this (Server Keep Alive). 0 leaves the choice
+    /// to the client, as does MQTT 3.1.1, which has no way to tell it.
     pub server_keep_alive: Span,
     /// Threads that own the connections; 0 means one for each core but one, at least 1.
     pub workers: u16,
@@ -83,7 +83,8 @@ pub struct Limits {
     pub queued_messages: u32,
     /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
     pub queued_bytes: ByteSize,
-    /// Retained messages of the node; beyond it a PUBLISH that would add one is refused.
+    /// Retained messages of the node; from there on a retained PUBLISH is refused, unless it
+    /// removes one. The count is that of the view, a moment behind the log.
     pub retained_messages: u64,
     /// Bytes of the retained messages of the node, as above.
     pub retained_bytes: ByteSize,

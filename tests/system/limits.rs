@@ -31,8 +31,10 @@ fn the_server_keep_alive_is_told_and_kept() {
     let mut client = Options::v5("client").connect(broker.mqtt);
     assert_eq!(client.connected().server_keep_alive, Some(1));
     assert_eq!(client.wait_closed(), Some(ReasonCode::KeepAliveTimeout));
+    // 3.1.1 has no way to tell it, so its clients keep what they chose.
     let mut old = Options::v311("old").connect(broker.mqtt);
-    assert_eq!(old.wait_closed(), None);
+    std::thread::sleep(Duration::from_millis(2_500));
+    old.ping();
 }
 
 #[test]
@@ -98,8 +100,8 @@ fn topics_and_filters_have_a_limit_of_levels() {
     let reasons = client.subscribe_with(&[("a/b/c/d", options), ("a/b/c/d/#", options)], None);
     assert_eq!(reasons[0], ReasonCode::Success);
     assert!(reasons[1].is_error(), "{reasons:?}");
-    let reason = client.publish_packet(&message("a/b/c/d/e", b"", QoS::AtLeastOnce));
-    assert!(reason.is_error(), "{reason:?}");
+    client.send_publish(&message("a/b/c/d/e", b"", QoS::AtLeastOnce));
+    assert_eq!(client.wait_closed(), Some(ReasonCode::TopicNameInvalid));
 }
 
 #[test]
@@ -141,9 +143,13 @@ fn messages_beyond_the_retained_limit_are_refused() {
     let mut client = Options::v5("client").connect(broker.mqtt);
     client.publish_retained("1", "value", QoS::AtLeastOnce);
     client.publish_retained("2", "value", QoS::AtLeastOnce);
+    // The count is that of the view, a moment behind the log.
+    std::thread::sleep(Duration::from_millis(300));
     let third = Publish { retain: true, ..message("3", b"value", QoS::AtLeastOnce) };
     assert_eq!(client.publish_packet(&third), ReasonCode::QuotaExceeded);
-    client.publish_retained("1", "replaced", QoS::AtLeastOnce);
+    client.publish_retained("1", "", QoS::AtLeastOnce);
+    std::thread::sleep(Duration::from_millis(300));
+    client.publish_retained("3", "value", QoS::AtLeastOnce);
 }
 
 #[test]

@@ -98,6 +98,8 @@ fn the_wills_of_a_crashed_node_are_published_once_after_its_restart() {
     let mut watcher = watcher(&broker);
     assert_eq!(watcher.message().text(), "gone");
     broker.crash();
-    let mut watcher = self::watcher(&broker);
+    let unreleased = watcher.unreleased.clone();
+    let mut watcher = Options::v5("watcher").persistent().connect(broker.mqtt);
+    watcher.unreleased = unreleased;
     watcher.no_message();
 }
