@@ -98,5 +98,6 @@ pub(super) fn published(outstanding: &[Outstanding]) -> Vec<DeliveryRef> {
     let mut messages: Vec<_> =
         outstanding.iter().filter(is_published).map(|held| held.message).collect();
     messages.sort_unstable();
+    messages.dedup();
     messages
 }

@@ -1,12 +1,12 @@
 //! What time or a limit demands: the events that the driver is to append.
 
+use ledgermq_core::event::batch::TARGET_BYTES;
 use ledgermq_core::event::{BatchBuilder, DeliveryRef, DropReason, Event, WillMessage};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::{Offset, Timestamp};
 
 use crate::views::delivery::published as outstanding_refs;
 use crate::views::message;
-use crate::views::owed::Entry;
 use crate::views::session::Session;
 use crate::views::sessions::Slot;
 use crate::views::{Limits, Views};
@@ -95,11 +95,16 @@ impl Views {
     /// sake of hints alone; no view changes.)
     pub fn due(&mut self, now: Timestamp, max: usize, out: &mut Vec<Due>) {
         let room = |out: &Vec<Due>| max.saturating_sub(out.len());
-        out.extend(self.wills.due(now).take(room(out)).map(|(cause, will)| Due::Will {
-            cause,
-            session: will.is_delayed.then(|| (will.client.clone(), cause)),
-            message: will.message.clone(),
-        }));
+        let mut bytes = 0;
+        for (cause, will) in self.wills.due(now).take(room(out)) {
+            let session = will.is_delayed.then(|| (will.client.clone(), cause));
+            let due = Due::Will { cause, session, message: will.message.clone() };
+            bytes += due.bytes();
+            out.push(due);
+            if bytes > TARGET_BYTES {
+                break;
+            }
+        }
         let expired = self.sessions.expired(now).take(room(out));
         out.extend(expired.map(|session| Due::SessionExpired { session: name(session) }));
         self.due_over_limit(max, out);
@@ -129,7 +134,9 @@ impl Views {
         for slot in due {
             let Some(session) = self.sessions.by_slot_mut(slot) else { continue };
             let before = out.len();
-            for (from, upto) in expired(session, now) {
+            let under_way = outstanding_refs(&session.head.outstanding);
+            let spares = |message: DeliveryRef| under_way.binary_search(&message).is_ok();
+            for (from, upto) in session.owed.expired(now, RANGES_MAX, spares) {
                 let (session, reason) = (name(session), DropReason::Expired);
                 out.push(Due::MessageDropped { session, from, upto, reason });
             }
@@ -153,55 +160,28 @@ fn name(session: &Session) -> (ClientId, Offset) {
     (session.client().clone(), session.epoch())
 }
 
-/// The oldest references that have to go for the rest to keep the limits.
+/// The oldest references that have to go for the rest to keep the limits. What is under way counts
+/// for nothing; the work is in proportion to that and to what has to go.
 fn excess(session: &Session, limits: &Limits) -> Option<(DeliveryRef, DeliveryRef)> {
+    let owed = &session.owed;
     let under_way = outstanding_refs(&session.head.outstanding);
-    let waiting =
-        || session.owed.iter().filter(|entry| under_way.binary_search(&entry.message()).is_err());
-    let bytes_of = |entry: Entry| {
-        let content = entry.is_answer().then(|| session.owed.answer(entry.message())).flatten();
-        content.map_or_else(|| u64::from(entry.bytes()), |content| content.bytes())
-    };
-    let (mut messages, mut bytes) = (0, 0);
-    for entry in waiting() {
-        messages += 1;
-        bytes += bytes_of(entry);
+    let (mut messages, mut bytes) = (owed.len(), owed.bytes());
+    for held in under_way.iter().filter_map(|message| owed.bytes_of(*message)) {
+        messages -= 1;
+        bytes -= held;
     }
     let mut range = None;
-    for entry in waiting() {
+    for entry in owed.iter() {
+        let message = entry.message();
         if messages <= limits.queued_messages && bytes <= limits.queued_bytes {
             break;
         }
-        messages -= 1;
-        bytes -= bytes_of(entry);
-        let message = entry.message();
-        range = Some((range.map_or(message, |(from, _)| from), message));
-    }
-    range
-}
-
-/// Runs of expired references between which nothing else lies but what is under way.
-fn expired(session: &Session, now: Timestamp) -> Vec<(DeliveryRef, DeliveryRef)> {
-    let under_way = outstanding_refs(&session.head.outstanding);
-    let mut ranges = Vec::<(DeliveryRef, DeliveryRef)>::new();
-    let mut is_run = false;
-    for entry in session.owed.iter() {
-        let message = entry.message();
         if under_way.binary_search(&message).is_ok() {
             continue;
         }
-        if entry.expires().is_none_or(|expiry| expiry > now) {
-            is_run = false;
-            continue;
-        }
-        if let Some((_, upto)) = ranges.last_mut().filter(|_| is_run) {
-            *upto = message;
-        } else if ranges.len() < RANGES_MAX {
-            ranges.push((message, message));
-        } else {
-            break;
-        }
-        is_run = true;
+        messages -= 1;
+        bytes -= owed.bytes_of_entry(entry);
+        range = Some((range.map_or(message, |(from, _)| from), message));
     }
-    ranges
+    range
 }

@@ -58,6 +58,8 @@ type Answers = BTreeMap<DeliveryRef, Arc<RetainedMessage>>;
 struct Chunk {
     id: u32,
     is_dirty: bool,
+    /// When the first of the entries expires.
+    soonest: Option<Timestamp>,
     entries: Vec<Entry>,
 }
 
@@ -89,11 +91,17 @@ impl OwedSet {
         let is_full = self.chunks.back().is_none_or(|last| last.entries.len() >= CHUNK_ENTRIES);
         if is_full {
             let id = self.chunks.back().map_or(0, |last| last.id.wrapping_add(1));
-            self.chunks.push_back(Chunk { id, is_dirty: false, entries: Vec::new() });
+            self.chunks.push_back(Chunk {
+                id,
+                is_dirty: false,
+                soonest: None,
+                entries: Vec::new(),
+            });
         }
         let last = self.chunks.back_mut().expect("there is one now");
         debug_assert!(last.entries.last().is_none_or(|before| before.message() < entry.message()));
         last.entries.push(entry);
+        last.soonest = earlier(last.soonest, entry.expires());
         if std::mem::replace(&mut last.is_dirty, true) { None } else { Some(last.id) }
     }
 
@@ -151,6 +159,7 @@ impl OwedSet {
             if chunk.entries.len() < length {
                 self.len -= u32::try_from(length - chunk.entries.len()).expect("a chunk is small");
                 is_any_empty |= chunk.entries.is_empty();
+                chunk.soonest = chunk.entries.iter().filter_map(|entry| entry.expires()).min();
                 if !std::mem::replace(&mut chunk.is_dirty, true) {
                     touched(Touched::Chunk(chunk.id));
                 }
@@ -195,7 +204,58 @@ impl OwedSet {
         if self.expiring == 0 {
             return None;
         }
-        self.iter().filter_map(Entry::expires).min()
+        self.chunks.iter().filter_map(|chunk| chunk.soonest).min()
+    }
+
+    /// At most about `max` runs of references that have expired at `now`, first and last of each.
+    /// `spares` are passed over and end no run.
+    pub(crate) fn expired(
+        &self,
+        now: Timestamp,
+        max: usize,
+        spares: impl Fn(DeliveryRef) -> bool,
+    ) -> Vec<(DeliveryRef, DeliveryRef)> {
+        let mut runs = Vec::<(DeliveryRef, DeliveryRef)>::new();
+        let mut is_run = false;
+        for chunk in &self.chunks {
+            if chunk.soonest.is_none_or(|soonest| soonest > now) {
+                is_run = false;
+                continue;
+            }
+            if runs.len() >= max {
+                break;
+            }
+            for entry in &chunk.entries {
+                let message = entry.message();
+                if spares(message) {
+                    continue;
+                }
+                let is_expired = entry.expires().is_some_and(|expiry| expiry <= now);
+                match runs.last_mut().filter(|_| is_run && is_expired) {
+                    Some((_, last)) => *last = message,
+                    None if is_expired => runs.push((message, message)),
+                    None => {}
+                }
+                is_run = is_expired;
+            }
+        }
+        runs
+    }
+
+    /// Bytes of a message if it is owed.
+    pub(crate) fn bytes_of(&self, message: DeliveryRef) -> Option<u64> {
+        let at = self.chunks.partition_point(|chunk| chunk.last() < message);
+        let entries = &self.chunks.get(at)?.entries;
+        let at = entries.binary_search_by_key(&message, |entry| entry.message()).ok()?;
+        Some(self.bytes_of_entry(entries[at]))
+    }
+
+    /// Bytes of the message that an entry of this set refers to.
+    pub(crate) fn bytes_of_entry(&self, entry: Entry) -> u64 {
+        match self.answer(entry.message()).filter(|_| entry.is_answer()) {
+            Some(content) => content.bytes(),
+            None => u64::from(entry.bytes()),
+        }
     }
 
     /// Numbers of all chunks.
@@ -241,7 +301,8 @@ impl OwedSet {
         if entries.is_empty() {
             return Err(Cut);
         }
-        self.chunks.push_back(Chunk { id, is_dirty: false, entries });
+        let soonest = entries.iter().filter_map(|entry: &Entry| entry.expires()).min();
+        self.chunks.push_back(Chunk { id, is_dirty: false, soonest, entries });
         Ok(())
     }
 
@@ -274,4 +335,8 @@ impl Chunk {
     fn last(&self) -> DeliveryRef {
         self.entries.last().map(Entry::message_of).unwrap_or_default()
     }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    a.into_iter().chain(b).min()
 }
