@@ -182,3 +182,27 @@ fn many_messages_pass_from_chunk_to_chunk() {
     assert_eq!(left.len(), 2 + 1 + 2 * 102);
     assert_eq!(world.views.owed_between(799, 900).len(), 2);
 }
+
+#[test]
+fn an_earlier_expiry_that_comes_later_is_heeded() {
+    let mut world = World::default();
+    world.fold("open c expiry=never\n sub c a qos=1\n pub p a 1 qos=1 expiry=20; pub p a 2 qos=1 expiry=10");
+    assert_eq!(world.due(10), "dropped c 3:1 3:1 Expired");
+    assert_eq!(world.due(20), "dropped c 3:0 3:0 Expired");
+}
+
+#[test]
+fn what_is_under_way_when_it_expires_is_spared_until_it_is_settled() {
+    let mut world = World::default();
+    world.fold(
+        "open c expiry=never
+         sub c a qos=1
+         pub p a 1 qos=1 expiry=10; pub p a 2 qos=1 expiry=10; pub p a 3 qos=1 expiry=10
+         progress c 3:1 1=3:1",
+    );
+    assert_eq!(world.due(10), "dropped c 3:2 3:2 Expired");
+    assert_eq!(world.due(12), "");
+    world.fold("progress c 3:2");
+    assert_eq!(world.due(99), "");
+    assert_eq!(world.views.next_due(), None);
+}
