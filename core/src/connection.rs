@@ -3,7 +3,8 @@
 //! Pure: `handle` takes `now` and a packet and answers through [`Outputs`]; it knows no socket and
 //! no clock. An acknowledgement is never an answer to a packet but to the commit of the event that
 //! the packet became: PUBACK, PUBREC, SUBACK and CONNACK are born in the `on_..committed` methods
-//! and in [`Connection::on_session_ready`], nowhere else.
+//! and in [`Connection::on_session_ready`], nowhere else. Only what becomes no event is answered at
+//! once: refusals, PINGREQ, and a repetition of what was committed before.
 //!
 //! ```text
 //! bytes -> codec -> handle ---Outputs::publish/append---> log -> on_*_committed -> Outputs::send
@@ -13,8 +14,10 @@
 mod closing;
 mod deliver;
 mod handshake;
+mod inflight;
 mod outputs;
 mod receive;
+mod settle;
 mod subscribe;
 
 pub use closing::Ending;
@@ -31,7 +34,7 @@ use crate::packet::{Packet, ProtocolVersion};
 use crate::reason::ReasonCode;
 use crate::topic::TopicFilter;
 
-use deliver::Deliver;
+use inflight::Deliver;
 use receive::Receive;
 
 /// One Network Connection and the live part of its Session.
@@ -45,6 +48,8 @@ pub struct Connection {
     client: Option<ClientId>,
     epoch: Offset,
     last_input: Timestamp,
+    /// Why it ended, as a DISCONNECT would say it.
+    ended: ReasonCode,
     assigned_id: bool,
     has_will: bool,
     receive: Receive,
@@ -85,6 +90,7 @@ impl Connection {
             client: None,
             epoch: Offset::ZERO,
             last_input: now,
+            ended: ReasonCode::UnspecifiedError,
             assigned_id: false,
             has_will: false,
             receive: Receive::default(),
@@ -107,7 +113,7 @@ impl Connection {
                 self.on_connect(connect, settings, out);
             }
             // [MQTT-3.1.0-1]: the first packet is a CONNECT; anything else is answered by silence.
-            (State::Connecting, _) => self.drop_connection(out),
+            (State::Connecting, _) => self.drop_connection(ReasonCode::ProtocolError, out),
             (State::Open, packet) => self.on_packet(packet, settings, out),
             (State::Opening | State::Closed, _) => {}
         }
@@ -160,7 +166,7 @@ impl Connection {
         self.client.as_ref()
     }
 
-    /// Epoch of the session; [`Offset::ZERO`] before it is open.
+    /// Epoch of the session; [`Offset::ZERO`] before its opening was committed.
     #[must_use]
     pub fn epoch(&self) -> Offset {
         self.epoch

@@ -56,6 +56,13 @@ pub fn check_name(topic: &str) -> Result<(), TopicError> {
     Err(TopicError::Wildcard)
 }
 
+/// Whether only the server speaks in `topic`, a Topic Name.
+#[must_use]
+pub fn is_reserved(topic: &str) -> bool {
+    topic.starts_with('$')
+        && ["$SYS", "$CONTROL", "$replay"].contains(&topic.split('/').next().unwrap_or_default())
+}
+
 /// Number of levels of a Topic Name or Filter.
 #[must_use]
 pub fn levels(topic: &str) -> usize {

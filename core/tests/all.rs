@@ -10,4 +10,6 @@ mod all {
     mod packets;
     mod seeds;
     mod topics;
+    #[expect(clippy::panic, reason = "a transcript that cannot be read fails that way")]
+    mod transcripts;
 }

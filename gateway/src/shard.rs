@@ -341,7 +341,7 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         let Client { machine, link, .. } = client;
-        let mut sink = Sink { link, stage: &mut self.stage, token };
+        let mut sink = Sink { link, stage: &mut self.stage, stats: &mut self.stats, token };
         turn(machine, &mut sink, &self.settings);
         self.after(now, token);
     }

@@ -2,6 +2,7 @@
 
 use crate::connection::{Connection, Outputs, State};
 use crate::event::Event;
+use crate::offset::Offset;
 use crate::packet::{Disconnect, Packet, ProtocolVersion};
 use crate::reason::ReasonCode;
 
@@ -17,7 +18,7 @@ pub enum Ending {
 impl Connection {
     pub(super) fn on_disconnect(&mut self, disconnect: &Disconnect<'_>, out: &mut impl Outputs) {
         if let Some(interval) = disconnect.session_expiry_interval {
-            // [MQTT-3.14.2-2]
+            // MQTT 5 section 3.14.2.2.2
             if self.session_expiry_interval == 0 && interval > 0 {
                 return self.fail(ReasonCode::ProtocolError, out);
             }
@@ -41,6 +42,7 @@ impl Connection {
             Ending::TransportLost => ReasonCode::UnspecifiedError,
             Ending::Server(reason) => reason,
         };
+        // [MQTT-3.14.0-1]: no DISCONNECT before CONNACK.
         if let Ending::Server(reason) = ending
             && self.version == ProtocolVersion::V5
             && self.state == State::Open
@@ -56,35 +58,29 @@ impl Connection {
     }
 
     /// Ends the Network Connection without a word.
-    pub(super) fn drop_connection(&mut self, out: &mut impl Outputs) {
-        self.end(ReasonCode::ProtocolError, self.session_expiry_interval, out);
+    pub(super) fn drop_connection(&mut self, reason: ReasonCode, out: &mut impl Outputs) {
+        self.end(reason, self.session_expiry_interval, out);
         out.close();
     }
 
-    /// A session whose opening is still on its way is closed by the worker when its epoch is
-    /// known ([`Connection::close_event`]).
+    /// Closes the session, if its epoch is known; otherwise [`Connection::on_opened`] does.
     fn end(&mut self, reason: ReasonCode, interval: u32, out: &mut impl Outputs) {
-        if self.state == State::Open {
-            self.flush_progress(out);
+        self.flush_progress(out);
+        let has_session = matches!(self.state, State::Opening | State::Open);
+        if has_session && self.epoch != Offset::ZERO {
             out.append(self.close_event(reason, interval));
         }
+        self.ended = reason;
         self.state = State::Closed;
     }
 
     /// The event that closes the session of this connection with `reason`.
-    #[must_use]
-    pub fn close_event(&self, reason: ReasonCode, session_expiry_interval: u32) -> Event {
+    pub(super) fn close_event(&self, reason: ReasonCode, session_expiry_interval: u32) -> Event {
         Event::SessionClosed {
             reason,
             // [MQTT-3.14.4-3]: a normal DISCONNECT discards the will.
             publish_will: self.has_will && reason != ReasonCode::Success,
             session_expiry_interval,
         }
-    }
-
-    /// Session Expiry Interval in seconds.
-    #[must_use]
-    pub fn session_expiry_interval(&self) -> u32 {
-        self.session_expiry_interval
     }
 }

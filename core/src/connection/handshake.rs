@@ -63,7 +63,17 @@ impl Connection {
         })));
     }
 
-    /// The `SessionOpened` of this connection was committed at `epoch` and folded: sends CONNACK.
+    /// The `SessionOpened` of this connection was committed at `epoch`. If the connection ended
+    /// meanwhile, its session is closed again.
+    pub fn on_opened(&mut self, epoch: Offset, out: &mut impl Outputs) {
+        self.epoch = epoch;
+        if self.state == State::Closed {
+            out.append(self.close_event(self.ended, self.session_expiry_interval));
+        }
+    }
+
+    /// The `SessionOpened` of this connection was committed ([`Connection::on_opened`]) and folded:
+    /// sends CONNACK.
     ///
     /// Deliveries that were begun before are sent again by the worker with
     /// [`Connection::deliver`], which finds their identifiers; those whose PUBREC had come get
@@ -71,7 +81,6 @@ impl Connection {
     pub fn on_session_ready(
         &mut self,
         now: Timestamp,
-        epoch: Offset,
         resumed: &Resumed,
         settings: &Settings,
         out: &mut impl Outputs,
@@ -79,8 +88,8 @@ impl Connection {
         if self.state != State::Opening {
             return;
         }
+        debug_assert!(self.epoch != Offset::ZERO, "it is committed before it is folded");
         self.state = State::Open;
-        self.epoch = epoch;
         self.last_input = now;
         self.receive.resume(&resumed.inbound);
         let client = self.client.clone();
@@ -122,13 +131,14 @@ fn check(connect: &Connect<'_>, settings: &Settings) -> Result<(), ReasonCode> {
     {
         return Err(ReasonCode::ClientIdentifierNotValid);
     }
-    if let Some(will) = &connect.will {
-        let is_fit = topic::check_name(will.topic).is_ok()
-            && topic::levels(will.topic) <= settings.topic_levels_max
-            && !will.topic.starts_with('$');
-        if !is_fit {
-            return Err(ReasonCode::TopicNameInvalid);
-        }
+    let Some(will) = &connect.will else { return Ok(()) };
+    if topic::check_name(will.topic).is_err()
+        || topic::levels(will.topic) > settings.topic_levels_max
+    {
+        return Err(ReasonCode::TopicNameInvalid);
+    }
+    if topic::is_reserved(will.topic) {
+        return Err(ReasonCode::NotAuthorized);
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub trait Outputs {
     fn publish(&mut self, message: &MessagePublished<'_>);
     /// Appends an event for the connection's session (none for `SessionOpened`).
     fn append(&mut self, event: Event);
+    /// Notes that a PUBLISH was not taken.
+    fn refused(&mut self);
     /// Ends the Network Connection once what was sent before is out.
     fn close(&mut self);
     /// Address of the client, for the record.

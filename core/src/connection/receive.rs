@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use crate::connection::{Connection, Outputs, Settings};
+use crate::connection::{Connection, Outputs, Settings, State};
 use crate::event::{Event, MessagePublished};
 use crate::identity::PacketId;
 use crate::packet::{Ack, Packet, ProtocolVersion, Publish, QoS};
@@ -13,9 +13,16 @@ use crate::topic;
 #[derive(Debug, Default)]
 pub(super) struct Receive {
     /// QoS 2 identifiers between PUBLISH and PUBCOMP.
-    exactly_once: HashMap<PacketId, Stage>,
-    /// QoS 1 messages whose PUBACK waits for the commit.
-    awaiting_puback: u32,
+    exactly_once: HashMap<PacketId, Exchange>,
+    /// Messages of this connection without PUBACK or PUBCOMP: those of an earlier one do not count
+    /// towards the Receive Maximum (MQTT 5 section 4.9).
+    under_way: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
+    stage: Stage,
+    is_resumed: bool,
 }
 
 /// How far a QoS 2 message came.
@@ -28,11 +35,15 @@ enum Stage {
 
 impl Receive {
     pub(super) fn resume(&mut self, inbound: &[PacketId]) {
-        self.exactly_once.extend(inbound.iter().map(|id| (*id, Stage::Committed)));
+        let exchange = Exchange { stage: Stage::Committed, is_resumed: true };
+        self.exactly_once.extend(inbound.iter().map(|id| (*id, exchange)));
     }
 
-    fn under_way(&self) -> usize {
-        self.exactly_once.len() + self.awaiting_puback as usize
+    /// Ends the exchange of `packet_id`; says whether there was one.
+    fn complete(&mut self, packet_id: PacketId) -> bool {
+        let Some(exchange) = self.exactly_once.remove(&packet_id) else { return false };
+        self.under_way -= u32::from(!exchange.is_resumed);
+        true
     }
 }
 
@@ -48,18 +59,18 @@ impl Connection {
         }
         if let Some(packet_id) = publish.packet_id {
             if publish.qos == QoS::ExactlyOnce
-                && let Some(stage) = self.receive.exactly_once.get(&packet_id)
+                && let Some(exchange) = self.receive.exactly_once.get(&packet_id)
             {
                 // [MQTT-4.3.3-10]: the same identifier before PUBREL is the same message. If its
                 // event is still on the way, PUBREC follows the commit.
-                if *stage != Stage::Appended {
+                if exchange.stage != Stage::Appended {
                     out.send(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
                 }
                 return;
             }
-            // [MQTT-3.3.4-9]: in 3.1.1 there is no such limit; the log's own bound holds then.
+            // [MQTT-3.3.4-7]: in 3.1.1 there is no such limit; the log's own bound holds then.
             if self.version == ProtocolVersion::V5
-                && self.receive.under_way() >= usize::from(settings.receive_maximum)
+                && self.receive.under_way >= u32::from(settings.receive_maximum)
             {
                 return self.fail(ReasonCode::ReceiveMaximumExceeded, out);
             }
@@ -67,12 +78,10 @@ impl Connection {
         if let Some(reason) = refusal(publish, settings) {
             return self.refuse_publish(publish, reason, out);
         }
-        match (publish.qos, publish.packet_id) {
-            (QoS::AtLeastOnce, Some(_)) => self.receive.awaiting_puback += 1,
-            (QoS::ExactlyOnce, Some(id)) => {
-                self.receive.exactly_once.insert(id, Stage::Appended);
-            }
-            _ => {}
+        self.receive.under_way += u32::from(publish.packet_id.is_some());
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
+            let exchange = Exchange { stage: Stage::Appended, is_resumed: false };
+            self.receive.exactly_once.insert(packet_id, exchange);
         }
         out.publish(&MessagePublished {
             qos: publish.qos,
@@ -88,15 +97,18 @@ impl Connection {
     /// The message with this identifier was committed: the one place where PUBACK and PUBREC of
     /// an accepted message are born.
     pub fn on_publish_committed(&mut self, qos: QoS, packet_id: PacketId, out: &mut impl Outputs) {
+        if self.state != State::Open {
+            return;
+        }
         match qos {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => {
-                self.receive.awaiting_puback = self.receive.awaiting_puback.saturating_sub(1);
+                self.receive.under_way = self.receive.under_way.saturating_sub(1);
                 out.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
             }
             QoS::ExactlyOnce => {
-                if let Some(stage) = self.receive.exactly_once.get_mut(&packet_id) {
-                    *stage = Stage::Committed;
+                if let Some(exchange) = self.receive.exactly_once.get_mut(&packet_id) {
+                    exchange.stage = Stage::Committed;
                     out.send(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
                 }
             }
@@ -105,7 +117,8 @@ impl Connection {
 
     pub(super) fn on_pubrel(&mut self, packet_id: PacketId, out: &mut impl Outputs) {
         let is_persistent = self.is_persistent();
-        match self.receive.exactly_once.get_mut(&packet_id) {
+        let exchange = self.receive.exactly_once.get_mut(&packet_id);
+        match exchange.as_ref().map(|exchange| exchange.stage) {
             None => {
                 let answer = Ack::new(packet_id, ReasonCode::PacketIdentifierNotFound);
                 out.send(&Packet::PubComp(answer));
@@ -113,23 +126,30 @@ impl Connection {
             // A PUBREL ahead of our PUBREC breaks the exchange. [MQTT-4.3.3-4]
             Some(Stage::Appended) => self.fail(ReasonCode::ProtocolError, out),
             Some(Stage::Releasing) => {}
-            Some(stage) if is_persistent => {
-                *stage = Stage::Releasing;
+            Some(Stage::Committed) if is_persistent => {
+                if let Some(exchange) = exchange {
+                    exchange.stage = Stage::Releasing;
+                }
                 out.append(Event::MessageReleased { packet_ids: vec![packet_id] });
             }
-            Some(_) => {
-                self.receive.exactly_once.remove(&packet_id);
-                out.send(&Packet::PubComp(Ack::new(packet_id, ReasonCode::Success)));
-            }
+            Some(Stage::Committed) => self.complete(packet_id, out),
         }
     }
 
     /// The release of these messages was committed: sends PUBCOMP.
     pub fn on_release_committed(&mut self, packet_ids: &[PacketId], out: &mut impl Outputs) {
+        if self.state != State::Open {
+            return;
+        }
         for packet_id in packet_ids {
-            if self.receive.exactly_once.remove(packet_id).is_some() {
-                out.send(&Packet::PubComp(Ack::new(*packet_id, ReasonCode::Success)));
-            }
+            self.complete(*packet_id, out);
+        }
+    }
+
+    /// `[MQTT-4.3.3-11]`
+    fn complete(&mut self, packet_id: PacketId, out: &mut impl Outputs) {
+        if self.receive.complete(packet_id) {
+            out.send(&Packet::PubComp(Ack::new(packet_id, ReasonCode::Success)));
         }
     }
 
@@ -139,13 +159,15 @@ impl Connection {
         reason: ReasonCode,
         out: &mut impl Outputs,
     ) {
+        out.refused();
         // QoS 0 and 3.1.1 know no refusal. The worker does not read a 3.1.1 client while the log
         // takes no messages, so only QoS 0 and messages read in the same turn come here.
         let Some(packet_id) = publish.packet_id else {
             return;
         };
         if self.version == ProtocolVersion::V311 {
-            return self.drop_connection(out);
+            // 3.1.1 [MQTT-3.3.5-2]
+            return self.drop_connection(reason, out);
         }
         let answer = Ack::new(packet_id, reason);
         out.send(&match publish.qos {
@@ -171,16 +193,10 @@ fn check(publish: &Publish<'_>, settings: &Settings) -> Result<(), ReasonCode> {
 }
 
 fn refusal(publish: &Publish<'_>, settings: &Settings) -> Option<ReasonCode> {
-    if is_reserved(publish.topic) {
+    if topic::is_reserved(publish.topic) {
         return Some(ReasonCode::NotAuthorized);
     }
     let is_addition = publish.retain && !publish.payload.is_empty();
     (!settings.takes_publishes || (is_addition && !settings.takes_retained))
         .then_some(ReasonCode::QuotaExceeded)
-}
-
-/// Topics in which only the server speaks.
-fn is_reserved(topic: &str) -> bool {
-    topic.starts_with('$')
-        && ["$SYS", "$CONTROL", "$replay"].contains(&topic.split('/').next().unwrap_or_default())
 }

@@ -1,7 +1,8 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
-use crate::connection::{Awaiting, Connection, Outputs, Settings};
+use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
+use crate::identity::PacketId;
 use crate::packet::{Packet, ProtocolVersion, QoS, SubAck, Subscribe, Unsubscribe};
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
@@ -13,6 +14,12 @@ impl Connection {
         settings: &Settings,
         out: &mut impl Outputs,
     ) {
+        // [MQTT-3.8.3-4]
+        if subscribe.filters.iter().any(|(filter, options)| {
+            options.no_local && TopicFilter::new(filter).is_ok_and(|filter| filter.is_shared())
+        }) {
+            return self.fail(ReasonCode::ProtocolError, out);
+        }
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (filter, options) in &subscribe.filters {
@@ -31,7 +38,7 @@ impl Connection {
         }
         let packet_id = subscribe.packet_id;
         if subscriptions.is_empty() {
-            return send_suback(packet_id, reasons, out);
+            return out.send(&Packet::SubAck(answer(packet_id, reasons)));
         }
         self.awaiting.push_back(Awaiting::Subscribe { packet_id, reasons });
         out.append(Event::Subscribed { subscriptions });
@@ -44,10 +51,14 @@ impl Connection {
             .map(|filter| TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid))
             .collect();
         let valid: Vec<_> = filters.iter().flatten().cloned().collect();
+        // 3.1.1 has no codes in UNSUBACK: an invalid filter can only be answered by closing.
+        if self.version == ProtocolVersion::V311 && valid.len() < filters.len() {
+            return self.drop_connection(ReasonCode::TopicFilterInvalid, out);
+        }
         let packet_id = unsubscribe.packet_id;
         if valid.is_empty() {
             let reasons = filters.into_iter().filter_map(Result::err).collect();
-            return self.send_unsuback(packet_id, reasons, out);
+            return out.send(&Packet::UnsubAck(answer(packet_id, reasons)));
         }
         self.awaiting.push_back(Awaiting::Unsubscribe { packet_id, filters });
         out.append(Event::Unsubscribed { filters: valid });
@@ -55,8 +66,11 @@ impl Connection {
 
     /// The oldest `Subscribed` of this connection was committed and is applied here: sends SUBACK.
     pub fn on_subscribe_committed(&mut self, out: &mut impl Outputs) {
+        if self.state != State::Open {
+            return;
+        }
         if let Some(Awaiting::Subscribe { packet_id, reasons }) = self.awaiting.pop_front() {
-            send_suback(packet_id, reasons, out);
+            out.send(&Packet::SubAck(answer(packet_id, reasons)));
         }
     }
 
@@ -67,6 +81,9 @@ impl Connection {
         mut existed: impl FnMut(&TopicFilter) -> bool,
         out: &mut impl Outputs,
     ) {
+        if self.state != State::Open {
+            return;
+        }
         let Some(Awaiting::Unsubscribe { packet_id, filters }) = self.awaiting.pop_front() else {
             return;
         };
@@ -78,39 +95,12 @@ impl Connection {
                 Err(reason) => reason,
             })
             .collect();
-        self.send_unsuback(packet_id, reasons, out);
-    }
-
-    fn send_unsuback(
-        &mut self,
-        packet_id: crate::identity::PacketId,
-        reasons: Vec<ReasonCode>,
-        out: &mut impl Outputs,
-    ) {
-        // 3.1.1 has no codes in UNSUBACK: an invalid filter can only be answered by closing.
-        if self.version == ProtocolVersion::V311 && reasons.iter().any(|reason| reason.is_error()) {
-            return self.drop_connection(out);
-        }
-        out.send(&Packet::UnsubAck(SubAck {
-            packet_id,
-            reason_string: None,
-            user_properties: Vec::new(),
-            reasons,
-        }));
+        out.send(&Packet::UnsubAck(answer(packet_id, reasons)));
     }
 }
 
-fn send_suback(
-    packet_id: crate::identity::PacketId,
-    reasons: Vec<ReasonCode>,
-    out: &mut impl Outputs,
-) {
-    out.send(&Packet::SubAck(SubAck {
-        packet_id,
-        reason_string: None,
-        user_properties: Vec::new(),
-        reasons,
-    }));
+fn answer(packet_id: PacketId, reasons: Vec<ReasonCode>) -> SubAck<'static> {
+    SubAck { packet_id, reason_string: None, user_properties: Vec::new(), reasons }
 }
 
 fn granted_code(qos: QoS) -> ReasonCode {

@@ -11,6 +11,7 @@ use ledgermq_core::packet::{Packet, ProtocolVersion};
 
 use crate::shard::backlog::Backlog;
 use crate::shard::stage::Stage;
+use crate::shard::stats::ShardStats;
 use crate::shard::table::Token;
 
 /// Buffers up to this size are kept by an idle connection; larger ones are freed.
@@ -100,6 +101,7 @@ impl Link {
 pub(crate) struct Sink<'a> {
     pub(crate) link: &'a mut Link,
     pub(crate) stage: &'a mut Stage,
+    pub(crate) stats: &'a mut ShardStats,
     pub(crate) token: Token,
 }
 
@@ -120,6 +122,10 @@ impl Outputs for Sink<'_> {
             self.stage.opening.push_back(self.token);
         }
         self.stage.append(self.link.session.as_ref(), &event);
+    }
+
+    fn refused(&mut self) {
+        self.stats.refused += 1;
     }
 
     fn close(&mut self) {

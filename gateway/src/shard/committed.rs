@@ -86,25 +86,20 @@ impl Shard {
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_opening = false;
         client.link.session = Some(SessionRef { client: opened.client.clone(), epoch });
-        if client.link.is_ending {
-            return self.close_unopened(token, epoch);
+        let is_gone = client.link.is_gone;
+        self.turn(now, token, |machine, sink, _| machine.on_opened(epoch, sink));
+        if self.table.get(token).is_none_or(|client| client.link.is_ending) {
+            // It ended before its session was there.
+            self.early_sessions.remove(&epoch);
+            if is_gone {
+                self.table.remove(token);
+            }
+            return;
         }
         self.by_epoch.insert(epoch, token);
         self.by_client.insert(opened.client.clone(), token);
         if let Some(state) = self.early_sessions.remove(&epoch) {
             self.open(now, token, *state);
-        }
-    }
-
-    /// The connection ended before its session opened: closes the session again.
-    fn close_unopened(&mut self, token: Token, epoch: Offset) {
-        self.early_sessions.remove(&epoch);
-        let Some(client) = self.table.get_mut(token) else { return };
-        let interval = client.machine.session_expiry_interval();
-        let close = client.machine.close_event(ReasonCode::UnspecifiedError, interval);
-        self.stage.append(client.link.session.as_ref(), &close);
-        if client.link.is_gone {
-            self.table.remove(token);
         }
     }
 

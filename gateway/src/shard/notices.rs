@@ -49,7 +49,6 @@ impl Shard {
             client.backlog.get_or_insert_default().behind = Some(DeliveryRef::default());
             self.starve(token);
         }
-        let epoch = client_epoch(self, token);
         let resumed = Resumed {
             session_present: state.session_present,
             inbound: state.inbound,
@@ -57,7 +56,7 @@ impl Shard {
             outstanding: state.outstanding,
         };
         self.turn(now, token, |machine, sink, settings| {
-            machine.on_session_ready(now, epoch, &resumed, settings, sink);
+            machine.on_session_ready(now, &resumed, settings, sink);
         });
         self.schedule(now, token);
         self.resume_input(now, token);
@@ -90,9 +89,4 @@ impl Shard {
         }));
         self.drain(now, token, sources);
     }
-}
-
-fn client_epoch(shard: &Shard, token: Token) -> Offset {
-    let session = shard.table.get(token).and_then(|client| client.link.session.as_ref());
-    session.map_or(Offset::ZERO, |session| session.epoch)
 }

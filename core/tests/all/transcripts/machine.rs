@@ -1,0 +1,255 @@
+//! The machine under test, and its outputs as lines.
+
+use std::fmt::Write as _;
+use std::mem;
+use std::time::Duration;
+
+use ledgermq_core::codec;
+use ledgermq_core::connection::{Connection, Outputs, Settings};
+use ledgermq_core::event::{
+    DeliveryPhase, DeliveryRef, Event, MessagePublished, Outstanding, SessionOpened, Subscription,
+};
+use ledgermq_core::identity::ClientId;
+use ledgermq_core::offset::Timestamp;
+use ledgermq_core::packet::{
+    Ack, ConnAck, Disconnect, Packet, ProtocolVersion, Publish, RetainHandling, SubAck,
+};
+use ledgermq_core::reason::ReasonCode;
+
+pub(super) struct Machine {
+    pub(super) connection: Connection,
+    pub(super) settings: Settings,
+    pub(super) now: Timestamp,
+    lines: Lines,
+}
+
+/// Outputs, one line each.
+pub(super) struct Lines {
+    lines: Vec<String>,
+    /// The version in which what is sent has to be encodable.
+    pub(super) version: ProtocolVersion,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        let now = Timestamp::from_secs(1000);
+        Self {
+            connection: Connection::new(now),
+            settings: Settings {
+                node: 1,
+                connect_timeout: Duration::from_secs(10),
+                server_keep_alive: 0,
+                packet_bytes_max: 1 << 20,
+                topic_levels_max: 5,
+                receive_maximum: 20,
+                inflight_out: 100,
+                takes_publishes: true,
+                takes_sessions: true,
+                takes_retained: true,
+            },
+            now,
+            lines: Lines { lines: Vec::new(), version: ProtocolVersion::V5 },
+        }
+    }
+}
+
+impl Machine {
+    /// Turns the machine; what it puts out is kept.
+    pub(super) fn turn<T>(
+        &mut self,
+        turn: impl FnOnce(&mut Connection, &Settings, &mut Lines) -> T,
+    ) -> T {
+        turn(&mut self.connection, &self.settings, &mut self.lines)
+    }
+
+    pub(super) fn say(&mut self, line: impl Into<String>) {
+        self.lines.lines.push(line.into());
+    }
+
+    pub(super) fn outputs(&mut self) -> Vec<String> {
+        mem::take(&mut self.lines.lines)
+    }
+}
+
+impl Outputs for Lines {
+    fn send(&mut self, packet: &Packet<'_>) {
+        codec::encode(packet, self.version, &mut Vec::new()).expect("the client's version has it");
+        let line = match packet {
+            Packet::ConnAck(connack) => connack_line(connack),
+            Packet::Publish(publish) => publish_line(publish),
+            Packet::PubAck(ack) => ack_line("PUBACK", ack),
+            Packet::PubRec(ack) => ack_line("PUBREC", ack),
+            Packet::PubRel(ack) => ack_line("PUBREL", ack),
+            Packet::PubComp(ack) => ack_line("PUBCOMP", ack),
+            Packet::SubAck(suback) => suback_line("SUBACK", suback),
+            Packet::UnsubAck(unsuback) => suback_line("UNSUBACK", unsuback),
+            Packet::PingResp => "PINGRESP".to_owned(),
+            Packet::Disconnect(Disconnect { reason, .. }) => {
+                format!("DISCONNECT {}", code(*reason))
+            }
+            other => panic!("a server does not send {other:?}"),
+        };
+        self.lines.push(format!("send {line}"));
+    }
+
+    fn publish(&mut self, message: &MessagePublished<'_>) {
+        let MessagePublished { qos, packet_id, topic, payload, .. } = message;
+        let mut line = format!("append MessagePublished qos={} topic={topic}", *qos as u8);
+        push_some(&mut line, "id", *packet_id);
+        push_flag(&mut line, "retain", message.retain);
+        push_some(&mut line, "expiry", message.message_expiry_interval);
+        if !message.properties.is_empty() {
+            write!(line, " properties={:02x?}", message.properties).unwrap();
+        }
+        write!(line, " payload={}", String::from_utf8_lossy(payload)).unwrap();
+        self.lines.push(line);
+    }
+
+    fn append(&mut self, event: Event) {
+        self.lines.push(format!("append {}", event_line(&event)));
+    }
+
+    fn refused(&mut self) {
+        self.lines.push("refused".to_owned());
+    }
+
+    fn close(&mut self) {
+        self.lines.push("close".to_owned());
+    }
+
+    fn peer(&self) -> String {
+        "peer".to_owned()
+    }
+
+    fn assign_client_id(&mut self) -> ClientId {
+        ClientId::from("assigned-1")
+    }
+}
+
+fn connack_line(connack: &ConnAck<'_>) -> String {
+    let mut line = format!("CONNACK {}", code(connack.reason));
+    push_flag(&mut line, "present", connack.session_present);
+    push_some(&mut line, "receive_maximum", connack.receive_maximum);
+    push_some(&mut line, "packet_bytes", connack.maximum_packet_size);
+    push_some(&mut line, "keep_alive", connack.server_keep_alive);
+    push_some(&mut line, "client", connack.assigned_client_identifier);
+    push_some(&mut line, "shared", connack.shared_subscription_available);
+    push_some(&mut line, "aliases", connack.topic_alias_maximum);
+    push_some(&mut line, "expiry", connack.session_expiry_interval);
+    line
+}
+
+fn publish_line(publish: &Publish<'_>) -> String {
+    let mut line = format!("PUBLISH qos={} topic={}", publish.qos as u8, publish.topic);
+    push_some(&mut line, "id", publish.packet_id);
+    push_flag(&mut line, "dup", publish.dup);
+    push_flag(&mut line, "retain", publish.retain);
+    push_some(&mut line, "expiry", publish.message_expiry_interval);
+    if !publish.subscription_identifiers.is_empty() {
+        write!(line, " identifiers={:?}", publish.subscription_identifiers).unwrap();
+    }
+    write!(line, " payload={}", String::from_utf8_lossy(publish.payload)).unwrap();
+    line
+}
+
+fn ack_line(name: &str, ack: &Ack<'_>) -> String {
+    match ack.reason {
+        ReasonCode::Success => format!("{name} {}", ack.packet_id),
+        reason => format!("{name} {} {}", ack.packet_id, code(reason)),
+    }
+}
+
+fn suback_line(name: &str, suback: &SubAck<'_>) -> String {
+    let codes: Vec<_> = suback.reasons.iter().map(|reason| code(*reason)).collect();
+    format!("{name} {} {}", suback.packet_id, codes.join(" "))
+}
+
+fn event_line(event: &Event) -> String {
+    match event {
+        Event::SessionOpened(opened) => opened_line(opened),
+        Event::SessionClosed { reason, publish_will, session_expiry_interval } => {
+            let will = if *publish_will { " will" } else { "" };
+            format!("SessionClosed {}{will} expiry={session_expiry_interval}", code(*reason))
+        }
+        Event::Subscribed { subscriptions } => {
+            let lines: Vec<_> = subscriptions.iter().map(subscription_text).collect();
+            format!("Subscribed {}", lines.join(" "))
+        }
+        Event::Unsubscribed { filters } => format!("Unsubscribed {filters:?}"),
+        Event::MessageReleased { packet_ids } => format!("MessageReleased {packet_ids:?}"),
+        Event::DeliveryReceived { packet_ids } => format!("DeliveryReceived {packet_ids:?}"),
+        Event::DeliveryStarted { deliveries } => {
+            let each = deliveries.iter().map(|(id, message)| format!("{id}={}", text(message)));
+            format!("DeliveryStarted {}", each.collect::<Vec<_>>().join(" "))
+        }
+        Event::DeliveryProgressed { upto, outstanding } => {
+            let each = outstanding.iter().map(outstanding_text);
+            let outstanding = each.collect::<Vec<_>>().join(",");
+            format!("DeliveryProgressed upto={} outstanding=[{outstanding}]", text(upto))
+        }
+        other => panic!("a connection machine does not append {other:?}"),
+    }
+}
+
+fn opened_line(opened: &SessionOpened) -> String {
+    let mut line = format!("SessionOpened client={} {:?}", opened.client, opened.protocol);
+    push_flag(&mut line, "clean", opened.clean_start);
+    write!(line, " expiry={}", opened.session_expiry_interval).unwrap();
+    write!(line, " keep_alive={}", opened.keep_alive).unwrap();
+    push_some(&mut line, "username", opened.username.as_deref());
+    if let Some(will) = &opened.will {
+        let payload = String::from_utf8_lossy(&will.payload);
+        write!(line, " will={}:{payload} will_qos={}", will.topic, will.qos as u8).unwrap();
+        push_flag(&mut line, "will_retain", will.retain);
+        write!(line, " will_delay={}", will.delay_interval).unwrap();
+    }
+    line
+}
+
+fn subscription_text(subscription: &Subscription) -> String {
+    let Subscription { filter, options, identifier } = subscription;
+    let mut text = format!("{filter}:{}", options.qos as u8);
+    for (flag, is_set) in [("nl", options.no_local), ("rap", options.retain_as_published)] {
+        text.push_str(if is_set { "+" } else { "" });
+        text.push_str(if is_set { flag } else { "" });
+    }
+    if options.retain_handling != RetainHandling::Send {
+        write!(text, "+rh{}", options.retain_handling as u8).unwrap();
+    }
+    if let Some(identifier) = identifier {
+        write!(text, "#{identifier}").unwrap();
+    }
+    text
+}
+
+fn outstanding_text(outstanding: &Outstanding) -> String {
+    let phase = match outstanding.phase {
+        DeliveryPhase::Published => "published",
+        DeliveryPhase::Received => "received",
+    };
+    format!("{}={}/{phase}", outstanding.packet_id, text(&outstanding.message))
+}
+
+pub(super) fn text(message: &DeliveryRef) -> String {
+    match message.nth {
+        0 => message.at.to_string(),
+        nth => format!("{}/{nth}", message.at),
+    }
+}
+
+pub(super) fn code(reason: ReasonCode) -> String {
+    format!("{:#04x}", reason as u8)
+}
+
+fn push_flag(line: &mut String, name: &str, is_set: bool) {
+    if is_set {
+        line.push(' ');
+        line.push_str(name);
+    }
+}
+
+fn push_some(line: &mut String, name: &str, value: Option<impl std::fmt::Display>) {
+    if let Some(value) = value {
+        write!(line, " {name}={value}").unwrap();
+    }
+}
