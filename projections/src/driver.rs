@@ -2,6 +2,7 @@
 
 mod helpers;
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -172,7 +173,10 @@ impl Running {
         match &result {
             Ok(()) => self.save_last(),
             Err(error) => {
-                tracing::error!(%error, "the projections failed, the node stops");
+                tracing::error!(
+                    error = error as &dyn Error,
+                    "the projections failed, the node stops"
+                );
                 self.projector.reader().set_failed(error.to_string());
                 self.log.stop();
             }
@@ -306,7 +310,10 @@ impl Running {
 
 fn report(result: &Result<(), StoreError>) {
     if let Err(error) = result {
-        tracing::warn!(%error, "the checkpoint was not written; it is tried again");
+        tracing::warn!(
+            error = error as &dyn Error,
+            "the checkpoint was not written; it is tried again"
+        );
     }
 }
 

@@ -57,8 +57,8 @@ pub enum Output {
     /// Make these changes durable ([`crate::checkpoint::Store::commit`]); answer by
     /// [`Projector::saved`]. There is no further one before the answer.
     Save(Arc<Changes>),
-    /// Copy these messages from the log ([`crate::checkpoint::Store::keep`]); answer by
-    /// [`Projector::kept`]. There is no further one before the answer.
+    /// Copy these messages from the log ([`crate::views::retained::RetainedMessage::copy`],
+    /// [`crate::checkpoint::Store::keep`]); answer by [`Projector::kept`]. There is no further one before the answer.
     Keep {
         /// Everything owed up to here is among the messages or was kept before.
         upto: Index,
@@ -195,6 +195,7 @@ impl Projector {
                 self.kept.remove(offset);
             }
             self.checkpointed = changes.applied;
+            self.reader.set_checkpointed(changes.applied);
             out.push(Output::Checkpointed(changes.applied));
         }
     }

@@ -16,6 +16,7 @@ pub struct Reader {
 struct Shared {
     views: RwLock<Views>,
     applied: AtomicU64,
+    checkpointed: AtomicU64,
     retained_messages: AtomicU64,
     retained_bytes: AtomicU64,
     is_ready: AtomicBool,
@@ -26,6 +27,7 @@ impl Reader {
     pub(crate) fn new(views: Views) -> Self {
         let shared = Shared {
             applied: AtomicU64::new(views.applied()),
+            checkpointed: AtomicU64::new(views.applied()),
             retained_messages: AtomicU64::new(views.retained().len()),
             retained_bytes: AtomicU64::new(views.retained().bytes()),
             views: RwLock::new(views),
@@ -44,6 +46,13 @@ impl Reader {
     #[must_use]
     pub fn applied(&self) -> Index {
         self.shared.applied.load(Ordering::Acquire)
+    }
+
+    /// Everything up to this index is in a durable checkpoint; behind [`Reader::applied`] by some
+    /// seconds, or by more while the disk is full.
+    #[must_use]
+    pub fn checkpointed(&self) -> Index {
+        self.shared.checkpointed.load(Ordering::Relaxed)
     }
 
     /// Number of retained messages, without taking the lock.
@@ -85,6 +94,10 @@ impl Reader {
         self.shared.retained_messages.store(views.retained().len(), Ordering::Relaxed);
         self.shared.retained_bytes.store(views.retained().bytes(), Ordering::Relaxed);
         self.shared.applied.store(views.applied(), Ordering::Release);
+    }
+
+    pub(crate) fn set_checkpointed(&self, index: Index) {
+        self.shared.checkpointed.store(index, Ordering::Relaxed);
     }
 
     pub(crate) fn set_ready(&self) {

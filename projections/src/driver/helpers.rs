@@ -1,12 +1,12 @@
 //! The threads that may block, so that folding never does.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::{Index, Offset};
-use ledgermq_log::{AppendError, Class, CommittedBatch, Log, ReadError, Wake};
+use ledgermq_log::{AppendError, Class, Log, ReadError, Wake};
 
 use crate::checkpoint::{Changes, Store, StoreError};
 use crate::driver::Waker;
@@ -156,7 +156,7 @@ fn keep(log: &Log, store: &mut dyn Store, upto: Index, offsets: &[Offset]) -> bo
                 return false;
             }
         };
-        copy(&batch, entry, &mut copies);
+        RetainedMessage::copy(&batch, entry, &mut copies);
         bytes = copies.iter().map(RetainedMessage::bytes).sum();
     }
     store_copies(store, upto, &copies)
@@ -165,27 +165,10 @@ fn keep(log: &Log, store: &mut dyn Store, upto: Index, offsets: &[Offset]) -> bo
 fn store_copies(store: &mut dyn Store, upto: Index, copies: &[RetainedMessage]) -> bool {
     let result = store.keep(upto, copies);
     if let Err(error) = &result {
-        tracing::warn!(%error, "cannot keep owed messages; the log is not purged");
+        tracing::warn!(
+            error = error as &dyn Error,
+            "cannot keep owed messages; the log is not purged"
+        );
     }
     result.is_ok()
-}
-
-/// Copies the messages of one batch.
-fn copy(batch: &CommittedBatch, offsets: &[Offset], copies: &mut Vec<RetainedMessage>) {
-    let body = batch.batch();
-    let mut wanted = offsets.iter().peekable();
-    for record in body.records().flatten() {
-        if wanted.next_if(|offset| offset.ordinal == record.ordinal).is_none() {
-            continue;
-        }
-        if let Ok(EventRef::MessagePublished(message)) = record.event() {
-            let session = record
-                .session
-                .and_then(|number| body.sessions().nth(usize::from(number)).and_then(Result::ok));
-            let publisher = session.map(|session| session.client);
-            let at = Offset::new(batch.index, record.ordinal);
-            let copy = RetainedMessage::new(&message, record.key_id, publisher, batch.time, at);
-            copies.push(copy);
-        }
-    }
 }

@@ -1,9 +1,10 @@
 //! A message that outlives its batch.
 
-use ledgermq_core::event::{MessagePublished, WillMessage};
+use ledgermq_core::event::{EventRef, MessagePublished, WillMessage};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::QoS;
+use ledgermq_log::CommittedBatch;
 
 use crate::bytes::{Cut, Reader, put_bytes, put_u32, put_u64};
 use crate::time;
@@ -34,6 +35,26 @@ pub struct RetainedMessage {
 }
 
 impl RetainedMessage {
+    /// Copies messages of one batch to `out`: those at `offsets`, which ascend. What is no message
+    /// is passed over.
+    pub fn copy(batch: &CommittedBatch, offsets: &[Offset], out: &mut Vec<Self>) {
+        let body = batch.batch();
+        let mut wanted = offsets.iter().peekable();
+        for record in body.records().flatten() {
+            let at = Offset::new(batch.index, record.ordinal);
+            if wanted.next_if_eq(&&at).is_none() {
+                continue;
+            }
+            if let Ok(EventRef::MessagePublished(message)) = record.event() {
+                let session = record
+                    .session
+                    .and_then(|number| body.sessions().nth(usize::from(number))?.ok());
+                let publisher = session.map(|session| session.client);
+                out.push(Self::new(&message, record.key_id, publisher, batch.time, at));
+            }
+        }
+    }
+
     /// Copies `message` out of its batch.
     pub(crate) fn new(
         message: &MessagePublished<'_>,

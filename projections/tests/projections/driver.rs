@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use ledgermq_core::event::{Event, MessagePublished, SessionOpened, Subscription};
+use ledgermq_core::event::{DeliveryRef, Event, MessagePublished, SessionOpened, Subscription};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::{Index, Offset};
 use ledgermq_core::packet::{ProtocolVersion, QoS, SubscriptionOptions};
+use ledgermq_core::quantity::ByteSize;
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::{Class, Log, LogThread, Producer, Wake};
@@ -18,6 +19,7 @@ use ledgermq_projections::notice::{Notice, NoticeSink};
 use ledgermq_projections::projector::Options;
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::Limits;
+use ledgermq_projections::views::owed::{Owed, OwedSource};
 
 use crate::support::table;
 
@@ -50,13 +52,18 @@ struct Node {
 
 impl Node {
     fn start(directory: &Path) -> Self {
-        let options = ledgermq_log::Options::new(directory.join("log"), 1);
+        Self::start_with(directory, ledgermq_log::Config::default(), Duration::from_secs(5))
+    }
+
+    fn start_with(directory: &Path, config: ledgermq_log::Config, checkpoint: Duration) -> Self {
+        let log = ledgermq_log::Options::new(directory.join("log"), 1);
+        let options = ledgermq_log::Options { config, ..log };
         let (log, log_thread) = ledgermq_log::open(options).expect("the log opens");
         let options = Options {
             node: 1,
             start: log.start(),
             limits: Limits::default(),
-            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_interval: checkpoint,
         };
         let opened = driver::open(directory.join("views.redb"), options, &log).expect("it opens");
         let reader = opened.reader();
@@ -226,4 +233,60 @@ fn a_session_whose_interval_passed_expires_by_an_event() {
         );
     }
     assert_eq!(node.stop(), "");
+}
+
+#[test]
+fn what_is_owed_outlives_the_purge_of_the_log() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let small = || ledgermq_log::Config {
+        hot_bytes_max: ByteSize(2 << 20),
+        file_bytes: ByteSize(1 << 20),
+        ..ledgermq_log::Config::default()
+    };
+    let pause = Duration::from_millis(50);
+    let client = ClientId::from("c");
+    let mut node = Node::start_with(directory.path(), small(), pause);
+    let epoch = node.open("c");
+    node.push(Some((&client, epoch)), &[subscribed("owed")]);
+    node.publish(None, "owed");
+    node.settle();
+    let at = node.reader.with(|views| crate::support::owed(views, "c", DeliveryRef::default()));
+    let [Owed { message, source: OwedSource::Log, .. }] = at[..] else { unreachable!("{at:?}") };
+
+    let mut filling = 0;
+    while node.log.status().first_index <= message.at.index {
+        filling += 1;
+        assert!(filling < 2_000, "the log purges nothing: {:?}", node.log.status());
+        let mut batch = node.producer.builder();
+        batch.publish(None, None, &filler());
+        node.producer.push(Class::Publish, &mut batch).expect("there is room");
+        node.settle();
+    }
+    let is_kept = |node: &Node| {
+        let owed = crate::support::owed;
+        let owed = node.reader.with(|views| owed(views, "c", DeliveryRef::default()));
+        match &owed[..] {
+            [Owed { message: held, source: OwedSource::Kept(content), .. }] => {
+                *held == message && &*content.topic == "owed" && &*content.payload == b"x"
+            }
+            _ => false,
+        }
+    };
+    assert!(is_kept(&node));
+    node.stop();
+    let node = Node::start_with(directory.path(), small(), pause);
+    assert!(is_kept(&node));
+    node.stop();
+}
+
+fn filler() -> MessagePublished<'static> {
+    MessagePublished {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        packet_id: None,
+        topic: "filler",
+        message_expiry_interval: None,
+        properties: &[],
+        payload: &[7; 100_000],
+    }
 }

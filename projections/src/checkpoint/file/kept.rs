@@ -1,6 +1,7 @@
 //! The open file, and reading kept messages from it.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_core::offset::Offset;
@@ -85,7 +86,7 @@ impl Kept for FileKept {
         match self.read(at) {
             Ok(message) => message.map(|message| cache.add(Arc::new(message))),
             Err(error) => {
-                tracing::warn!(offset = %at, %error, "cannot read a kept message");
+                tracing::warn!(offset = %at, error = &error as &dyn Error, "cannot read a kept message");
                 None
             }
         }
