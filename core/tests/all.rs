@@ -4,11 +4,11 @@
 mod all {
     mod batches;
     mod differential;
+    mod fuzz;
     mod generate;
     mod golden;
     mod malformed;
     mod packets;
-    mod seeds;
     mod topics;
     #[expect(clippy::panic, reason = "a transcript that cannot be read fails that way")]
     mod transcripts;
