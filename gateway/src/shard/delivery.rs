@@ -10,6 +10,8 @@ use ledgermq_core::packet::QoS;
 use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::CommittedBatch;
 
+use ledgermq_projections::views::owed::OwedSource;
+
 use crate::shard::backlog::{Pending, Source};
 use crate::shard::client::Client;
 use crate::shard::matching::Match;
@@ -237,10 +239,14 @@ impl Shard {
                     self.starve(token);
                     return Step::Waits(pending);
                 }
-                Fetched::Gone => {
-                    self.give_up(now, token, message, qos, DropReason::Purged);
-                    return Step::Done;
-                }
+                Fetched::Gone => match self.kept(token, message, sources) {
+                    // It was copied before the log was purged.
+                    Some(kept) => return self.deliver_pending(now, token, kept, sources),
+                    None => {
+                        self.give_up(now, token, message, qos, DropReason::Purged);
+                        return Step::Done;
+                    }
+                },
             },
         };
         match content_of(&batch, &pending) {
@@ -248,6 +254,24 @@ impl Shard {
             None => self.give_up(now, token, message, qos, DropReason::Purged),
         }
         Step::Done
+    }
+
+    /// The message as the owed view keeps it since it was purged from the log, if it does.
+    fn kept(
+        &mut self,
+        token: Token,
+        message: DeliveryRef,
+        sources: &mut impl Sources,
+    ) -> Option<Pending> {
+        let client = self.table.get(token)?;
+        if !client.machine.is_persistent() {
+            return None;
+        }
+        let session = client.link.session.as_ref()?;
+        let mut owed = Vec::new();
+        sources.owed(&session.client, before(message), 1, &mut owed);
+        let owed = owed.pop().filter(|owed| owed.message == message)?;
+        matches!(owed.source, OwedSource::Kept(_)).then(|| owed.into())
     }
 
     fn send_pending(
@@ -318,6 +342,19 @@ fn content_of<'a>(batch: &'a CommittedBatch, pending: &Pending) -> Option<Messag
     match record.event().ok()? {
         EventRef::MessagePublished(message) => Some(message),
         EventRef::Other(_) => None,
+    }
+}
+
+/// A place right before `message`.
+fn before(message: DeliveryRef) -> DeliveryRef {
+    let DeliveryRef { at: Offset { index, ordinal }, nth } = message;
+    match (nth.checked_sub(1), ordinal.checked_sub(1)) {
+        (Some(nth), _) => DeliveryRef { nth, ..message },
+        (None, Some(ordinal)) => DeliveryRef { at: Offset { index, ordinal }, nth: u32::MAX },
+        (None, None) => {
+            let at = Offset { index: index.saturating_sub(1), ordinal: u32::MAX };
+            DeliveryRef { at, nth: u32::MAX }
+        }
     }
 }
 
