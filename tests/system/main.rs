@@ -16,6 +16,7 @@ mod support;
 
 mod cli;
 mod clients;
+mod damage;
 mod disk_full;
 mod house;
 mod kill;
