@@ -7,11 +7,11 @@
 set -eu
 cd "$(dirname "$0")"
 
-parts_all='unit system clients kill power disk-full damage'
-parts_long='long-crash'
+parts_all='unit fuzz system clients kill power disk-full damage'
+parts_long='long-crash long-fuzz'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
-debian='mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs'
+debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs'
 python='paho-mqtt==2.1.0'
 tools=$PWD/target/tools
 PATH=$PATH:/usr/sbin:/sbin
@@ -100,10 +100,23 @@ root_part() {
     system_part "$2"
 }
 
+# Fuzzes each target that many seconds; each counts as one test.
+fuzz_part() {
+    for target in packet_decode event_batch topic_filter; do
+        if fuzz/run.sh "$target" "$1"; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+        fi
+    done
+}
+
 run_part() {
     case $1 in
         unit) count cargo test --locked --workspace --exclude ledgermq &&
             count cargo test --locked -p ledgermq --bins ;;
+        fuzz) fuzz_part 20 ;;
+        long-fuzz) fuzz_part 600 ;;
         system) count cargo test --locked -p ledgermq --test system ;;
         clients) system_part clients ;;
         kill) system_part kill ;;

@@ -48,7 +48,7 @@ mkdir -p "$corpus" "$artifacts"
 
 status=0
 "$program" "$corpus" -max_total_time="$2" -max_len=8192 -timeout=10 -rss_limit_mb=2048 \
-    -print_final_stats=1 -artifact_prefix="$artifacts/" || status=$?
+    -verbosity=0 -print_final_stats=1 -artifact_prefix="$artifacts/" || status=$?
 if [ "$status" != 0 ]; then
     found=$(ls -t "$artifacts" | head -n 1)
     echo "an input failed; to run it again: fuzz/run.sh $target $artifacts/$found"
