@@ -8,8 +8,10 @@
 mod connection;
 mod report;
 mod run;
+mod sessions;
 
 pub(crate) use run::pairs;
+pub(crate) use sessions::open_sessions;
 
 use std::io;
 use std::net::SocketAddr;

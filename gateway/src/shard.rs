@@ -308,7 +308,8 @@ impl Shard {
             self.closed.push(token);
             return self.forget(token);
         }
-        if client.is_paused {
+        // We do not read it, or read nobody: that is no silence of the client's.
+        if client.is_paused || self.stage.is_congested() {
             client.machine.excuse_silence(now);
         }
         match client.machine.silent_until(&self.settings) {

@@ -19,6 +19,18 @@ pub(super) struct Arguments {
 enum Load {
     /// Publishers and subscribers in pairs, as fast as the window lets them.
     Pubsub(Pubsub),
+    /// Leave persistent sessions behind, each with one subscription.
+    Sessions(Sessions),
+}
+
+#[derive(Debug, Args)]
+struct Sessions {
+    /// Address of the broker.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
+    address: SocketAddr,
+    /// How many.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    count: usize,
 }
 
 #[derive(Debug, Args)]
@@ -54,7 +66,13 @@ struct Pubsub {
 
 #[expect(clippy::print_stdout, reason = "the result of a command goes to stdout")]
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Load::Pubsub(load) = arguments.load;
+    let load = match arguments.load {
+        Load::Pubsub(load) => load,
+        Load::Sessions(load) => {
+            return bench::open_sessions(load.address, load.count)
+                .map_err(|error| Failure::new(Exit::Failure, chain(&error)));
+        }
+    };
     let plan = Plan {
         address: load.address,
         pairs: load.pairs,

@@ -32,6 +32,7 @@ pub(super) struct Gauges {
     accepted: Counter,
     refused_connections: Counter,
     opened: Counter,
+    refused: Counter,
     silent: Counter,
     malformed: Counter,
     taken_over: Counter,
@@ -83,6 +84,7 @@ impl Gauges {
             accepted: counter!("ledgermq_mqtt_connections_accepted_total"),
             refused_connections: counter!("ledgermq_mqtt_connections_refused_total"),
             opened: counter!("ledgermq_mqtt_sessions_opened_total"),
+            refused: counter!("ledgermq_mqtt_messages_refused_total"),
             silent: counter!("ledgermq_mqtt_keep_alive_timeouts_total"),
             malformed: counter!("ledgermq_mqtt_malformed_packets_total"),
             taken_over: counter!("ledgermq_mqtt_takeovers_total"),
@@ -138,6 +140,7 @@ impl Gauges {
         self.refused_connections.absolute(stats.connections_refused);
         self.accepted.absolute(total!(stats, accepted));
         self.opened.absolute(total!(stats, opened));
+        self.refused.absolute(total!(stats, refused));
         self.silent.absolute(total!(stats, silent));
         self.malformed.absolute(total!(stats, malformed));
         self.taken_over.absolute(total!(stats, taken_over));

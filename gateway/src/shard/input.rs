@@ -121,7 +121,10 @@ impl Shard {
                     self.flush_before_takeover(now, connect.client_id);
                 }
             }
-            Packet::Publish(publish) => self.stats.received[stats::by(publish.qos)] += 1,
+            Packet::Publish(publish) => {
+                self.stats.received[stats::by(publish.qos)] += 1;
+                self.stats.refused += u64::from(!self.settings.takes_publishes);
+            }
             _ => {}
         }
         self.turn(now, token, |machine, sink, settings| {
