@@ -79,3 +79,18 @@ fn core_is_pure() {
         assert!(!used.contains(impure), "core must not use {impure}, not even indirectly");
     }
 }
+
+/// The words between backticks of a text.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn paths_in_the_readme_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let is_path = |word: &&str| word.ends_with(".rs") || word.ends_with(".toml");
+    for path in quoted(&readme).filter(is_path) {
+        assert!(root.join(path).exists(), "{path}");
+    }
+}
