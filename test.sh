@@ -7,8 +7,8 @@
 set -eu
 cd "$(dirname "$0")"
 
-parts_all='unit fuzz system clients kill power disk-full damage'
-parts_long='long-crash long-fuzz'
+parts_all='unit fuzz system clients kill power disk-full damage restart'
+parts_long='long-crash long-fuzz long-restart'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
 debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs'
@@ -123,6 +123,12 @@ run_part() {
         power) root_part power power ;;
         disk-full) root_part disk-full disk_full ;;
         damage) system_part damage ;;
+        restart) system_part restart ;;
+        long-restart)
+            LEDGERMQ_TEST_EVENTS=10000000 LEDGERMQ_TEST_SESSIONS=100000
+            export LEDGERMQ_TEST_EVENTS LEDGERMQ_TEST_SESSIONS
+            system_part restart
+            ;;
         long-crash)
             LEDGERMQ_TEST_KILLS=100 LEDGERMQ_TEST_CUTS=50
             export LEDGERMQ_TEST_KILLS LEDGERMQ_TEST_CUTS

@@ -17,6 +17,8 @@ use super::packets::{Message, Received};
 
 /// Messages that a publisher has unacknowledged: the Receive Maximum that the broker gives.
 const WINDOW: usize = 20;
+/// Key of the limit that a long run would reach: set it high, so that nothing is dropped.
+pub(crate) const QUEUE: &str = "gateway.limits.queued_messages";
 /// Sessions that are offline during the faults.
 const SLEEPERS: usize = 20;
 /// How long a client tries to come back before it gives up.

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::broker::Broker;
+use crate::support::broker::Options;
 use crate::support::random::Random;
-use crate::support::{count_of, traffic::Traffic};
+use crate::support::{count_of, traffic::QUEUE, traffic::Traffic};
 
 /// Kills in a run of `./test.sh`.
 const KILLS: u64 = 10;
@@ -15,7 +15,7 @@ const KILLS: u64 = 10;
 fn nothing_acknowledged_is_lost_by_kills() {
     let kills = count_of("LEDGERMQ_TEST_KILLS", KILLS);
     let mut random = Random::announced("kill");
-    let mut broker = Broker::run();
+    let mut broker = Options::default().set(QUEUE, 100_000_000).start();
     let traffic = Traffic::start(broker.mqtt);
     let mut slowest = Duration::ZERO;
     for n in 1..=kills {

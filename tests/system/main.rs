@@ -23,6 +23,7 @@ mod kill;
 mod limits;
 mod power;
 mod publish;
+mod restart;
 mod retained;
 mod sessions;
 mod shutdown;

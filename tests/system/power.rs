@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::broker::Options;
 use crate::support::disk::Disk;
 use crate::support::random::Random;
-use crate::support::{count_of, traffic::Traffic};
+use crate::support::{count_of, traffic::QUEUE, traffic::Traffic};
 
 /// Cuts in a run of `./test.sh`.
 const CUTS: u64 = 6;
@@ -17,7 +17,8 @@ fn nothing_acknowledged_is_lost_by_power_cuts() {
     let cuts = count_of("LEDGERMQ_TEST_CUTS", CUTS);
     let mut random = Random::announced("power");
     let disk = Disk::new(1024);
-    let mut broker = Options::default().dir(disk.path().join("data")).start();
+    let mut broker =
+        Options::default().dir(disk.path().join("data")).set(QUEUE, 100_000_000).start();
     let traffic = Traffic::start(broker.mqtt);
     for n in 1..=cuts {
         std::thread::sleep(Duration::from_millis(random.within(50..700)));
