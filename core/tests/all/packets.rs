@@ -1,7 +1,10 @@
 //! Round trips of packets, and bytes that are none.
 
 use ledgermq_core::codec::{ForwardedProperty, PACKET_BYTES_MAX, decode, encode, encode_publish};
-use ledgermq_core::packet::{ForwardedProperties, Packet, ProtocolVersion, Publish, QoS};
+use ledgermq_core::identity::PacketId;
+use ledgermq_core::packet::{
+    Ack, ConnAck, Disconnect, ForwardedProperties, Packet, ProtocolVersion, Publish, QoS, SubAck,
+};
 use ledgermq_core::reason::ReasonCode;
 use proptest::prelude::*;
 
@@ -193,4 +196,57 @@ fn only_forwarded_properties_are_taken_as_such() {
     assert!(ForwardedProperties::parse(&[0x18, 0, 0, 0, 1]).is_err(), "will delay interval");
     assert!(ForwardedProperties::parse(&[0x01, 1, 0x26]).is_err(), "cut");
     assert!(ForwardedProperties::parse(&[]).is_ok());
+}
+
+#[test]
+fn reason_codes_become_return_codes_in_3_1_1() {
+    let return_code = |reason| {
+        let packet = Packet::ConnAck(Box::new(ConnAck::new(false, reason)));
+        bytes_of(&packet, ProtocolVersion::V311)[3]
+    };
+    for (reason, code) in [
+        (ReasonCode::Success, 0),
+        (ReasonCode::UnsupportedProtocolVersion, 1),
+        (ReasonCode::ClientIdentifierNotValid, 2),
+        (ReasonCode::ServerUnavailable, 3),
+        (ReasonCode::ServerBusy, 3),
+        (ReasonCode::QuotaExceeded, 3),
+        (ReasonCode::ConnectionRateExceeded, 3),
+        (ReasonCode::UseAnotherServer, 3),
+        (ReasonCode::BadUserNameOrPassword, 4),
+        (ReasonCode::NotAuthorized, 5),
+        (ReasonCode::Banned, 5),
+    ] {
+        assert_eq!(return_code(reason), code, "{reason:?}");
+    }
+}
+
+#[test]
+fn what_3_1_1_cannot_carry_is_left_out() {
+    let id = PacketId::new(1).unwrap();
+    let v311 = |packet| bytes_of(&packet, ProtocolVersion::V311);
+    let ack = Ack {
+        reason_string: Some("why"),
+        user_properties: vec![("k", "v")],
+        ..Ack::new(id, ReasonCode::QuotaExceeded)
+    };
+    assert_eq!(v311(Packet::PubAck(ack)), [0x40, 2, 0, 1]);
+    let suback = SubAck {
+        packet_id: id,
+        reason_string: Some("why"),
+        user_properties: vec![("k", "v")],
+        reasons: vec![ReasonCode::GrantedQoS2, ReasonCode::NotAuthorized],
+    };
+    assert_eq!(v311(Packet::SubAck(suback.clone())), [0x90, 4, 0, 1, 2, 0x80]);
+    assert_eq!(v311(Packet::UnsubAck(suback)), [0xB0, 2, 0, 1]);
+    let disconnect = Disconnect::new(ReasonCode::ServerShuttingDown);
+    assert_eq!(v311(Packet::Disconnect(disconnect)), [0xE0, 0]);
+    let full = Publish {
+        message_expiry_interval: Some(1),
+        topic_alias: Some(1),
+        subscription_identifiers: vec![1],
+        forwarded: ForwardedProperties::new([ForwardedProperty::ContentType("c")]).unwrap(),
+        ..publish("t", b"p")
+    };
+    assert_eq!(v311(Packet::Publish(full)), [0x30, 4, 0, 1, b't', b'p']);
 }
