@@ -143,6 +143,31 @@ pub struct Connect<'a> {
     pub user_properties: UserProperties<'a>,
 }
 
+impl<'a> Connect<'a> {
+    /// A CONNECT without Keep Alive, will, credentials and properties.
+    #[must_use]
+    pub const fn new(version: ProtocolVersion, client_id: &'a str, clean_start: bool) -> Self {
+        Self {
+            version,
+            clean_start,
+            keep_alive: 0,
+            client_id,
+            username: None,
+            password: None,
+            will: None,
+            session_expiry_interval: None,
+            receive_maximum: None,
+            maximum_packet_size: None,
+            topic_alias_maximum: None,
+            request_response_information: None,
+            request_problem_information: None,
+            authentication_method: None,
+            authentication_data: None,
+            user_properties: Vec::new(),
+        }
+    }
+}
+
 /// The Will Message of a CONNECT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Will<'a> {

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_core::offset::Index;
-use ledgermq_log::Wake;
+use ledgermq_log::{CommittedBatch, ReadError, Wake};
 use ledgermq_projections::notice::Notice;
 use mio::net::TcpStream;
 
-use crate::sources::Loaded;
+/// Answer of the reader thread.
+pub(crate) type Loaded = Result<Option<Arc<CommittedBatch>>, ReadError>;
 
 /// Something for a worker.
 #[derive(Debug)]

@@ -9,20 +9,17 @@ use std::thread::{self, JoinHandle};
 use hashbrown::{HashMap, HashSet};
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::Index;
-use ledgermq_log::{CommittedBatch, Log, ReadError};
+use ledgermq_log::{Log, ReadError};
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::owed::Owed;
 
-use crate::inbox::{Inbound, Inbox};
+use crate::inbox::{Inbound, Inbox, Loaded};
 use crate::shard::{Fetched, Sources};
 
 /// Bytes of batches that a worker keeps for its slow connections.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 /// Requests under way.
 const REQUESTS_MAX: usize = 64;
-
-/// Answer of the reader thread.
-pub(crate) type Loaded = Result<Option<Arc<CommittedBatch>>, ReadError>;
 
 /// The sources of one worker. One read of a batch serves all its connections that wait for it.
 pub(crate) struct LogSources {

@@ -17,6 +17,7 @@ mod error;
 mod log;
 mod machine;
 mod producer;
+mod receipt;
 mod replica;
 mod ring;
 mod shared;
@@ -24,6 +25,7 @@ mod staging;
 mod status;
 pub mod store;
 mod tail;
+mod wake;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -34,8 +36,10 @@ pub use crate::committed::CommittedBatch;
 pub use crate::config::{Config, Durability, Options};
 pub use crate::driver::{LogThread, open};
 pub use crate::error::{AppendError, Full, OpenError, ReadError, Stopped, TailError};
-pub use crate::log::{Log, Receipt, Ticket, Wake};
+pub use crate::log::{Log, Ticket};
 pub use crate::machine::{LogMachine, TurnError};
-pub use crate::producer::{Producer, Pushed};
+pub use crate::producer::Producer;
+pub use crate::receipt::{Pushed, Receipt};
 pub use crate::status::{Buckets, Status};
 pub use crate::tail::{Snapshot, StateItem, StateTail, Tail};
+pub use crate::wake::Wake;

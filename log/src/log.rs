@@ -5,44 +5,24 @@ use std::sync::{Arc, PoisonError};
 
 use ledgermq_core::event::BatchBuilder;
 use ledgermq_core::identity::ProducerId;
-use ledgermq_core::offset::{Index, Timestamp};
+use ledgermq_core::offset::Index;
 
 use crate::class::{Class, Gate};
 use crate::committed::CommittedBatch;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::{AppendError, ReadError, Stopped};
 use crate::producer::Producer;
+use crate::receipt::Receipt;
 use crate::shared::{Shared, lock};
 use crate::status::Status;
 use crate::tail::{StateTail, Tail};
-
-/// Wakes the owner of a tail or producer. Called from the log thread: cheap, never blocking.
-pub trait Wake: Send + Sync {
-    /// Makes the owner look again.
-    fn wake(&self);
-}
-
-/// Wakes nobody.
-pub(crate) struct Silent;
-
-impl Wake for Silent {
-    fn wake(&self) {}
-}
+use crate::wake::Wake;
 
 /// The log of this node; a cheap clone.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
     own: ProducerId,
-}
-
-/// Proof that events are durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Index of their batch; the first event has ordinal 0.
-    pub index: Index,
-    /// Time of their batch.
-    pub time: Timestamp,
 }
 
 /// An append that is on its way.

@@ -18,7 +18,7 @@ use crate::clock::{LeaderClock, Now};
 use crate::committed::{CommittedBatch, Voids};
 use crate::config::{Config, Durability};
 use crate::envelope;
-use crate::log::Receipt;
+use crate::receipt::Receipt;
 use crate::replica::{Replica, Turned};
 use crate::shared::{Shared, lock};
 use crate::status::Buckets;

@@ -8,21 +8,13 @@ use ledgermq_core::identity::ProducerId;
 use crate::class::Class;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::Full;
+use crate::receipt::Pushed;
 use crate::shared::Shared;
 
 /// One thread's way into the log. Its batches are committed in the order of its pushes.
 pub struct Producer {
     id: ProducerId,
     shared: Arc<Shared>,
-}
-
-/// Where pushed events will be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pushed {
-    /// [`crate::CommittedBatch::sequence`] of the batch.
-    pub sequence: u64,
-    /// Ordinal of the first of the events in the batch.
-    pub ordinal: u32,
 }
 
 impl Producer {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use ledgermq_core::offset::Index;
 
 use crate::committed::CommittedBatch;
-use crate::log::Wake;
+use crate::wake::Wake;
 
 /// Batches in memory, oldest first, without a gap up to `last`.
 pub(crate) struct Ring {

@@ -10,8 +10,8 @@ use ledgermq_core::identity::ProducerId;
 use crate::class::Class;
 use crate::envelope::{self, ENVELOPE_BYTES};
 use crate::error::Full;
-use crate::log::Wake;
-use crate::producer::Pushed;
+use crate::receipt::Pushed;
+use crate::wake::Wake;
 
 /// Bytes that may wait in all; messages get three quarters of it, openings seven eighths.
 const WAITING_BYTES_MAX: usize = 8 << 20;

@@ -8,9 +8,9 @@ use ledgermq_core::offset::Index;
 use crate::class::Gate;
 use crate::committed::CommittedBatch;
 use crate::error::{ReadError, Stopped, TailError};
-use crate::log::Wake;
 use crate::ring::Sleeper;
 use crate::shared::{Shared, lock};
+use crate::wake::Wake;
 
 /// Every committed batch from an index on, in order, without a gap.
 ///

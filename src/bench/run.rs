@@ -134,24 +134,8 @@ impl<'a> Run<'a> {
         for (number, pair) in self.pairs.iter_mut().enumerate() {
             for (role, connection) in [("p", &mut pair.publisher), ("s", &mut pair.subscriber)] {
                 let client_id = format!("bench-{}-{role}{number}", std::process::id());
-                connection.send(&Packet::Connect(Box::new(Connect {
-                    version,
-                    clean_start: true,
-                    keep_alive: 0,
-                    client_id: &client_id,
-                    username: None,
-                    password: None,
-                    will: None,
-                    session_expiry_interval: None,
-                    receive_maximum: None,
-                    maximum_packet_size: None,
-                    topic_alias_maximum: None,
-                    request_response_information: None,
-                    request_problem_information: None,
-                    authentication_method: None,
-                    authentication_data: None,
-                    user_properties: Vec::new(),
-                })))?;
+                let connect = Connect::new(version, &client_id, true);
+                connection.send(&Packet::Connect(Box::new(connect)))?;
             }
             pair.subscriber.send(&Packet::Subscribe(Subscribe {
                 packet_id: PacketId::MIN,

@@ -40,24 +40,7 @@ pub(crate) fn open_sessions(address: SocketAddr, count: usize) -> Result<(), Ben
 fn hello(number: usize) -> Result<Vec<u8>, BenchError> {
     let mut bytes = Vec::new();
     let client_id = format!("bench-session-{number}");
-    let connect = Connect {
-        version: VERSION,
-        clean_start: false,
-        keep_alive: 0,
-        client_id: &client_id,
-        username: None,
-        password: None,
-        will: None,
-        session_expiry_interval: None,
-        receive_maximum: None,
-        maximum_packet_size: None,
-        topic_alias_maximum: None,
-        request_response_information: None,
-        request_problem_information: None,
-        authentication_method: None,
-        authentication_data: None,
-        user_properties: Vec::new(),
-    };
+    let connect = Connect::new(VERSION, &client_id, false);
     encode(&Packet::Connect(Box::new(connect)), &mut bytes)?;
     let filter = format!("bench/session/{number}");
     let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };

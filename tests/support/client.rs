@@ -29,24 +29,7 @@ pub(crate) struct Options<'a> {
 impl<'a> Options<'a> {
     /// A clean start with that version and Client Identifier, without Keep Alive.
     pub(crate) fn new(version: ProtocolVersion, client_id: &'a str) -> Self {
-        let connect = Connect {
-            version,
-            clean_start: true,
-            keep_alive: 0,
-            client_id,
-            username: None,
-            password: None,
-            will: None,
-            session_expiry_interval: None,
-            receive_maximum: None,
-            maximum_packet_size: None,
-            topic_alias_maximum: None,
-            request_response_information: None,
-            request_problem_information: None,
-            authentication_method: None,
-            authentication_data: None,
-            user_properties: Vec::new(),
-        };
+        let connect = Connect::new(version, client_id, true);
         Self { connect, auto_ack: true }
     }
 

@@ -7,8 +7,8 @@ use ledgermq_core::offset::Index;
 use super::*;
 use crate::class::Class;
 use crate::committed::CommittedBatch;
-use crate::log::Wake;
 use crate::tail::Tail;
+use crate::wake::Wake;
 
 struct Bell(Sender<()>);
 

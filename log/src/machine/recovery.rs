@@ -10,7 +10,7 @@ use crate::class::Gate;
 use crate::clock::{LeaderClock, Now};
 use crate::config::Config;
 use crate::error::OpenError;
-use crate::log::{Log, Silent};
+use crate::log::Log;
 use crate::machine::keeping::{HEAD_KEY, Keeping, part_key};
 use crate::machine::{Counts, LogMachine, TurnError};
 use crate::replica::{Replica, Turned};
@@ -18,6 +18,7 @@ use crate::ring::Ring;
 use crate::shared::{Shared, lock};
 use crate::status::{Buckets, Status};
 use crate::store::LogStore;
+use crate::wake::Silent;
 
 /// Bytes of entries folded at a time.
 const READ_BYTES: usize = 4 << 20;
