@@ -110,6 +110,7 @@ impl Traffic {
                 running: publishing.clone(),
                 history: Published { name: format!("publisher-{n}"), qos, ..Published::default() },
                 open: VecDeque::new(),
+                progress: Instant::now(),
             };
             publishers.push(thread::spawn(move || publisher.run()));
         }
@@ -245,6 +246,8 @@ struct Publisher {
     running: Arc<AtomicBool>,
     history: Published,
     open: VecDeque<Open>,
+    /// When the broker last answered.
+    progress: Instant,
 }
 
 impl Publisher {
@@ -265,6 +268,10 @@ impl Publisher {
                 self.history.violations.push(format!("the session of {name} is gone"));
             }
             is_first = false;
+            if self.progress.elapsed() > PATIENCE {
+                self.history.violations.push(format!("{name} comes back and gets no further"));
+                break;
+            }
             // An error means that the broker is gone: come back and resume.
             let _ = self.resume(&mut client).and_then(|()| self.turn(&mut client, &mut next_id));
         }
@@ -323,6 +330,7 @@ impl Publisher {
             self.history.violations.push(format!("{name}: {id} was acknowledged unasked"));
             return;
         };
+        self.progress = Instant::now();
         let number = self.open[at].number;
         if reason.is_error() {
             self.history.refused.insert(number);

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use ledgermq_core::packet::QoS;
+
 use crate::support::broker::Options;
+use crate::support::client::{Options as ClientOptions, message};
 use crate::support::disk::Disk;
 use crate::support::random::Random;
 use crate::support::{count_of, traffic::QUEUE, traffic::Traffic};
@@ -22,10 +25,11 @@ fn nothing_acknowledged_is_lost_by_power_cuts() {
     let traffic = Traffic::start(broker.mqtt);
     for n in 1..=cuts {
         std::thread::sleep(Duration::from_millis(random.within(50..700)));
-        disk.cut_power();
-        // The process may go on for a moment with a disk that fails: it must not acknowledge now.
-        std::thread::sleep(Duration::from_millis(random.within(0..50)));
+        // The process ends first: ext4 reports success for an fdatasync of room taken in advance
+        // that runs while the file system is shut down, and then has lost it. (Seen without any
+        // broker: 15 of 120 times with the process alive, 0 of 120 with it dead.)
         broker.kill();
+        disk.cut_power();
         disk.remount();
         broker.start();
         if n % 10 == 0 {
@@ -34,4 +38,19 @@ fn nothing_acknowledged_is_lost_by_power_cuts() {
     }
     traffic.finish().announce(&format!("{cuts} power cuts"));
     assert_eq!(broker.get("/readyz").0, 200);
+}
+
+#[test]
+#[ignore = "part power of ./test.sh"]
+fn a_disk_that_fails_stops_the_node() {
+    let disk = Disk::new(1024);
+    let mut broker = Options::default().dir(disk.path().join("data")).start();
+    let mut client = ClientOptions::v5("client").connect(broker.mqtt);
+    client.publish("t", "before", QoS::AtLeastOnce);
+    disk.cut_power();
+    client.send_publish(&message("t", b"after", QoS::AtLeastOnce));
+    let status = broker.wait_end();
+    assert!(!status.success(), "{status}");
+    disk.remount();
+    broker.start();
 }
