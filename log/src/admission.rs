@@ -1,142 +1,201 @@
-//! Admission: which batches and events count, decided from log order alone.
+//! Admission: which batches and events count. A fold over the log, the same on every node.
 //!
-//! A small fold over the committed entries, the same on every node. It admits each producer's
-//! batches exactly once and in sequence, and it fences: an event of a session whose epoch is not
-//! the client's current one is void, from the very event that moved the epoch on.
+//! - A producer's batches count in sequence, each once: `last + 1`, beginning with 1. Anything else
+//!   is void as a whole.
+//! - Batches of a start that the node has left behind (`NodeStarted`) are void.
+//! - An event that names a session counts while the session's epoch is the client's current one.
+//!   `SessionOpened` begins an epoch and so ends the one before; `SessionExpired`, `SessionClosed`
+//!   with an expiry interval of 0, and `NodeStarted` for such sessions of its node end it.
 
-mod snapshot;
+mod checkpoint;
+mod sessions;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
-use ledgermq_core::event::batch::{Batch, Fence};
-use ledgermq_core::event::{Event, EventError, EventRef, SessionOpened};
-use ledgermq_core::identity::{ClientId, ProducerId};
+use ledgermq_core::event::batch::{Batch, BatchSession, Fence};
+use ledgermq_core::event::{Event, EventError, EventRef};
+use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Offset};
+use serde::{Deserialize, Serialize};
 
 use crate::committed::{CommittedBatch, Voids};
 
-pub(crate) use snapshot::SnapshotError;
+pub(crate) use checkpoint::{Checkpoint, Loaded, load};
+pub(crate) use sessions::{Session, Sessions};
 
-/// No record of the session is void.
-const NEVER: u32 = u32::MAX;
-
-/// The fold. Its size grows with the sessions that are not over, about 60 bytes each and the
-/// Client Identifier.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Admission {
-    /// Everything up to here was folded.
-    applied: Index,
-    /// Sequence of the last admitted batch of each producer.
-    producers: HashMap<ProducerId, u64>,
-    /// Current epoch of each client whose session is not over.
-    epochs: HashMap<ClientId, Epoch>,
+/// The sessions that a batch names and the ordinals from which their records are void.
+struct Table<'a> {
+    named: &'a [BatchSession<'a>],
+    /// Slots sorted by client; made when the first session opens.
+    by_client: Vec<(&'a str, usize)>,
+    void_from: &'a mut [u32],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Epoch {
-    opened: Offset,
-    node: u64,
-    /// The session ends with its connection.
-    is_transient: bool,
+impl<'a> Table<'a> {
+    fn get_mut(&mut self, slot: usize) -> Option<(BatchSession<'a>, &mut u32)> {
+        self.named.get(slot).copied().zip(self.void_from.get_mut(slot))
+    }
+
+    /// Voids the records of `client` from `ordinal` on, at whatever epoch.
+    fn fence(&mut self, client: &str, ordinal: u32) {
+        if self.by_client.is_empty() {
+            let slots = self.named.iter().enumerate();
+            self.by_client = slots.map(|(slot, session)| (session.client, slot)).collect();
+            self.by_client.sort_unstable();
+        }
+        let first = self.by_client.partition_point(|&(other, _)| other < client);
+        let same = self.by_client[first..].iter().take_while(|(other, _)| *other == client);
+        for &(_, slot) in same {
+            self.void_from[slot] = self.void_from[slot].min(ordinal);
+        }
+    }
+}
+
+/// Producers that are remembered at most; beyond it the one that was silent longest is forgotten.
+const PRODUCERS_MAX: usize = 65_536;
+/// The ordinal from which a session's records are void that is none.
+const NEVER: u32 = u32::MAX;
+
+/// The fold's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Admission {
+    head: Head,
+    sessions: Sessions,
+}
+
+/// The small part of the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    /// Everything up to here was folded.
+    applied: Index,
+    /// Start of each node.
+    nodes: BTreeMap<u64, u64>,
+    producers: BTreeMap<ProducerId, Seat>,
+}
+
+/// Where a producer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Seat {
+    sequence: u64,
+    at: Index,
 }
 
 impl Admission {
     /// Everything up to this index was folded.
     pub(crate) fn applied(&self) -> Index {
-        self.applied
+        self.head.applied
     }
 
-    /// Notes an entry that carries no batch.
-    pub(crate) fn skip(&mut self, index: Index) {
-        debug_assert!(index > self.applied, "entries are folded in order");
-        self.applied = index;
+    /// Notes that an entry without a batch was passed.
+    pub(crate) fn pass(&mut self, index: Index) {
+        self.head.applied = index;
     }
 
-    /// Folds the next batch and says what of it is void.
+    /// Folds a batch and says what of it is void.
     ///
     /// # Errors
     ///
-    /// If the batch is damaged behind its checksum: a broken invariant that must stop the node.
-    pub(crate) fn apply(&mut self, committed: &CommittedBatch) -> Result<Voids, EventError> {
-        debug_assert!(committed.index > self.applied, "entries are folded in order");
-        self.applied = committed.index;
-        let last = self.producers.entry(committed.producer).or_insert(0);
-        if committed.sequence != *last + 1 {
-            if *last == 0 {
-                self.producers.remove(&committed.producer);
-            }
+    /// If the batch's tables or fences cannot be read: its producer wrote what this version does
+    /// not know.
+    pub(crate) fn apply(&mut self, batch: &CommittedBatch) -> Result<Voids, EventError> {
+        debug_assert!(batch.index > self.head.applied, "the log is folded in order");
+        self.head.applied = batch.index;
+        if !self.admit(batch.producer, batch.sequence, batch.index) {
             return Ok(Voids::All);
         }
-        *last = committed.sequence;
-        let batch = committed.batch();
-        let mut void_from = Vec::new();
-        for session in batch.sessions() {
-            let session = session?;
-            let current = self.epochs.get(session.client).map(|epoch| epoch.opened);
-            void_from.push(if current == Some(session.epoch) { NEVER } else { 0 });
-        }
-        for fence in batch.fences() {
-            self.pass(committed.index, &batch, fence, &mut void_from)?;
-        }
-        let is_clean = void_from.iter().all(|from| *from == NEVER);
-        Ok(if is_clean { Voids::None } else { Voids::Sessions(Arc::from(void_from)) })
+        self.fold(batch.index, &batch.batch())
     }
 
-    /// Lets one fence move the epochs on.
-    fn pass(
+    fn admit(&mut self, producer: ProducerId, sequence: u64, at: Index) -> bool {
+        if self.head.nodes.get(&producer.node).is_some_and(|&start| producer.start < start) {
+            return false;
+        }
+        let last = self.head.producers.get(&producer).map_or(0, |seat| seat.sequence);
+        if sequence != last + 1 {
+            return false;
+        }
+        self.head.producers.insert(producer, Seat { sequence, at });
+        if self.head.producers.len() > PRODUCERS_MAX {
+            self.forget_one();
+        }
+        true
+    }
+
+    fn forget_one(&mut self) {
+        let silent = self.head.producers.iter().min_by_key(|(id, seat)| (seat.at, **id));
+        if let Some(id) = silent.map(|(id, _)| *id) {
+            self.head.producers.remove(&id);
+        }
+    }
+
+    fn fold(&mut self, index: Index, batch: &Batch<'_>) -> Result<Voids, EventError> {
+        let named: Vec<BatchSession<'_>> = batch.sessions().collect::<Result<_, _>>()?;
+        let mut void_from: Vec<u32> = named
+            .iter()
+            .map(|session| if self.sessions.is_current(session) { NEVER } else { 0 })
+            .collect();
+        let mut table = Table { named: &named, by_client: Vec::new(), void_from: &mut void_from };
+        for fence in batch.fences() {
+            self.pass_fence(index, batch, fence, &mut table)?;
+        }
+        if void_from.iter().all(|&from| from == NEVER) {
+            return Ok(Voids::None);
+        }
+        Ok(Voids::Sessions(void_from.into()))
+    }
+
+    fn pass_fence(
         &mut self,
         index: Index,
         batch: &Batch<'_>,
         fence: Fence,
-        void_from: &mut [u32],
+        table: &mut Table<'_>,
     ) -> Result<(), EventError> {
         let record = batch.record_at(fence)?;
-        let EventRef::Other(event) = record.event()? else { return Ok(()) };
+        let EventRef::Other(event) = record.event()? else {
+            return Err(EventError("a message stands where a fence should"));
+        };
+        let slot = record.session.map(usize::from);
         match event {
             Event::SessionOpened(opened) => {
-                self.open(Offset::new(index, fence.ordinal), &opened);
-                for (from, session) in void_from.iter_mut().zip(batch.sessions()) {
-                    if session?.client == opened.client.as_str() {
-                        *from = (*from).min(fence.ordinal);
+                let epoch = Offset::new(index, fence.ordinal);
+                let ends = opened.session_expiry_interval == 0;
+                self.sessions.open(
+                    &opened.client,
+                    Session { epoch, node: opened.node, ends_with_connection: ends },
+                );
+                // No batch can name the epoch that begins in it: whoever it names is fenced.
+                table.fence(&opened.client, fence.ordinal);
+            }
+            Event::SessionExpired | Event::SessionClosed { .. } => {
+                let Some((session, from)) = slot.and_then(|slot| table.get_mut(slot)) else {
+                    return Err(EventError("the end of a session names none"));
+                };
+                if fence.ordinal < *from {
+                    self.sessions.end(session.client);
+                    *from = fence.ordinal + 1;
+                }
+            }
+            Event::NodeStarted { node, start } => {
+                self.start_node(node, start);
+                for (session, from) in table.named.iter().zip(table.void_from.iter_mut()) {
+                    if *from == NEVER && !self.sessions.is_current(session) {
+                        *from = fence.ordinal + 1;
                     }
                 }
             }
-            Event::SessionExpired | Event::SessionClosed { session_expiry_interval: 0, .. } => {
-                let Some(slot) = record.session else { return Ok(()) };
-                let slot = usize::from(slot);
-                if void_from.get(slot).is_none_or(|from| *from <= fence.ordinal) {
-                    return Ok(());
-                }
-                if let Some(session) = batch.sessions().nth(slot) {
-                    self.epochs.remove(session?.client);
-                }
-                void_from[slot] = fence.ordinal + 1;
-            }
-            Event::NodeStarted { node, start } => {
-                let is_alive =
-                    |producer: &ProducerId| producer.node != node || producer.start >= start;
-                self.producers.retain(|producer, _| is_alive(producer));
-                self.epochs.retain(|_, epoch| epoch.node != node || !epoch.is_transient);
-            }
-            Event::SessionClosed { .. }
-            | Event::Subscribed { .. }
-            | Event::Unsubscribed { .. }
-            | Event::MessageReleased { .. }
-            | Event::DeliveryStarted { .. }
-            | Event::DeliveryReceived { .. }
-            | Event::DeliveryProgressed { .. }
-            | Event::MessageDropped { .. } => {}
+            _ => return Err(EventError("an event stands where a fence should")),
         }
         Ok(())
     }
 
-    fn open(&mut self, opened: Offset, event: &SessionOpened) {
-        let epoch =
-            Epoch { opened, node: event.node, is_transient: event.session_expiry_interval == 0 };
-        self.epochs.insert(event.client.clone(), epoch);
+    fn start_node(&mut self, node: u64, start: u64) {
+        let current = self.head.nodes.entry(node).or_default();
+        *current = start.max(*current);
+        let start = *current;
+        self.head.producers.retain(|id, _| id.node != node || id.start >= start);
+        self.sessions.end_connections_of(node);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,9 +14,10 @@ pub enum Class {
 }
 
 /// Which classes are accepted at the moment, and why not all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Gate {
     /// Everything is accepted.
+    #[default]
     Open,
     /// Nothing of [`Class::Publish`] should be pushed.
     RefusePublishes {

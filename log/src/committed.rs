@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ledgermq_core::event::batch::{Batch, Record};
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, ENVELOPE_BYTES, EnvelopeError};
 
@@ -28,7 +29,7 @@ pub struct CommittedBatch {
 }
 
 /// What of a batch is void: decided by admission, the same on every node and at every reading.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Voids {
     /// Nothing.
     #[default]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ledgermq_core::offset::Timestamp;
 
@@ -12,13 +12,11 @@ use crate::clock::Now;
 use crate::config::Options;
 use crate::error::{OpenError, Stopped};
 use crate::log::Log;
-use crate::machine::{LogMachine, TurnError};
+use crate::machine::{Beginning, LogMachine, TurnError, describe};
 use crate::shared::{Shared, lock};
+use crate::space::{DirSpace, Monitor};
 use crate::store::LogStore;
 use crate::store::engine::EngineStore;
-
-/// How long to wait before a write is tried again that the disk had no space for.
-const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The running log thread. Dropping it does not stop the log; see [`Log::stop`].
 #[derive(Debug)]
@@ -46,16 +44,42 @@ impl LogThread {
 pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
     let clock = Clock::start();
     let millis = clock.now().wall.0 / 1000;
-    let store = EngineStore::open(&options, millis)?;
+    check(&options)?;
+    let lock = EngineStore::lock(&options.dir)?;
+    let mut space = Monitor::new(&options.config, Box::new(DirSpace::new(options.dir.clone())));
+    space.make_room_to_open();
+    let store = EngineStore::open(&options, lock, millis)?;
     let Options { node, seed, config, dir } = options;
     let stopwatch = Box::new(move || clock.now().monotonic);
-    let (log, machine) = LogMachine::recover(node, seed, config, store, clock.now(), stopwatch)?;
+    let beginning = Beginning { node, seed, config, space, stopwatch };
+    let (log, machine) = LogMachine::recover(store, beginning, clock.now())?;
     let shared = Arc::clone(log.shared());
     let thread = thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || run(machine, &shared, clock))
         .map_err(|source| OpenError::Io { action: "start a thread for", path: dir, source })?;
     Ok((log, LogThread { thread }))
+}
+
+fn check(options: &Options) -> Result<(), OpenError> {
+    let wrong = |what: &str| Err(OpenError::Setting(what.to_owned()));
+    if options.node == 0 {
+        return wrong("the number of a node is 1 or more");
+    }
+    let config = &options.config;
+    if config.file_bytes.0 < 1 << 20 {
+        return wrong("log.file_bytes is at least 1MiB");
+    }
+    if config.hot_bytes_max.0 < 2 * config.file_bytes.0 {
+        return wrong("log.hot_bytes_max is at least twice log.file_bytes");
+    }
+    if config.reserve_open_bytes() > config.reserve_publish_bytes() {
+        return wrong("log.reserve_open is not above log.reserve_publish");
+    }
+    if config.hot_entries_max == 0 {
+        return wrong("log.hot_entries_max is at least 1");
+    }
+    Ok(())
 }
 
 /// Turns until it is asked to stop or the disk fails. Whatever ends it, nobody waits for it then.
@@ -91,11 +115,7 @@ fn turn_until_stopped<S: LogStore>(
             // What a full disk does not take is not lost: nobody was told that it is durable.
             return machine.close();
         }
-        let now = clock.now().monotonic;
-        let mut pause = machine.next_turn().saturating_sub(now);
-        if !machine.is_idle() {
-            pause = pause.min(FULL_PAUSE);
-        }
+        let pause = machine.next_turn().saturating_sub(clock.now().monotonic);
         // The flag first, then the look: else a push between the two would wake nobody.
         shared.is_asleep.store(true, Ordering::SeqCst);
         let is_waiting = lock(&shared.staging).waiting_bytes() > 0 && machine.is_idle();
@@ -104,16 +124,6 @@ fn turn_until_stopped<S: LogStore>(
         }
         shared.is_asleep.store(false, Ordering::SeqCst);
     }
-}
-
-fn describe(error: &TurnError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 fn stopped(reason: &str) -> Stopped {

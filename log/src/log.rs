@@ -1,5 +1,6 @@
 //! The handle that everybody holds.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -10,19 +11,20 @@ use ledgermq_core::offset::Index;
 use crate::class::{Class, Gate};
 use crate::committed::CommittedBatch;
 use crate::envelope::ENVELOPE_BYTES;
-use crate::error::{AppendError, ReadError, Stopped};
+use crate::error::{AppendError, Full, ReadError, Stopped};
 use crate::producer::Producer;
 use crate::receipt::Receipt;
 use crate::shared::{Shared, lock};
 use crate::status::Status;
 use crate::tail::{StateTail, Tail};
-use crate::wake::Wake;
+use crate::wake::{Room, Wake};
 
 /// The log of this node; a cheap clone.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
     own: ProducerId,
+    room: Arc<Room>,
 }
 
 /// An append that is on its way.
@@ -120,6 +122,18 @@ impl Log {
         self.shared.gate()
     }
 
+    /// Number of the node.
+    #[must_use]
+    pub fn node(&self) -> u64 {
+        self.shared.node
+    }
+
+    /// Index of the last committed entry.
+    #[must_use]
+    pub fn committed(&self) -> Index {
+        lock(&self.shared.ring).last()
+    }
+
     /// State and counters.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -145,13 +159,18 @@ impl Log {
     }
 
     /// Appends the events and waits until they are durable and admitted: for rare producers. The
-    /// events are the whole of their batch.
+    /// events are the whole of their batch. Never to be called by the thread that turns the log.
     ///
     /// # Errors
     ///
     /// See [`AppendError`].
-    pub fn append(&self, class: Class, events: BatchBuilder) -> Result<Receipt, AppendError> {
-        Ok(self.submit(class, events)?.wait()?)
+    pub fn append(&self, class: Class, mut events: BatchBuilder) -> Result<Receipt, AppendError> {
+        loop {
+            match self.try_submit(class, &mut events)? {
+                Ok(ticket) => return Ok(ticket.wait()?),
+                Err(Full) => self.room.wait(),
+            }
+        }
     }
 
     /// Hands the events over like [`Log::append`], and does not wait.
@@ -160,6 +179,15 @@ impl Log {
     ///
     /// See [`AppendError`]; the events are refused also while too much waits for the disk.
     pub fn submit(&self, class: Class, mut events: BatchBuilder) -> Result<Ticket, AppendError> {
+        self.try_submit(class, &mut events)?
+            .map_err(|full| AppendError::Refused { reason: Arc::from(full.to_string()) })
+    }
+
+    fn try_submit(
+        &self,
+        class: Class,
+        events: &mut BatchBuilder,
+    ) -> Result<Result<Ticket, Full>, AppendError> {
         match self.shared.gate() {
             Gate::Stopped { reason } => return Err(Stopped { reason }.into()),
             gate if !gate.accepts(class) => {
@@ -170,13 +198,13 @@ impl Log {
         }
         // The place is made before the push: the receipt may come at once.
         let mut waiting = lock(&self.shared.receipts.waiting);
-        let pushed = self
-            .shared
-            .push(self.own, class, &mut events)
-            .map_err(|full| AppendError::Refused { reason: Arc::from(full.to_string()) })?;
+        let pushed = match self.shared.push(self.own, class, events) {
+            Ok(pushed) => pushed,
+            Err(full) => return Ok(Err(full)),
+        };
         waiting.insert(pushed.sequence, None);
         drop(waiting);
-        Ok(Ticket { sequence: pushed.sequence, shared: Arc::clone(&self.shared) })
+        Ok(Ok(Ticket { sequence: pushed.sequence, shared: Arc::clone(&self.shared) }))
     }
 
     /// Stops the log thread after everything that waits is durable.
@@ -185,11 +213,20 @@ impl Log {
         self.shared.wake_thread();
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, own: ProducerId) -> Self {
-        Self { shared, own }
+    pub(crate) fn new(shared: Arc<Shared>, own: ProducerId, room: Arc<Room>) -> Self {
+        Self { shared, own, room }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("node", &self.node())
+            .field("start", &self.start())
+            .finish_non_exhaustive()
     }
 }

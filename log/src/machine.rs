@@ -4,16 +4,20 @@
 mod keeping;
 mod recovery;
 
-use std::sync::Arc;
+pub use recovery::Beginning;
+pub(crate) use recovery::describe;
+
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
 use raft::eraftpb::{Entry, EntryType};
 
-use crate::admission::Admission;
-use crate::class::Gate;
+use crate::admission::{Admission, Checkpoint};
 use crate::clock::{LeaderClock, Now};
 use crate::committed::{CommittedBatch, Voids};
 use crate::config::{Config, Durability};
@@ -21,13 +25,16 @@ use crate::envelope;
 use crate::receipt::Receipt;
 use crate::replica::{Replica, Turned};
 use crate::shared::{Shared, lock};
+use crate::space::Monitor;
 use crate::status::Buckets;
-use crate::store::{LogStore, StoreError};
+use crate::store::{LogStore, StoreError, Unit};
 
 /// Bytes of batches proposed in one turn, which one sync makes durable.
 const TURN_BYTES: usize = 1 << 20;
 /// Time between two ticks of raft.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// A write for which the disk had no space is tried again so often.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// With `durability = "os-cache"` everything is synced at least so often.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -51,13 +58,21 @@ pub enum TurnError {
 pub struct LogMachine<S: LogStore> {
     replica: Replica<S>,
     admission: Admission,
+    checkpoint: Checkpoint,
+    space: Monitor,
+    /// Keys for the next write.
+    extra: Unit,
+    /// Entries up to here were found on the disk: they are checked before they are shown.
+    found: Index,
     clock: LeaderClock,
     shared: Arc<Shared>,
     config: Config,
     /// The log's own producer, for [`crate::Log::append`].
     own: ProducerId,
     /// Batches that raft did not take yet.
-    unproposed: Vec<Vec<u8>>,
+    unproposed: VecDeque<Vec<u8>>,
+    /// When a write is tried again for which the disk had no space.
+    retry: Option<Duration>,
     turned: Turned,
     last_tick: Duration,
     last_sync: Duration,
@@ -88,21 +103,30 @@ impl<S: LogStore> LogMachine<S> {
     pub fn turn(&mut self, now: Now) -> Result<bool, TurnError> {
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now.monotonic;
-            self.replica.tick();
+            if !self.replica.is_stuck() {
+                self.replica.tick();
+            }
         }
-        self.propose(now);
-        self.write(now)?;
+        if let Some(gate) = self.space.look(now.monotonic) {
+            self.shared.set_gate(gate);
+        }
+        if self.retry.is_none_or(|retry| now.monotonic >= retry) {
+            self.propose(now);
+            self.checkpoint.step(&self.admission, &mut self.extra);
+            self.write(now)?;
+        }
         self.publish()?;
         self.keep(now)?;
         self.report();
-        Ok(!self.replica.is_stuck() && lock(&self.shared.staging).waiting_bytes() > 0)
+        let is_waiting = lock(&self.shared.staging).waiting_bytes() > 0;
+        Ok(self.retry.is_none() && (is_waiting || self.checkpoint.is_due()))
     }
 
     /// Whether everything that was pushed is committed.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.unproposed.is_empty()
-            && !self.replica.is_stuck()
+            && self.retry.is_none()
             && lock(&self.shared.staging).waiting_bytes() == 0
     }
 
@@ -110,7 +134,8 @@ impl<S: LogStore> LogMachine<S> {
     #[must_use]
     pub fn next_turn(&self) -> Duration {
         let tick = self.last_tick + TICK;
-        if self.is_unsynced { tick.min(self.last_sync + SYNC_INTERVAL) } else { tick }
+        let sync = self.is_unsynced.then_some(self.last_sync + SYNC_INTERVAL);
+        sync.into_iter().chain(self.retry).fold(tick, Duration::min)
     }
 
     /// Gives raft what waits, stamped with the leader's time.
@@ -127,35 +152,39 @@ impl<S: LogStore> LogMachine<S> {
             return;
         }
         let time = self.clock.read(now);
-        let mut batches = std::mem::take(&mut self.unproposed).into_iter();
-        for mut bytes in batches.by_ref() {
+        while let Some(mut bytes) = self.unproposed.pop_front() {
             envelope::stamp(&mut bytes, time);
-            if !self.replica.propose(bytes) {
-                // The only voter is its own leader and has no bound that this could meet.
-                debug_assert!(false, "a leader takes proposals");
+            let bytes = Bytes::from(bytes);
+            if !self.replica.propose(bytes.clone()) {
+                // Leadership is on its way to another: it stays first in the queue.
+                self.unproposed.push_front(bytes.into());
                 break;
             }
         }
-        self.unproposed.extend(batches);
     }
 
     fn write(&mut self, now: Now) -> Result<(), TurnError> {
         let is_fsync = self.config.durability == Durability::Fsync;
         let before = (self.stopwatch)();
-        match self.replica.turn(is_fsync, &mut self.turned) {
-            Ok(()) => {}
-            Err(StoreError::NoSpace) => {
-                self.counts.no_space += 1;
-                self.on_no_space();
+        match self.replica.turn(&mut self.extra, is_fsync, &mut self.turned) {
+            Ok(()) => {
+                if self.retry.take().is_some() {
+                    self.space.found_room();
+                }
             }
+            Err(StoreError::NoSpace) => self.on_no_space(now),
             Err(error) => return Err(error.into()),
         }
-        self.is_unsynced |= std::mem::take(&mut self.turned.is_unsynced);
+        let is_unsynced = std::mem::take(&mut self.turned.is_unsynced);
+        self.is_unsynced |= is_unsynced;
         let written = std::mem::take(&mut self.turned.written);
         if written > 0 {
-            self.keeping.written(written);
-            self.counts.last_sync = (self.stopwatch)().saturating_sub(before);
-            self.counts.syncs.record(self.counts.last_sync);
+            self.space.wrote(written as u64);
+            self.keeping.is_marked = false;
+            if !is_unsynced {
+                self.counts.last_sync = (self.stopwatch)().saturating_sub(before);
+                self.counts.syncs.record(self.counts.last_sync);
+            }
         }
         let is_due = now.monotonic.saturating_sub(self.last_sync) >= SYNC_INTERVAL;
         if self.is_unsynced && is_due {
@@ -172,47 +201,45 @@ impl<S: LogStore> LogMachine<S> {
         let Some(last) = committed.last().map(|entry| entry.index) else { return Ok(()) };
         let mut batches = Vec::with_capacity(committed.len());
         for entry in committed {
-            batches.extend(self.fold(entry, false)?);
+            batches.extend(self.fold(entry)?);
         }
         for batch in &batches {
             self.counts.batches += 1;
             self.counts.bytes += batch.bytes() as u64;
-            self.counts.void_batches += u64::from(!batch.is_admitted());
-            self.answer(batch);
+            self.counts.void_batches += u64::from(!batch.is_clean());
         }
-        lock(&self.shared.ring).extend(batches, last);
+        lock(&self.shared.ring).extend(batches.iter().cloned(), last);
+        // Whoever has a receipt finds the batch.
+        batches.iter().for_each(|batch| self.answer(batch));
         Ok(())
     }
 
     /// Folds one committed entry. `None` if it carries no batch.
-    fn fold(
-        &mut self,
-        entry: Entry,
-        check: bool,
-    ) -> Result<Option<Arc<CommittedBatch>>, TurnError> {
+    fn fold(&mut self, entry: Entry) -> Result<Option<Arc<CommittedBatch>>, TurnError> {
         let index = entry.index;
+        let check = index <= self.found;
         let damaged = |what| TurnError::Damaged { index, what };
         if entry.get_entry_type() != EntryType::EntryNormal {
             return Err(damaged("an entry of a kind that a single node never writes"));
         }
         if entry.data.is_empty() {
-            self.admission.skip(index);
+            self.admission.pass(index);
             return Ok(None);
         }
         let batch =
             CommittedBatch::open(index, entry.data, check).map_err(|error| damaged(error.0))?;
         self.last_time = self.last_time.max(batch.time);
         let voids = self.admission.apply(&batch).map_err(|error| damaged(error.0))?;
-        if voids != Voids::None
-            && let Ok(mut marks) = self.shared.voids.write()
-        {
+        self.checkpoint.folded(index, batch.bytes(), &voids);
+        if voids != Voids::None {
+            let mut marks = self.shared.voids.write().unwrap_or_else(PoisonError::into_inner);
             marks.insert(index, voids.clone());
         }
         Ok(Some(Arc::new(batch.with_voids(voids))))
     }
 
     fn answer(&self, batch: &CommittedBatch) {
-        if batch.producer != self.own {
+        if batch.producer != self.own || !batch.is_admitted() {
             return;
         }
         let receipt = Receipt { index: batch.index, time: batch.time };
@@ -226,7 +253,10 @@ impl<S: LogStore> LogMachine<S> {
     /// Makes state and counters visible.
     fn report(&self) {
         let last = lock(&self.shared.ring).last();
-        let waiting_bytes = lock(&self.shared.staging).waiting_bytes();
+        let (waiting_bytes, refused) = {
+            let staging = lock(&self.shared.staging);
+            (staging.waiting_bytes(), staging.refused())
+        };
         let first = self.shared.reader.first_index();
         let gate = self.shared.gate();
         let mut status = lock(&self.shared.status);
@@ -242,6 +272,9 @@ impl<S: LogStore> LogMachine<S> {
         status.void_batches = self.counts.void_batches;
         status.no_space = self.counts.no_space;
         status.waiting_bytes = waiting_bytes as u64;
+        status.refused = refused;
+        status.free_bytes = self.space.free();
+        status.ballast = self.space.has_ballast();
         status.last_sync = self.counts.last_sync;
         status.syncs = self.counts.syncs;
         status.disk_bytes = self.replica.store().bytes();
@@ -249,10 +282,12 @@ impl<S: LogStore> LogMachine<S> {
         status.purge_wanted = self.keeping.purge_wanted();
     }
 
-    /// The disk is full: messages and openings are refused until a write succeeds again.
-    fn on_no_space(&mut self) {
-        let reason: Arc<str> = Arc::from("no space left on the disk of the log");
-        self.shared.set_gate(Gate::RefuseOpens { reason });
-        self.keeping.on_no_space();
+    /// The disk is full: messages and openings are refused until there is room again. The ballast
+    /// makes some at once.
+    fn on_no_space(&mut self, now: Now) {
+        self.counts.no_space += 1;
+        let pause = if self.space.found_full() { Duration::ZERO } else { RETRY_INTERVAL };
+        self.retry = Some(now.monotonic + pause);
+        self.shared.set_gate(self.space.gate());
     }
 }

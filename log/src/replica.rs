@@ -5,7 +5,8 @@
 
 mod storage;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Message};
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
@@ -50,6 +51,13 @@ pub(crate) struct Turned {
     pub(crate) written: usize,
     /// Whether something was written and not synced.
     pub(crate) is_unsynced: bool,
+}
+
+impl Turned {
+    fn note(&mut self, unit: &Unit, sync: bool) {
+        self.written += unit.bytes();
+        self.is_unsynced |= !sync;
+    }
 }
 
 impl<S: LogStore> Replica<S> {
@@ -122,20 +130,39 @@ impl<S: LogStore> Replica<S> {
     }
 
     /// Proposes a batch; `false` if raft does not take it now.
-    pub(crate) fn propose(&mut self, batch: Vec<u8>) -> bool {
-        self.raw.propose(Vec::new(), batch).is_ok()
+    pub(crate) fn propose(&mut self, batch: Bytes) -> bool {
+        let mut entry = Entry::new();
+        entry.data = batch;
+        let mut message = Message::new();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.raw.raft.id;
+        message.set_entries(vec![entry].into());
+        self.raw.step(message).is_ok()
     }
 
-    /// Does all that is ready. With `sync` what is written is durable before anything leaves;
-    /// without, only votes and terms are.
+    /// Does all that is ready, and writes the keys of `extra` in the same unit. With `sync` what is
+    /// written is durable before anything leaves; without, only votes and terms are.
+    ///
+    /// A write is always synced before the next begins (recovery counts on it), so nothing may be
+    /// written to the store beside this.
     ///
     /// # Errors
     ///
     /// [`StoreError::NoSpace`]: nothing is lost, and the next turn tries the same write again.
     /// Any other error is final.
-    pub(crate) fn turn(&mut self, sync: bool, turned: &mut Turned) -> Result<(), StoreError> {
+    pub(crate) fn turn(
+        &mut self,
+        extra: &mut Unit,
+        sync: bool,
+        turned: &mut Turned,
+    ) -> Result<(), StoreError> {
         if let Some(stuck) = self.stuck.take() {
             self.persist(stuck, turned)?;
+        }
+        if !extra.is_empty() && !self.raw.has_ready() {
+            self.store.write(extra, sync)?;
+            turned.note(extra, sync);
+            *extra = Unit::default();
         }
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
@@ -144,7 +171,7 @@ impl<S: LogStore> Replica<S> {
             let unit = Unit {
                 entries: ready.take_entries(),
                 hard_state: Some(self.hard_state(ready.hs())),
-                ..Unit::default()
+                ..std::mem::take(extra)
             };
             let must_sync = sync || (ready.must_sync() && unit.entries.is_empty());
             self.persist(Stuck { ready, unit, sync: must_sync }, turned)?;
@@ -166,6 +193,8 @@ impl<S: LogStore> Replica<S> {
         // A commit index alone needs no write of its own: it goes with the next one, and what is
         // lost of it by a crash is found again by the election.
         let is_needed = !unit.entries.is_empty()
+            || !unit.puts.is_empty()
+            || !unit.deletes.is_empty()
             || unit.hard_state.as_ref().is_some_and(|state| {
                 let known = self.raw.store().hard_state();
                 state.term != known.term || state.vote != known.vote
@@ -179,8 +208,7 @@ impl<S: LogStore> Replica<S> {
                 }
                 Err(error) => return Err(error),
             }
-            turned.written += unit.bytes();
-            turned.is_unsynced |= !sync;
+            turned.note(&unit, sync);
         }
         if let Some(state) = unit.hard_state {
             self.raw.mut_store().set_hard_state(state);

@@ -14,12 +14,11 @@ use raft::eraftpb::Entry;
 use crate::class::{Class, Gate};
 use crate::committed::{CommittedBatch, Voids};
 use crate::error::{Full, ReadError};
-use crate::receipt::Pushed;
-use crate::receipt::Receipt;
+use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
 use crate::staging::Staging;
 use crate::status::Status;
-use crate::store::LogReader;
+use crate::store::{LogReader, Missing};
 
 /// Bytes read from the disk at a time by tails that are far behind.
 const READ_BYTES: usize = 1 << 20;
@@ -83,6 +82,12 @@ impl Shared {
         }
     }
 
+    /// The same with what is void in the hot log.
+    pub(crate) fn with_voids(mut self, voids: BTreeMap<Index, Voids>) -> Self {
+        self.voids = RwLock::new(voids);
+        self
+    }
+
     pub(crate) fn push(
         &self,
         producer: ProducerId,
@@ -108,14 +113,18 @@ impl Shared {
     }
 
     pub(crate) fn set_gate(&self, gate: Gate) {
-        *self.gate.write().unwrap_or_else(PoisonError::into_inner) = gate;
+        let mut current = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        // A log that has stopped stays so.
+        if !matches!(*current, Gate::Stopped { .. }) {
+            *current = gate;
+        }
     }
 
     /// The log has stopped: nobody may wait for it any longer.
     pub(crate) fn stopped(&self, reason: &str) {
         self.set_gate(Gate::Stopped { reason: Arc::from(reason) });
         lock(&self.ring).wake_all();
-        lock(&self.staging).wake_waiting();
+        lock(&self.staging).wake_all();
         drop(lock(&self.receipts.waiting));
         self.receipts.changed.notify_all();
     }
@@ -136,10 +145,16 @@ impl Shared {
             if entry.index > upto {
                 break;
             }
-            next = entry.index + 1;
-            if let Some(batch) = self.batch_of(&entry)? {
-                out.push(batch);
+            match self.batch_of(&entry) {
+                Ok(batch) => out.extend(batch),
+                // What was read before the damage is good; the next call meets it first.
+                Err(_) if next > from => break,
+                Err(error) => return Err(error),
             }
+            next = entry.index + 1;
+        }
+        if next == from {
+            return Err(ReadError::Damaged { index: from, what: Missing.to_string().into() });
         }
         Ok(next)
     }

@@ -25,6 +25,8 @@ pub(crate) struct Staging {
     waiting_bytes: usize,
     /// Queue whose turn it is.
     turn: usize,
+    /// Pushes that found no room, by class.
+    refused: [u64; 3],
 }
 
 struct Queue {
@@ -83,6 +85,7 @@ impl Staging {
         // One larger message alone must pass, too.
         if self.waiting_bytes > 0 && self.waiting_bytes + events.bytes() > share {
             queue.wants_room = true;
+            self.refused[class as usize] += 1;
             return Err(Full);
         }
         self.waiting_bytes += events.bytes();
@@ -101,7 +104,7 @@ impl Staging {
     }
 
     /// Takes closed batches (their envelope is not stamped yet) in turn of the producers, up to about `bytes_max`, at least one if one waits.
-    pub(crate) fn take(&mut self, bytes_max: usize, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn take(&mut self, bytes_max: usize, out: &mut VecDeque<Vec<u8>>) {
         let mut bytes = 0;
         let mut empty = 0;
         while bytes < bytes_max && empty < self.queues.len() {
@@ -122,7 +125,7 @@ impl Staging {
             }
             envelope::close(&mut closed, queue.id, staged.sequence);
             bytes += closed.len();
-            out.push(closed);
+            out.push_back(closed);
         }
     }
 
@@ -133,6 +136,16 @@ impl Staging {
                 queue.wake.wake();
             }
         }
+    }
+
+    /// Wakes all producers: the log has stopped.
+    pub(crate) fn wake_all(&self) {
+        self.queues.iter().for_each(|queue| queue.wake.wake());
+    }
+
+    /// Pushes that found no room, by class.
+    pub(crate) fn refused(&self) -> [u64; 3] {
+        self.refused
     }
 
     /// Bytes that wait.

@@ -7,7 +7,7 @@ use ledgermq_core::offset::{Index, Timestamp};
 use crate::class::Gate;
 
 /// State and counters of the log at one moment. Counters count since the process started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Status {
     /// What is accepted.
     pub gate: Gate,
@@ -15,6 +15,9 @@ pub struct Status {
     pub first_index: Index,
     /// Last committed index.
     pub commit_index: Index,
+    /// At the opening something that had been acknowledged may have been lost: the log was kept with
+    /// `durability = "os-cache"` and did not come to an orderly end.
+    pub unclean: bool,
     /// Raft term.
     pub term: u64,
     /// Time of the last committed batch.
@@ -46,9 +49,9 @@ pub struct Status {
     pub no_space: u64,
     /// Bytes waiting for the log thread.
     pub waiting_bytes: u64,
-    /// Duration of the last fsync.
+    /// Duration of the last durable write: the write and its fsync.
     pub last_sync: Duration,
-    /// Durations of all fsyncs.
+    /// Durations of all durable writes.
     pub syncs: Buckets,
 }
 

@@ -1,10 +1,18 @@
 //! Where entries become durable: the trait and its two implementations.
 
 pub(crate) mod engine;
+mod files;
 mod raw;
+#[cfg(feature = "testing")]
+pub mod simulated;
+#[cfg(feature = "testing")]
+pub mod suite;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 mod watermark;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
@@ -98,7 +106,7 @@ pub struct Recovered {
 /// the store refuses to open. An error other than [`StoreError::NoSpace`] is final, and an
 /// implementation may end the process where a sync fails.
 pub trait LogStore: Send + 'static {
-    /// What was there at opening.
+    /// What was there at opening; members as written since.
     fn recovered(&self) -> Recovered;
 
     /// A handle for reading from any thread.
@@ -160,4 +168,17 @@ pub trait LogReader: Send + Sync {
     ///
     /// See [`ReadError`].
     fn read(&self, from: Index, bytes_max: usize, out: &mut Vec<Entry>) -> Result<(), ReadError>;
+
+    /// File and byte position where the entry stands, for messages about damage.
+    fn locate(&self, index: Index) -> Option<(PathBuf, u64)>;
 }
+
+/// An entry that must be there is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is missing")]
+pub(crate) struct Missing;
+
+/// What an operator can do about damage.
+pub(crate) const REMEDY: &str = "Nothing was changed. Restore the directory from a backup or \
+    rebuild this node from another; to go on without what follows that byte, and lose it, move \
+    the newer files of the directory and the file `watermark` away and truncate this one there";

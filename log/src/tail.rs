@@ -82,7 +82,9 @@ impl Tail {
         // The flag first, then the look: else a commit between the two would wake nobody.
         self.sleeper.set_asleep(true);
         let is_behind = self.next <= lock(&self.shared.ring).last();
-        !is_behind && !matches!(self.shared.gate(), Gate::Stopped { .. })
+        let may_sleep = !is_behind && !matches!(self.shared.gate(), Gate::Stopped { .. });
+        self.sleeper.set_asleep(may_sleep);
+        may_sleep
     }
 
     /// Says that the owner is awake: no wake is needed.

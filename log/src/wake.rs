@@ -1,14 +1,35 @@
 //! The bell by which the log thread wakes others.
 
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
 /// Wakes the owner of a tail or producer. Called from the log thread: cheap, never blocking.
 pub trait Wake: Send + Sync {
     /// Makes the owner look again.
     fn wake(&self);
 }
 
-/// Wakes nobody.
-pub(crate) struct Silent;
+/// Where a blocking append waits for room.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    is_there: Mutex<bool>,
+    came: Condvar,
+}
 
-impl Wake for Silent {
-    fn wake(&self) {}
+impl Room {
+    /// Waits until the log thread made room, or for a moment.
+    pub(crate) fn wait(&self) {
+        let is_there = self.is_there.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another appender may have taken the notice: look again soon, whatever comes.
+        let pause = Duration::from_millis(50);
+        let waited = self.came.wait_timeout_while(is_there, pause, |is_there| !*is_there);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+impl Wake for Room {
+    fn wake(&self) {
+        *self.is_there.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.came.notify_all();
+    }
 }

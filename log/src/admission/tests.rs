@@ -1,10 +1,14 @@
-use ledgermq_core::event::{BatchBuilder, MessagePublished};
+//! Tests of admission.
+
+use ledgermq_core::event::{BatchBuilder, MessagePublished, SessionOpened};
 use ledgermq_core::packet::{ProtocolVersion, QoS};
 use ledgermq_core::reason::ReasonCode;
 use proptest::prelude::*;
 
 use super::*;
 use crate::envelope::{self, ENVELOPE_BYTES};
+use crate::store::simulated::{SimulatedDisk, SimulatedStore};
+use crate::store::{LogStore, Unit};
 use ledgermq_core::offset::Timestamp;
 
 fn producer(local: u16) -> ProducerId {
@@ -113,6 +117,14 @@ fn an_expiry_of_an_older_epoch_is_void() {
     assert_eq!(voids(&mut admission, commit(5, producer(0), 5, expire(Offset::new(2, 0)))), [0]);
 }
 
+fn clients(admission: &Admission) -> Vec<String> {
+    let shards = admission.sessions.shards().iter();
+    let mut clients: Vec<String> =
+        shards.flat_map(|shard| shard.keys().map(ToString::to_string)).collect();
+    clients.sort();
+    clients
+}
+
 #[test]
 fn nothing_is_kept_of_sessions_that_ended_and_of_dead_producers() {
     let mut admission = Admission::default();
@@ -125,12 +137,59 @@ fn nothing_is_kept_of_sessions_that_ended_and_of_dead_producers() {
             b.push(Some((&"a".into(), Offset::new(1, 0))), None, &closed(0));
         }),
     );
-    assert_eq!(admission.epochs.len(), 2);
+    assert_eq!(clients(&admission), ["b", "c"]);
     let again = ProducerId { node: 1, start: 2, local: 0 };
     let started = Event::NodeStarted { node: 1, start: 2 };
     voids(&mut admission, commit(5, again, 1, |b| _ = b.push(None, None, &started)));
-    assert_eq!(admission.epochs.keys().map(ClientId::as_str).collect::<Vec<_>>(), ["c"]);
-    assert_eq!(admission.producers.keys().collect::<Vec<_>>(), [&again]);
+    assert_eq!(clients(&admission), ["c"]);
+    assert_eq!(admission.head.producers.keys().collect::<Vec<_>>(), [&again]);
+    let late = commit(6, producer(0), 5, |b| _ = b.push(None, None, &opened("d", 9)));
+    assert_eq!(voids(&mut admission, late), [0], "a start that the node has left behind");
+}
+
+/// Writes a checkpoint as turns do.
+fn save(checkpoint: &mut Checkpoint, admission: &Admission, store: &mut SimulatedStore) {
+    checkpoint.want();
+    while checkpoint.is_due() {
+        let mut unit = Unit::default();
+        checkpoint.step(admission, &mut unit);
+        store.write(&unit, true).expect("room");
+    }
+    assert_eq!(checkpoint.index(), admission.applied());
+}
+
+#[test]
+fn the_producer_that_was_silent_longest_is_forgotten() {
+    let mut admission = Admission::default();
+    let many = u16::try_from(PRODUCERS_MAX - 1).expect("16 bits");
+    let id = |node, local| ProducerId { node, start: 1, local };
+    assert!((0..=many).all(|local| admission.admit(id(1, local), 1, 10 + u64::from(local))));
+    assert!(admission.admit(id(1, 0), 2, 1_000_000), "the first is heard again");
+    assert!(admission.admit(id(2, 0), 1, 1_000_001));
+    assert_eq!(admission.head.producers.len(), PRODUCERS_MAX);
+    assert!(admission.admit(id(1, 0), 3, 1_000_002), "it is remembered");
+    assert!(!admission.admit(id(1, 1), 2, 1_000_003), "this one is not");
+}
+
+#[test]
+fn a_checkpoint_writes_again_only_what_changed() {
+    let mut admission = Admission::default();
+    let mut checkpoint = Checkpoint::default();
+    let disk = SimulatedDisk::new(0, 1 << 30);
+    let mut store = SimulatedStore::open(&disk).expect("opens");
+    for n in 0..2000_u64 {
+        let client = format!("client {n}");
+        let batch =
+            commit(n + 1, producer(0), n + 1, |b| _ = b.push(None, None, &opened(&client, 9)));
+        voids(&mut admission, batch);
+    }
+    save(&mut checkpoint, &admission, &mut store);
+    let before = store.bytes();
+    let one = commit(2001, producer(0), 2001, |b| _ = b.push(None, None, &opened("client 7", 9)));
+    voids(&mut admission, one);
+    save(&mut checkpoint, &admission, &mut store);
+    assert!(store.bytes() - before < 2000, "{} bytes for one session", store.bytes() - before);
+    assert_eq!(load(&store).expect("whole").admission, admission);
 }
 
 proptest! {
@@ -165,11 +224,31 @@ proptest! {
         let marks: Vec<_> = batches.iter().map(|b| whole.apply(b).unwrap()).collect();
         let cut = cut.min(batches.len());
         let mut first = Admission::default();
-        batches[..cut].iter().for_each(|b| _ = first.apply(b).unwrap());
-        let mut rest = Admission::restore(&first.snapshot()).unwrap();
+        let mut checkpoint = Checkpoint::default();
+        let disk = SimulatedDisk::new(0, 1 << 20);
+        let mut store = SimulatedStore::open(&disk).unwrap();
+        for (batch, mark) in batches[..cut].iter().zip(&marks) {
+            prop_assert_eq!(&first.apply(batch).unwrap(), mark);
+            checkpoint.folded(batch.index, batch.bytes(), mark);
+            // Some checkpoints are begun earlier, to be overwritten.
+            if batch.index % 7 == 0 {
+                save(&mut checkpoint, &first, &mut store);
+            }
+        }
+        save(&mut checkpoint, &first, &mut store);
+        let loaded = load(&store).unwrap();
+        let mut rest = loaded.admission;
+        prop_assert_eq!(&rest, &first);
+        let void: BTreeMap<_, _> = batches[..cut]
+            .iter()
+            .zip(&marks)
+            .filter(|(_, mark)| **mark != Voids::None)
+            .map(|(batch, mark)| (batch.index, mark.clone()))
+            .collect();
+        prop_assert_eq!(loaded.voids, void, "marks outlive the process");
         for (batch, mark) in batches[cut..].iter().zip(&marks[cut..]) {
             prop_assert_eq!(&rest.apply(batch).unwrap(), mark);
         }
-        prop_assert_eq!(rest.snapshot(), whole.snapshot());
+        prop_assert_eq!(rest, whole);
     }
 }

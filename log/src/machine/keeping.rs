@@ -1,4 +1,4 @@
-//! Housekeeping between turns: snapshots of the admission state, watermarks, purging.
+//! Housekeeping between turns: watermarks, purging, the orderly end.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -6,50 +6,26 @@ use std::time::Duration;
 
 use ledgermq_core::offset::Index;
 
-use crate::class::Gate;
 use crate::clock::Now;
 use crate::machine::{LogMachine, TurnError};
 use crate::shared::Shared;
-use crate::store::{LogStore, StoreError, Unit};
+use crate::store::{LogStore, StoreError};
 
 /// How often to look whether there is something to do.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes of log after which the admission state is written again.
-const SNAPSHOT_BYTES: usize = 64 << 20;
-/// Bytes of one part of an admission snapshot: well below one write unit.
-const PART_BYTES: usize = 512 << 10;
-
-/// Key of the head of the current admission snapshot: generation and number of parts.
-pub(super) const HEAD_KEY: &[u8] = b"admission";
-
-/// Key of a part.
-pub(super) fn part_key(generation: u64, part: u64) -> Vec<u8> {
-    format!("admission/{generation:016x}/{part:08x}").into_bytes()
-}
 
 /// When what was done last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keeping {
     last: Duration,
-    since_snapshot: usize,
-    since_mark: usize,
-    generation: u64,
+    /// Nothing was written since the last mark.
+    pub(super) is_marked: bool,
     purge_wanted: Option<Index>,
-    is_full: bool,
 }
 
 impl Keeping {
-    pub(super) fn new(generation: u64) -> Self {
-        Self { generation, ..Self::default() }
-    }
-
-    pub(super) fn written(&mut self, bytes: usize) {
-        self.since_snapshot += bytes;
-        self.since_mark += bytes;
-    }
-
-    pub(super) fn on_no_space(&mut self) {
-        self.is_full = true;
+    pub(super) fn new(now: Duration) -> Self {
+        Self { last: now, is_marked: false, purge_wanted: None }
     }
 
     pub(super) fn purge_wanted(&self) -> Option<Index> {
@@ -58,91 +34,76 @@ impl Keeping {
 }
 
 impl<S: LogStore> LogMachine<S> {
-    /// Does what is due. A full disk postpones it.
+    /// Does what is due.
     pub(super) fn keep(&mut self, now: Now) -> Result<(), TurnError> {
-        let is_due = now.monotonic.saturating_sub(self.keeping.last) >= INTERVAL;
-        if !is_due && self.keeping.since_snapshot < SNAPSHOT_BYTES {
+        if now.monotonic.saturating_sub(self.keeping.last) < INTERVAL || self.retry.is_some() {
             return Ok(());
         }
         self.keeping.last = now.monotonic;
-        if self.replica.is_stuck() {
-            return Ok(());
-        }
-        if self.keeping.is_full {
-            self.keeping.is_full = false;
-            self.shared.set_gate(Gate::Open);
-        }
-        unless_full(self.keep_what_is_due())
-    }
-
-    fn keep_what_is_due(&mut self) -> Result<(), StoreError> {
-        if self.keeping.since_snapshot >= SNAPSHOT_BYTES {
-            self.write_snapshot()?;
-        }
-        self.purge()?;
-        if self.keeping.since_mark > 0 {
-            if self.is_unsynced {
-                self.replica.store_mut().sync()?;
-                self.is_unsynced = false;
-            }
-            self.replica.store_mut().mark(false)?;
-            self.keeping.since_mark = 0;
+        unless_full(self.purge())?;
+        if !self.keeping.is_marked {
+            unless_full(self.sync_and_mark(false))?;
         }
         Ok(())
     }
 
-    /// Writes what a clean stop leaves behind.
+    /// Notes how far the log is synced, which it must be first.
+    fn sync_and_mark(&mut self, clean: bool) -> Result<(), StoreError> {
+        if self.is_unsynced {
+            self.replica.store_mut().sync()?;
+            self.is_unsynced = false;
+        }
+        self.replica.store_mut().mark(clean)?;
+        self.keeping.is_marked = true;
+        Ok(())
+    }
+
+    /// Writes what a clean stop leaves behind: the state of admission, so that the next start has
+    /// nothing to fold, and the mark that all of the log is synced.
     ///
     /// # Errors
     ///
     /// [`TurnError::Store`]; a full disk is none: the next start then folds more of the log.
     pub fn close(&mut self) -> Result<(), TurnError> {
-        unless_full(self.write_snapshot())?;
-        self.replica.store_mut().sync()?;
-        unless_full(self.replica.store_mut().mark(true))
+        unless_full(self.finish_checkpoint())?;
+        // Whatever was written last, the commit index among it, is synced.
+        self.is_unsynced = true;
+        unless_full(self.sync_and_mark(!self.replica.is_stuck()))
     }
 
-    /// Writes the admission state: the parts first, then the head that makes them count.
-    fn write_snapshot(&mut self) -> Result<(), StoreError> {
-        let bytes = self.admission.snapshot();
-        let old = self.replica.store().keys(b"admission/");
-        let generation = self.keeping.generation + 1;
-        let mut parts = 0_u64;
-        for part in bytes.chunks(PART_BYTES) {
-            let puts = vec![(part_key(generation, parts), part.to_vec())];
-            self.replica.store_mut().write(&Unit { puts, ..Unit::default() }, false)?;
-            parts += 1;
+    fn finish_checkpoint(&mut self) -> Result<(), StoreError> {
+        self.checkpoint.want();
+        while self.checkpoint.is_due() {
+            self.checkpoint.step(&self.admission, &mut self.extra);
+            self.replica.turn(&mut self.extra, true, &mut self.turned)?;
         }
-        let head = [generation.to_le_bytes(), parts.to_le_bytes()].concat();
-        let unit = Unit { puts: vec![(HEAD_KEY.to_vec(), head)], deletes: old, ..Unit::default() };
-        self.replica.store_mut().write(&unit, true)?;
-        self.keeping.generation = generation;
-        self.keeping.since_snapshot = 0;
         Ok(())
     }
 
-    /// Drops the oldest entries when the hot log is beyond its bounds and nobody needs them.
+    /// Says what the log would like to drop, and drops what nobody needs.
     fn purge(&mut self) -> Result<(), StoreError> {
         let store = self.replica.store();
         let over = store.bytes().saturating_sub(self.config.hot_bytes_max.0);
         let first = self.shared.reader.first_index();
-        let entries = (self.admission.applied() + 1).saturating_sub(first);
-        let is_over = over > 0 || entries > self.config.hot_entries_max;
-        self.keeping.purge_wanted = is_over
-            .then(|| store.purge_point(over, self.config.hot_entries_max))
-            .flatten()
+        self.keeping.purge_wanted = store
+            .purge_point(over, self.config.hot_entries_max)
+            .map(|wanted| wanted.min(self.admission.applied()))
             .filter(|wanted| *wanted >= first);
         let Some(wanted) = self.keeping.purge_wanted else { return Ok(()) };
+        if self.checkpoint.index() < wanted {
+            self.checkpoint.want();
+        }
         let upto = wanted
             .min(self.shared.checkpointed.load(Ordering::Relaxed))
             .min(self.shared.purge_allowed.load(Ordering::Relaxed))
-            .min(self.admission.applied());
-        if upto < first {
+            .min(self.checkpoint.index());
+        if upto < first || !self.space.make_room_to_purge() {
             return Ok(());
         }
-        self.write_snapshot()?;
         let (truncated, _) = self.replica.purge(upto)?;
+        self.keeping.is_marked = false;
         forget_voids(&self.shared, truncated);
+        self.checkpoint.purged(truncated + 1, &mut self.extra);
         Ok(())
     }
 }

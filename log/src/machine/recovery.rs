@@ -1,27 +1,44 @@
 //! From a store to a running log.
 
+use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::offset::{Index, Timestamp};
 
-use crate::admission::Admission;
-use crate::class::Gate;
+use crate::admission::{self, Loaded};
 use crate::clock::{LeaderClock, Now};
+use crate::committed::CommittedBatch;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::Log;
-use crate::machine::keeping::{HEAD_KEY, Keeping, part_key};
+use crate::machine::keeping::Keeping;
 use crate::machine::{Counts, LogMachine, TurnError};
 use crate::replica::{Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
-use crate::status::{Buckets, Status};
-use crate::store::LogStore;
-use crate::wake::Silent;
+use crate::space::Monitor;
+use crate::status::Status;
+use crate::store::{LogReader, LogStore, REMEDY, Recovered, Unit};
+use crate::wake::Room;
 
 /// Bytes of entries folded at a time.
 const READ_BYTES: usize = 4 << 20;
+
+/// What a log begins with besides its store.
+pub struct Beginning {
+    /// Number of the node.
+    pub node: u64,
+    /// Draws the election timeout.
+    pub seed: u64,
+    /// The section `[log]`.
+    pub config: Config,
+    /// Room on the disk.
+    pub space: Monitor,
+    /// Reads a monotonic clock, to time the syncs.
+    pub stopwatch: Box<dyn FnMut() -> Duration + Send>,
+}
 
 impl<S: LogStore> LogMachine<S> {
     /// Folds what `store` recovered, elects the node (the only voter) and commits what the last
@@ -30,128 +47,134 @@ impl<S: LogStore> LogMachine<S> {
     /// # Errors
     ///
     /// If the store holds damaged entries or cannot be written.
-    pub fn recover(
-        node: u64,
-        seed: u64,
-        config: Config,
-        store: S,
-        now: Now,
-        stopwatch: Box<dyn FnMut() -> Duration + Send>,
-    ) -> Result<(Log, Self), OpenError> {
+    pub fn recover(store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
+        let Beginning { node, seed, config, space, stopwatch } = beginning;
         let recovered = store.recovered();
-        let (admission, generation) = restore(&store)?;
-        if admission.applied() < recovered.truncated.0 {
-            return Err(OpenError::Setting(format!(
-                "the log begins behind index {}, but its admission state ends at {}: restore the \
-                 data directory from a backup",
-                recovered.truncated.0,
-                admission.applied(),
-            )));
-        }
-        let ring_bytes = usize::try_from(config.ring_bytes.0).unwrap_or(usize::MAX);
-        let cache_bytes = usize::try_from(config.cache_bytes.0).unwrap_or(usize::MAX);
+        let reader = store.reader();
+        let Loaded { admission, voids, checkpoint } = admission::load(&store)?;
         // The commit index on disk lags behind; what was folded is committed.
         let commit = recovered.hard_state.commit.max(admission.applied());
-        let shared = Arc::new(Shared::new(
-            store.reader(),
-            Ring::new(commit, ring_bytes),
-            status(),
-            cache_bytes,
-            node,
-            recovered.start,
-        ));
-        let own = lock(&shared.staging).add(node, recovered.start, true, Arc::new(Silent));
-        let replica = Replica::new(node, seed, store, commit);
-        let replica = replica.map_err(|error| OpenError::Setting(error.to_string()))?;
+        check_range(admission.applied(), &recovered)?;
+        let ring_bytes = usize::try_from(config.ring_bytes.0).unwrap_or(usize::MAX);
+        let cache_bytes = usize::try_from(config.cache_bytes.0).unwrap_or(usize::MAX);
+        let status = Status { unclean: recovered.unclean, ..Status::default() };
+        let ring = Ring::new(commit, ring_bytes);
+        let shared =
+            Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
+        let shared = Arc::new(shared.with_voids(voids));
+        let room = Arc::new(Room::default());
+        let own = lock(&shared.staging).add(node, recovered.start, true, room.clone());
+        let replica = Replica::new(node, seed, store, commit)
+            .map_err(|error| OpenError::Setting(describe(&error)))?;
+        let last_time = last_time(&*reader, &recovered)?;
         let mut machine = Self {
             replica,
             admission,
-            clock: LeaderClock::new(Timestamp::default(), now),
+            checkpoint,
+            space,
+            extra: Unit::default(),
+            found: recovered.last.0,
+            clock: LeaderClock::new(last_time, now),
             shared: Arc::clone(&shared),
             config,
             own,
-            unproposed: Vec::new(),
+            unproposed: VecDeque::new(),
+            retry: None,
             turned: Turned::default(),
             last_tick: now.monotonic,
             last_sync: now.monotonic,
             is_unsynced: false,
-            last_time: Timestamp::default(),
+            last_time,
             counts: Counts::default(),
-            keeping: Keeping::new(generation),
+            keeping: Keeping::new(now.monotonic),
             stopwatch,
         };
-        machine.replay(commit).map_err(refused)?;
-        machine.replica.campaign().map_err(|error| refused(error.into()))?;
-        machine.turn(now).map_err(refused)?;
-        // The clock goes on from the newest batch.
-        machine.clock = LeaderClock::new(machine.last_time, now);
-        Ok((Log::new(shared, own), machine))
+        machine.replay(&*reader, commit)?;
+        machine.elect(now)?;
+        Ok((Log::new(shared, own, room), machine))
     }
 
-    /// Folds the committed entries behind the admission snapshot.
-    fn replay(&mut self, commit: Index) -> Result<(), TurnError> {
-        let reader = Arc::clone(&self.shared.reader);
+    /// Folds the committed entries behind the checkpoint of admission.
+    fn replay(&mut self, reader: &dyn LogReader, commit: Index) -> Result<(), OpenError> {
         let mut entries = Vec::new();
         while self.admission.applied() < commit {
             let from = self.admission.applied() + 1;
-            reader.read(from, READ_BYTES, &mut entries).map_err(|_| TurnError::Damaged {
-                index: from,
-                what: "it cannot be read from the disk",
-            })?;
+            reader
+                .read(from, READ_BYTES, &mut entries)
+                .map_err(|error| damaged(reader, from, &error))?;
             if entries.is_empty() {
-                return Err(TurnError::Damaged { index: from, what: "it is not on the disk" });
+                return Err(damaged(reader, from, &crate::store::Missing));
             }
-            for entry in entries.drain(..) {
-                if entry.index <= commit {
-                    self.fold(entry, true)?;
-                }
+            for entry in entries.drain(..).take_while(|entry| entry.index <= commit) {
+                let index = entry.index;
+                self.fold(entry).map_err(|error| damaged(reader, index, &error))?;
             }
+        }
+        Ok(())
+    }
+
+    fn elect(&mut self, now: Now) -> Result<(), OpenError> {
+        let refused = |error: &TurnError| OpenError::Setting(describe(error));
+        self.replica.campaign().map_err(|error| refused(&error.into()))?;
+        self.turn(now).map_err(|error| refused(&error))?;
+        if self.retry.is_some() {
+            // The ballast may have been given up for it.
+            self.turn(now).map_err(|error| refused(&error))?;
+        }
+        if self.retry.is_some() {
+            return Err(OpenError::Setting(
+                "the disk of the log is full: make room and start again".to_owned(),
+            ));
         }
         Ok(())
     }
 }
 
-fn refused(error: TurnError) -> OpenError {
-    OpenError::Setting(error.to_string())
+/// The files and the keys in them must be of one state.
+fn check_range(applied: Index, recovered: &Recovered) -> Result<(), OpenError> {
+    let (first, last) = (recovered.truncated.0 + 1, recovered.last.0);
+    if applied + 1 < first || applied > last {
+        return Err(OpenError::Setting(format!(
+            "the log holds the entries {first} to {last}, but its admission state ends at \
+             {applied}: restore the data directory from a backup",
+        )));
+    }
+    Ok(())
 }
 
-fn restore<S: LogStore>(store: &S) -> Result<(Admission, u64), OpenError> {
-    let Some(head) = store.get(HEAD_KEY) else { return Ok((Admission::default(), 0)) };
-    let damaged = || OpenError::Setting(crate::admission::SnapshotError.to_string());
-    let numbers: Vec<u64> = head
-        .chunks_exact(8)
-        .map(|bytes| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[i])))
-        .collect();
-    let &[generation, parts] = numbers.as_slice() else { return Err(damaged()) };
-    let mut bytes = Vec::new();
-    for part in 0..parts {
-        bytes.extend(store.get(&part_key(generation, part)).ok_or_else(damaged)?);
+/// Time of the newest batch in the log.
+fn last_time(reader: &dyn LogReader, recovered: &Recovered) -> Result<Timestamp, OpenError> {
+    let mut entries = Vec::new();
+    for index in (recovered.truncated.0 + 1..=recovered.last.0).rev() {
+        reader.read(index, 1, &mut entries).map_err(|error| damaged(reader, index, &error))?;
+        // Raft's own entries tell no time.
+        let data = entries.drain(..).next().map(|entry| entry.data).unwrap_or_default();
+        if !data.is_empty() {
+            let batch = CommittedBatch::open(index, data, true)
+                .map_err(|error| damaged(reader, index, &error))?;
+            return Ok(batch.time);
+        }
     }
-    let admission = Admission::restore(&bytes).map_err(|_| damaged())?;
-    Ok((admission, generation))
+    Ok(Timestamp::default())
 }
 
-fn status() -> Status {
-    Status {
-        gate: Gate::Open,
-        first_index: 1,
-        commit_index: 0,
-        term: 0,
-        last_time: Timestamp::default(),
-        clock_jumped: None,
-        disk_bytes: 0,
-        free_bytes: 0,
-        ballast: false,
-        purge_wanted: None,
-        purge_allowed: 0,
-        entries: 0,
-        committed_batches: 0,
-        committed_bytes: 0,
-        void_batches: 0,
-        refused: [0; 3],
-        no_space: 0,
-        waiting_bytes: 0,
-        last_sync: Duration::ZERO,
-        syncs: Buckets::default(),
+fn damaged(reader: &dyn LogReader, index: Index, error: &dyn Error) -> OpenError {
+    let (file, offset) = reader.locate(index).unwrap_or_default();
+    OpenError::Damaged {
+        file,
+        offset,
+        what: format!("entry {index}: {}", describe(error)),
+        remedy: REMEDY.to_owned(),
     }
+}
+
+/// The error with all of its causes.
+pub(crate) fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }

@@ -1,13 +1,12 @@
 //! The log on disk: raft-engine, watched.
 
-mod files;
 mod open;
 mod read;
 mod scan;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
@@ -17,11 +16,13 @@ use raft_engine::{Command, Engine, LogBatch};
 
 use crate::config::Options;
 use crate::error::OpenError;
+use crate::store::files::Files;
 use crate::store::raw::{RawEntries, RawEntry};
 use crate::store::watermark::{Watermark, WatermarkFile};
 use crate::store::{LogReader, LogStore, Recovered, StoreError, Unit};
 
-use files::Files;
+pub(crate) use open::DirLock;
+
 use read::EngineReader;
 
 /// raft-engine's group that holds the entries.
@@ -51,13 +52,22 @@ pub(crate) struct EngineStore {
     truncated: (Index, u64),
     hard_state: HardState,
     /// Held for the life of the store.
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl EngineStore {
+    /// Takes the directory, made if it is missing, for this process.
+    pub(crate) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+        open::lock(dir)
+    }
+
     /// Opens the log in `options.dir` after looking at every write in its files.
-    pub(crate) fn open(options: &Options, now_millis: u64) -> Result<Self, OpenError> {
-        open::open(options, now_millis)
+    pub(crate) fn open(
+        options: &Options,
+        lock: DirLock,
+        now_millis: u64,
+    ) -> Result<Self, OpenError> {
+        open::open(options, lock, now_millis)
     }
 
     fn engine(&self) -> &Engine {
@@ -108,7 +118,8 @@ impl EngineStore {
         if let Some(state) = &unit.hard_state {
             self.hard_state = state.clone();
         }
-        if unit.conf_state.is_some() {
+        if let Some(conf) = &unit.conf_state {
+            self.recovered.conf_state = conf.clone();
             self.keys.insert(CONF_KEY.to_vec(), file);
         }
         self.keys.insert(STATE_KEY.to_vec(), file);
@@ -184,7 +195,11 @@ impl LogStore for EngineStore {
         }
         self.fill(unit)?;
         let (bytes, file) = self.put_batch(sync)?;
+        let (before, _) = self.files.end();
         self.note(unit, bytes, file);
+        if sync && file != before {
+            self.mark(false)?;
+        }
         Ok(())
     }
 
@@ -244,6 +259,7 @@ impl LogStore for EngineStore {
             .range(prefix.to_vec()..)
             .map(|(key, _)| key)
             .take_while(|key| key.starts_with(prefix))
+            .filter(|key| key.first() != Some(&OWN))
             .cloned()
             .collect()
     }

@@ -10,19 +10,27 @@ use raft::eraftpb::{ConfState, HardState};
 use raft_engine::{Config, Engine, LogBatch, ReadableSize, RecoveryMode};
 use rustix::fs::{FlockOperation, flock};
 
-use super::files::{FileRange, Files};
 use super::read::EngineReader;
-use super::scan::{self, HEADER_BYTES, REMEDY, Scan, io_error, missing_file};
+use super::scan::{self, Scan, io_error, missing_file};
 use super::{CONF_KEY, ENTRIES, EngineStore, KEYS, STATE_KEY, TRUNCATED_KEY, UNIT_BYTES, failed};
 use crate::config::{Durability, Options};
 use crate::error::OpenError;
+use crate::store::files::{FileRange, Files, HEADER_BYTES};
 use crate::store::watermark::{Found, Watermark, WatermarkFile};
-use crate::store::{Recovered, StoreError};
+use crate::store::{REMEDY, Recovered, StoreError};
 
-pub(super) fn open(options: &Options, now_millis: u64) -> Result<EngineStore, OpenError> {
+/// Proof that no other process works on the directory, while it lives.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: File,
+}
+
+pub(super) fn open(
+    options: &Options,
+    lock: DirLock,
+    now_millis: u64,
+) -> Result<EngineStore, OpenError> {
     let dir = &options.dir;
-    fs::create_dir_all(dir).map_err(|source| io_error("make", dir, source))?;
-    let lock = lock(dir)?;
     let files_dir = dir.join("raft");
     let path = dir.join("watermark");
     let (mut watermark, found) =
@@ -54,7 +62,7 @@ pub(super) fn open(options: &Options, now_millis: u64) -> Result<EngineStore, Op
 }
 
 struct Parts {
-    lock: File,
+    lock: DirLock,
     watermark: WatermarkFile,
     record: Watermark,
     scan: Scan,
@@ -134,7 +142,9 @@ fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, 
     })
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Makes the directory and takes it for this process.
+pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
+    fs::create_dir_all(dir).map_err(|source| io_error("make", dir, source))?;
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .write(true)
@@ -143,7 +153,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .open(&path)
         .map_err(|source| io_error("open", &path, source))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(DirLock { _file: file }),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { dir: dir.to_owned() }),
         Err(errno) => Err(io_error("lock", &path, errno.into())),
     }

@@ -70,6 +70,10 @@ impl EngineReader {
 }
 
 impl LogReader for EngineReader {
+    fn locate(&self, index: Index) -> Option<(PathBuf, u64)> {
+        scan::locate(&self.dir, index)
+    }
+
     fn first_index(&self) -> Index {
         self.first.load(Ordering::Acquire)
     }

@@ -15,16 +15,15 @@ use std::path::{Path, PathBuf};
 
 use ledgermq_core::offset::Index;
 
-use super::files::FileRange;
 use crate::error::OpenError;
+use crate::store::REMEDY;
+use crate::store::files::{FileRange, HEADER_BYTES};
 use crate::store::watermark::Watermark;
 
 use batch::{BATCH_HEADER, Found, Header};
 pub(super) use cut::Cut;
 
 const MAGIC: &[u8; 53] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
-/// Magic, version and alignment.
-pub(super) const HEADER_BYTES: u64 = 69;
 const SUFFIX: &str = ".raftlog";
 
 /// What the files hold.
@@ -103,11 +102,6 @@ impl Fault {
         }
     }
 }
-
-/// What an operator can do about damage.
-pub(super) const REMEDY: &str = "Nothing was changed. Restore the directory from a backup or \
-    rebuild this node from another; to go on without what follows that byte, and lose it, move \
-    the newer files of the directory and the file `watermark` away and truncate this one there";
 
 /// One file under the scan.
 struct Walk<'a> {

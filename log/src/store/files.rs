@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use ledgermq_core::offset::Index;
 
-use super::scan::HEADER_BYTES;
+/// Bytes at the head of a file of raft-engine: magic, version and alignment.
+pub(super) const HEADER_BYTES: u64 = 69;
 
 /// One file of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
