@@ -69,3 +69,22 @@ fn a_second_process_on_the_same_data_is_refused() {
     assert!(second.stderr().contains("in use by another ledgermq process"));
     assert_eq!(first.get("/readyz").0, 200);
 }
+
+#[test]
+fn metrics_have_the_prefix_and_no_label_of_a_client_or_topic() {
+    let broker = Broker::run();
+    let (_, metrics) = broker.get("/metrics");
+    let samples: Vec<&str> =
+        metrics.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    assert!(samples.len() > 20, "{metrics}");
+    for sample in samples {
+        assert!(sample.starts_with("ledgermq_"), "{sample}");
+        let Some((_, labels)) = sample.split_once('{') else { continue };
+        for label in labels.split('}').next().unwrap().split(',') {
+            let name = label.split('=').next().unwrap();
+            let known =
+                ["node", "listener", "peer", "reason", "qos", "class", "version"].contains(&name);
+            assert!(known, "{sample}");
+        }
+    }
+}

@@ -13,9 +13,18 @@ const KILLS: u64 = 10;
 #[test]
 #[ignore = "part kill of ./test.sh"]
 fn nothing_acknowledged_is_lost_by_kills() {
-    let kills = count_of("LEDGERMQ_TEST_KILLS", KILLS);
+    campaign(Options::default(), count_of("LEDGERMQ_TEST_KILLS", KILLS));
+}
+
+#[test]
+#[ignore = "part kill of ./test.sh"]
+fn nothing_acknowledged_into_the_page_cache_is_lost_by_kills() {
+    campaign(Options::default().set("log.durability", "os-cache"), KILLS / 2);
+}
+
+fn campaign(options: Options, kills: u64) {
     let mut random = Random::announced("kill");
-    let mut broker = Options::default().set(QUEUE, 100_000_000).start();
+    let mut broker = options.set(QUEUE, 100_000_000).start();
     let traffic = Traffic::start(broker.mqtt);
     let mut slowest = Duration::ZERO;
     for n in 1..=kills {

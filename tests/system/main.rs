@@ -27,4 +27,5 @@ mod restart;
 mod retained;
 mod sessions;
 mod shutdown;
+mod slow;
 mod wills;
