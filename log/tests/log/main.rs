@@ -1,4 +1,8 @@
 //! The log from outside: one binary for all tests that are not beside the code.
 
+mod crash;
+mod full;
+mod purge;
 mod reopen;
+mod simulated;
 mod support;

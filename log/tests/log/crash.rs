@@ -1,0 +1,188 @@
+//! The machine dies at every write in turn; nothing that was shown is missing afterwards.
+
+use ledgermq_core::event::{BatchBuilder, Event, SessionOpened};
+use ledgermq_core::identity::ClientId;
+use ledgermq_core::offset::Offset;
+use ledgermq_core::packet::ProtocolVersion;
+use ledgermq_log::store::simulated::{Fate, SimulatedDisk};
+use ledgermq_log::{Class, CommittedBatch, Durability, Producer};
+
+use crate::simulated::{FILE, Simulated, config, drain};
+use crate::support::{Bell, publish};
+
+/// What a reader saw of a batch, marks included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    index: u64,
+    time: u64,
+    sequence: u64,
+    voids: Vec<bool>,
+}
+
+fn seen(batch: &CommittedBatch) -> Seen {
+    let records = batch.batch().records();
+    Seen {
+        index: batch.index,
+        time: batch.time.0,
+        sequence: batch.sequence,
+        voids: records.map(|record| batch.is_void(&record.expect("a record"))).collect(),
+    }
+}
+
+fn open_session(events: &mut BatchBuilder, client: &str) {
+    let opened = SessionOpened {
+        client: client.into(),
+        username: None,
+        node: 1,
+        protocol: ProtocolVersion::V5,
+        clean_start: false,
+        session_expiry_interval: 100,
+        keep_alive: 0,
+        peer: String::new(),
+        will: None,
+    };
+    events.push(None, None, &Event::SessionOpened(Box::new(opened)));
+}
+
+/// Some events, among them late ones of a session that was taken over.
+fn step(number: u64, producer: &mut Producer, last_open: &mut Offset) {
+    let mut events = producer.builder();
+    let client: ClientId = "client".into();
+    if number % 3 == 0 {
+        open_session(&mut events, &client);
+    }
+    let message = Event::MessageReleased { packet_ids: Vec::new() };
+    events.push(Some((&client, *last_open)), None, &message);
+    publish(&mut events, &vec![b'x'; 20_000]);
+    producer.push(Class::Progress, &mut events).expect("room");
+}
+
+/// Runs until the end or until the disk fails; appends what a tail showed.
+fn run(log: &mut Simulated, steps: std::ops::Range<u64>, shown: &mut Vec<Seen>) -> bool {
+    let mut producer = log.log.producer(Bell::mute());
+    let mut tail = log.tail(shown.last().map_or(1, |seen| seen.index + 1));
+    let mut last_open = Offset::ZERO;
+    for number in steps {
+        step(number, &mut producer, &mut last_open);
+        let went_well = log.turn().is_ok();
+        for batch in drain(&mut tail) {
+            // The session's epoch is known to its connection only now and then.
+            if batch.sequence % 4 == 0 {
+                last_open = Offset::new(batch.index, 0);
+            }
+            shown.push(seen(&batch));
+        }
+        if !went_well {
+            return false;
+        }
+    }
+    true
+}
+
+fn everything(log: &Simulated) -> Vec<Seen> {
+    drain(&mut log.tail(1)).iter().map(|batch| seen(batch)).collect()
+}
+
+#[test]
+fn nothing_that_was_shown_is_missing_after_a_crash_at_any_write() {
+    for durability in [Durability::Fsync] {
+        let config = ledgermq_log::Config { durability, ..config() };
+        for seed in 0..3 {
+            for dies_at in 0..90 {
+                let disk = SimulatedDisk::new(seed, FILE);
+                let mut shown = Vec::new();
+                let mut log = Simulated::open(&disk, &config).expect("opens");
+                disk.set_fate(Fate::Dies(dies_at));
+                let survived = run(&mut log, 0..70, &mut shown);
+                if survived {
+                    // The last writes are those of an orderly end.
+                    log.close();
+                } else {
+                    drop(log);
+                }
+                disk.crash();
+
+                let mut log = Simulated::open(&disk, &config).expect("opens again");
+                let found = everything(&log);
+                assert_eq!(found[..shown.len()], shown[..], "seed {seed}, write {dies_at}");
+                assert!(found.windows(2).all(|pair| pair[0].time <= pair[1].time));
+                shown = found;
+                assert!(run(&mut log, 70..100, &mut shown), "it goes on");
+                log.close();
+                let log = Simulated::open(&disk, &config).expect("opens once more");
+                assert_eq!(everything(&log), shown, "seed {seed}, write {dies_at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_os_cache_a_power_cut_loses_only_the_unsynced_end() {
+    let config = ledgermq_log::Config { durability: Durability::OsCache, ..config() };
+    let mut lost = 0;
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new(seed, FILE);
+        let mut shown = Vec::new();
+        let mut log = Simulated::open(&disk, &config).expect("opens");
+        // Ten milliseconds a turn, synced every fifty: five turns may be lost.
+        assert!(run(&mut log, 0..50 + seed, &mut shown));
+        drop(log);
+        disk.crash();
+        let log = Simulated::open(&disk, &config).expect("opens again");
+        let found = everything(&log);
+        assert!(found.len() + 6 >= shown.len(), "{} of {}", found.len(), shown.len());
+        assert_eq!(found[..], shown[..found.len()]);
+        lost += shown.len() - found.len();
+    }
+    assert!(lost > 0, "the disk does lose what is not synced");
+}
+
+#[test]
+fn a_log_that_lost_what_was_synced_is_refused() {
+    let disk = SimulatedDisk::new(1, FILE);
+    let mut log = Simulated::open(&disk, &config()).expect("opens");
+    assert!(run(&mut log, 0..20, &mut Vec::new()));
+    log.close();
+    disk.crash();
+    disk.cut_behind(15);
+    let error = Simulated::open(&disk, &config()).err().expect("refused").to_string();
+    assert!(error.contains("was synced"), "{error}");
+}
+
+#[test]
+fn a_damaged_entry_is_never_served() {
+    let disk = SimulatedDisk::new(1, FILE);
+    // Nothing is kept in memory.
+    let config = ledgermq_log::Config {
+        ring_bytes: ledgermq_core::quantity::ByteSize(1),
+        cache_bytes: ledgermq_core::quantity::ByteSize(1),
+        ..config()
+    };
+    let mut log = Simulated::open(&disk, &config).expect("opens");
+    assert!(run(&mut log, 0..20, &mut Vec::new()));
+    disk.damage(10);
+    let error = log.log.read(10).expect_err("damaged").to_string();
+    assert!(error.contains("entry 10 is damaged"), "{error}");
+    let mut tail = log.tail(8);
+    let mut batches = Vec::new();
+    let error = loop {
+        match tail.take(1 << 20, &mut batches) {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("entry 10 is damaged"), "{error}");
+    assert_eq!(batches.iter().map(|batch| batch.index).collect::<Vec<_>>(), [8, 9]);
+    assert_eq!(tail.position(), 10, "it stands before the damage");
+}
+
+#[test]
+fn an_error_of_the_disk_ends_the_log() {
+    let disk = SimulatedDisk::new(1, FILE);
+    let mut log = Simulated::open(&disk, &config()).expect("opens");
+    let mut shown = Vec::new();
+    disk.set_fate(Fate::Fails(10));
+    assert!(!run(&mut log, 0..20, &mut shown));
+    let count = shown.len();
+    assert!(log.turn().is_err() || everything(&log).len() == count, "nothing is shown any more");
+}
