@@ -41,36 +41,45 @@ impl Tail {
         bytes_max: usize,
         out: &mut Vec<Arc<CommittedBatch>>,
     ) -> Result<(), TailError> {
-        let (first, last) = {
-            let ring = lock(&self.shared.ring);
-            if self.next >= ring.first() && self.next <= ring.last() {
-                self.next = ring.take(self.next, bytes_max, out);
-                return Ok(());
-            }
-            (ring.first(), ring.last())
-        };
-        if self.next > last {
-            return match self.shared.gate() {
-                Gate::Stopped { reason } => Err(Stopped { reason }.into()),
-                _ => Ok(()),
-            };
-        }
-        // Behind the ring: from the disk, until the ring is reached.
-        while self.next < first {
-            let taken = out.len();
-            match self.shared.read_from(self.next, first - 1, bytes_max, out) {
-                Ok(next) => self.next = next,
-                Err(ReadError::Purged { first }) => {
-                    let gap = TailError::Gap { from: self.next, to: first - 1 };
-                    self.next = first;
-                    return Err(gap);
+        // The gate is looked at first: what was committed before the end is then seen.
+        let gate = self.shared.gate();
+        let taken = out.len();
+        // Entries without a batch are passed over.
+        while out.len() == taken {
+            let first = {
+                let ring = lock(&self.shared.ring);
+                if self.next > ring.last() {
+                    return match gate {
+                        Gate::Stopped { reason } => Err(Stopped { reason }.into()),
+                        _ => Ok(()),
+                    };
                 }
-                Err(error) => return Err(error.into()),
+                if self.next >= ring.first() {
+                    self.next = ring.take(self.next, bytes_max, out);
+                    continue;
+                }
+                ring.first()
+            };
+            self.take_stored(first - 1, bytes_max, out)?;
+        }
+        Ok(())
+    }
+
+    /// Takes from the disk what is no longer in the ring.
+    fn take_stored(
+        &mut self,
+        upto: Index,
+        bytes_max: usize,
+        out: &mut Vec<Arc<CommittedBatch>>,
+    ) -> Result<(), TailError> {
+        match self.shared.read_from(self.next, upto, bytes_max, out) {
+            Ok(next) => self.next = next,
+            Err(ReadError::Purged { first }) => {
+                let gap = TailError::Gap { from: self.next, to: first - 1 };
+                self.next = first;
+                return Err(gap);
             }
-            // Entries without a batch are passed over.
-            if out.len() > taken {
-                return Ok(());
-            }
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

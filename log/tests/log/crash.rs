@@ -48,7 +48,7 @@ fn open_session(events: &mut BatchBuilder, client: &str) {
 fn step(number: u64, producer: &mut Producer, last_open: &mut Offset) {
     let mut events = producer.builder();
     let client: ClientId = "client".into();
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         open_session(&mut events, &client);
     }
     let message = Event::MessageReleased { packet_ids: Vec::new() };
@@ -67,7 +67,7 @@ fn run(log: &mut Simulated, steps: std::ops::Range<u64>, shown: &mut Vec<Seen>) 
         let went_well = log.turn().is_ok();
         for batch in drain(&mut tail) {
             // The session's epoch is known to its connection only now and then.
-            if batch.sequence % 4 == 0 {
+            if batch.sequence.is_multiple_of(4) {
                 last_open = Offset::new(batch.index, 0);
             }
             shown.push(seen(&batch));
@@ -85,34 +85,63 @@ fn everything(log: &Simulated) -> Vec<Seen> {
 
 #[test]
 fn nothing_that_was_shown_is_missing_after_a_crash_at_any_write() {
-    for durability in [Durability::Fsync] {
-        let config = ledgermq_log::Config { durability, ..config() };
-        for seed in 0..3 {
-            for dies_at in 0..90 {
-                let disk = SimulatedDisk::new(seed, FILE);
-                let mut shown = Vec::new();
-                let mut log = Simulated::open(&disk, &config).expect("opens");
-                disk.set_fate(Fate::Dies(dies_at));
-                let survived = run(&mut log, 0..70, &mut shown);
-                if survived {
-                    // The last writes are those of an orderly end.
-                    log.close();
-                } else {
-                    drop(log);
-                }
-                disk.crash();
-
-                let mut log = Simulated::open(&disk, &config).expect("opens again");
-                let found = everything(&log);
-                assert_eq!(found[..shown.len()], shown[..], "seed {seed}, write {dies_at}");
-                assert!(found.windows(2).all(|pair| pair[0].time <= pair[1].time));
-                shown = found;
-                assert!(run(&mut log, 70..100, &mut shown), "it goes on");
-                log.close();
-                let log = Simulated::open(&disk, &config).expect("opens once more");
-                assert_eq!(everything(&log), shown, "seed {seed}, write {dies_at}");
+    let config = config();
+    for seed in 0..3 {
+        for dies_at in 0..90 {
+            let disk = SimulatedDisk::new(seed, FILE);
+            let mut shown = Vec::new();
+            let mut log = Simulated::open(&disk, &config).expect("opens");
+            disk.set_fate(Fate::Dies(dies_at));
+            let survived = run(&mut log, 0..70, &mut shown);
+            if survived {
+                // The last writes are those of an orderly end.
+                let _ = log.try_close();
+            } else {
+                drop(log);
             }
+            disk.crash();
+
+            let mut log = Simulated::open(&disk, &config).expect("opens again");
+            let found = everything(&log);
+            let lost = shown.get(found.len()..);
+            assert_eq!(lost.unwrap_or_default(), [], "seed {seed}, write {dies_at}");
+            assert_eq!(found[..shown.len()], shown[..], "seed {seed}, write {dies_at}");
+            assert!(found.windows(2).all(|pair| pair[0].time <= pair[1].time));
+            shown = found;
+            assert!(run(&mut log, 70..100, &mut shown), "it goes on");
+            log.close();
+            let log = Simulated::open(&disk, &config).expect("opens once more");
+            assert_eq!(everything(&log), shown, "seed {seed}, write {dies_at}");
         }
+    }
+}
+
+#[test]
+fn a_crash_while_the_log_is_purged_loses_nothing_that_is_left() {
+    let config = ledgermq_log::Config {
+        hot_bytes_max: ledgermq_core::quantity::ByteSize(2 * FILE),
+        ..config()
+    };
+    for dies_at in 0..120 {
+        let disk = SimulatedDisk::new(dies_at, FILE);
+        let mut shown = Vec::new();
+        let mut log = Simulated::open(&disk, &config).expect("opens");
+        log.log.checkpointed(u64::MAX);
+        log.log.purge_allowed(u64::MAX);
+        disk.set_fate(Fate::Dies(u32::try_from(dies_at).expect("few")));
+        let mut survives = run(&mut log, 0..110, &mut shown);
+        for _ in 0..220 {
+            survives = survives && log.turn().is_ok();
+        }
+        drop(log);
+        disk.crash();
+        let log = Simulated::open(&disk, &config).expect("opens again");
+        let first = log.log.status().first_index;
+        shown.retain(|seen| seen.index >= first);
+        let found: Vec<Seen> =
+            drain(&mut log.tail(first)).iter().map(|batch| seen(batch)).collect();
+        assert_eq!(found[..shown.len()], shown[..], "write {dies_at}");
+        assert!(!survives || first > 1, "it was purged");
     }
 }
 

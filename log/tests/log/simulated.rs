@@ -57,8 +57,13 @@ impl Simulated {
         }
     }
 
-    pub(crate) fn close(mut self) {
-        self.machine.close().expect("the disk is good");
+    /// Ends in order, unless the disk fails.
+    pub(crate) fn try_close(mut self) -> Result<(), TurnError> {
+        self.machine.close()
+    }
+
+    pub(crate) fn close(self) {
+        self.try_close().expect("the disk is good");
     }
 
     pub(crate) fn tail(&self, from: Index) -> Tail {

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use raft_engine::{Config, Engine, LogBatch, ReadableSize, RecoveryMode};
 use rustix::fs::{FlockOperation, flock};
 
 use super::read::EngineReader;
-use super::scan::{self, Scan, io_error, missing_file};
+use super::scan::{self, Scan, file_path, io_error, missing_file};
 use super::{CONF_KEY, ENTRIES, EngineStore, KEYS, STATE_KEY, TRUNCATED_KEY, UNIT_BYTES, failed};
 use crate::config::{Durability, Options};
 use crate::error::OpenError;
@@ -44,6 +45,9 @@ pub(super) fn open(
         tracing::warn!(file = %cut.path.display(), at = cut.at, bytes = cut.bytes,
             "cut an unfinished write off the end of the log");
         cut.apply()?;
+    }
+    if mark.is_some_and(|mark| !mark.clean) {
+        renew(&files_dir, mark.as_ref(), &scan)?;
     }
     let record = Watermark {
         durability: options.config.durability,
@@ -191,7 +195,7 @@ fn agrees(dir: &Path, mark: &Watermark, scan: &Scan) -> Result<(), OpenError> {
     let ends = scan.files.iter().find(|file| file.seq == mark.file).map_or(0, |file| file.bytes);
     if ends < mark.file_bytes && mark.file != 0 {
         return Err(OpenError::Damaged {
-            file: dir.join(format!("{:016}.raftlog", mark.file)),
+            file: file_path(dir, mark.file),
             offset: ends,
             what: format!("the file ends there, but {} bytes of it were synced", mark.file_bytes),
             remedy: REMEDY.to_owned(),
@@ -204,6 +208,29 @@ fn agrees(dir: &Path, mark: &Watermark, scan: &Scan) -> Result<(), OpenError> {
         ));
     }
     Ok(())
+}
+
+/// Writes the end of the newest file again, as it is, and syncs it.
+///
+/// A process that ended because an fsync failed leaves bytes in the page cache that the system takes
+/// for written: they can be read, and are gone after the next power cut. Written again, they are
+/// durable before anything is acknowledged on top of them.
+fn renew(dir: &Path, mark: Option<&Watermark>, scan: &Scan) -> Result<(), OpenError> {
+    let Some(newest) = scan.files.last() else { return Ok(()) };
+    let from = mark.filter(|mark| mark.file == newest.seq).map_or(0, |mark| mark.file_bytes);
+    let length = newest.bytes.saturating_sub(from);
+    if length == 0 {
+        return Ok(());
+    }
+    let path = file_path(dir, newest.seq);
+    let renewed = || {
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, from)?;
+        file.write_all_at(&bytes, from)?;
+        file.sync_data()
+    };
+    renewed().map_err(|source| io_error("renew", &path, source))
 }
 
 fn engine_config(options: &Options, dir: &Path) -> Config {

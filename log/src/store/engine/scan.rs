@@ -242,10 +242,15 @@ fn check_holes(dir: &Path, files: &[(u64, PathBuf)]) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Path of a file by its number.
+pub(super) fn file_path(dir: &Path, seq: u64) -> PathBuf {
+    dir.join(format!("{seq:016}{SUFFIX}"))
+}
+
 /// A file that must be there is not.
 pub(super) fn missing_file(dir: &Path, seq: u64) -> OpenError {
     OpenError::Damaged {
-        file: dir.join(format!("{seq:016}{SUFFIX}")),
+        file: file_path(dir, seq),
         offset: 0,
         what: "the file is missing".to_owned(),
         remedy: "Nothing was changed. Put the file back, restore the directory from a backup or \
