@@ -33,8 +33,10 @@ use crate::store::{LogStore, StoreError, Unit};
 const TURN_BYTES: usize = 1 << 20;
 /// Time between two ticks of raft.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// A write for which the disk had no space is tried again so often.
+/// After a write for which the disk had no space, room is looked for so often.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// And so often the write is tried again whatever the system says about room.
+const RETRY_ANYWAY_INTERVAL: Duration = Duration::from_secs(10);
 /// With `durability = "os-cache"` everything is synced at least so often.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -73,6 +75,8 @@ pub struct LogMachine<S: LogStore> {
     unproposed: VecDeque<Vec<u8>>,
     /// When a write is tried again for which the disk had no space.
     retry: Option<Duration>,
+    /// When it is tried again though the system says that there is no room.
+    retry_anyway: Duration,
     turned: Turned,
     last_tick: Duration,
     last_sync: Duration,
@@ -110,7 +114,7 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(gate) = self.space.look(now.monotonic) {
             self.shared.set_gate(gate);
         }
-        if self.retry.is_none_or(|retry| now.monotonic >= retry) {
+        if self.may_write(now) {
             self.propose(now);
             self.checkpoint.step(&self.admission, &mut self.extra);
             self.write(now)?;
@@ -136,6 +140,21 @@ impl<S: LogStore> LogMachine<S> {
         let tick = self.last_tick + TICK;
         let sync = self.is_unsynced.then_some(self.last_sync + SYNC_INTERVAL);
         sync.into_iter().chain(self.retry).fold(tick, Duration::min)
+    }
+
+    /// Whether a write is worth trying. On a full disk each try costs raft-engine an empty file, so
+    /// there must be room by what the system says, but for a try now and then.
+    fn may_write(&mut self, now: Now) -> bool {
+        let Some(retry) = self.retry else { return true };
+        if now.monotonic < retry {
+            return false;
+        }
+        let bytes = self.replica.stuck_bytes() as u64;
+        let may = now.monotonic >= self.retry_anyway || self.space.has_room_for(bytes);
+        if !may {
+            self.retry = Some(now.monotonic + RETRY_INTERVAL);
+        }
+        may
     }
 
     /// Gives raft what waits, stamped with the leader's time.
@@ -288,6 +307,7 @@ impl<S: LogStore> LogMachine<S> {
         self.counts.no_space += 1;
         let pause = if self.space.found_full() { Duration::ZERO } else { RETRY_INTERVAL };
         self.retry = Some(now.monotonic + pause);
+        self.retry_anyway = now.monotonic + RETRY_ANYWAY_INTERVAL;
         self.shared.set_gate(self.space.gate());
     }
 }

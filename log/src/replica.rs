@@ -129,6 +129,11 @@ impl<S: LogStore> Replica<S> {
         self.stuck.is_some()
     }
 
+    /// Bytes of the write that waits for space on the disk.
+    pub(crate) fn stuck_bytes(&self) -> usize {
+        self.stuck.as_ref().map_or(0, |stuck| stuck.unit.bytes())
+    }
+
     /// Proposes a batch; `false` if raft does not take it now.
     pub(crate) fn propose(&mut self, batch: Bytes) -> bool {
         let mut entry = Entry::new();

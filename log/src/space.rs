@@ -23,6 +23,8 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use crate::class::Gate;
 use crate::config::Config;
 
+/// Room that a write needs besides its bytes.
+const SLACK: u64 = 64 << 10;
 /// Time between two looks at the free space.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -194,6 +196,13 @@ impl Monitor {
         self.full = true;
         self.level = Level::NoOpens;
         self.has_ballast && self.give_up_ballast("the disk is full")
+    }
+
+    /// Whether a write of `bytes` has room by what the system says, and the file that may have to be
+    /// begun for it.
+    pub(crate) fn has_room_for(&mut self, bytes: u64) -> bool {
+        self.measure();
+        self.free >= bytes + SLACK
     }
 
     /// A write went through.

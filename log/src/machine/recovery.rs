@@ -80,6 +80,7 @@ impl<S: LogStore> LogMachine<S> {
             own,
             unproposed: VecDeque::new(),
             retry: None,
+            retry_anyway: Duration::ZERO,
             turned: Turned::default(),
             last_tick: now.monotonic,
             last_sync: now.monotonic,
