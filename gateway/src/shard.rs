@@ -9,6 +9,7 @@ mod backlog;
 mod client;
 mod committed;
 mod delivery;
+mod draining;
 mod input;
 mod matching;
 mod notices;
@@ -17,10 +18,14 @@ mod stats;
 mod table;
 mod wheel;
 
+#[cfg(test)]
+mod tests;
+
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
 pub use table::Token;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +40,7 @@ use ledgermq_log::CommittedBatch;
 use ledgermq_projections::notice::{RetainedDelivery, SessionState};
 use ledgermq_projections::views::owed::Owed;
 
-use client::{Client, Sink};
+use client::{Client, Pause, Sink};
 use matching::Subscriptions;
 use table::Table;
 use wheel::Wheel;
@@ -52,9 +57,14 @@ const LINGER: Duration = Duration::from_secs(5);
 pub struct ShardLimits {
     /// Bytes waiting to be written, beyond which messages wait as references.
     pub output_bytes_max: usize,
-    /// References waiting for one client; beyond it a session that ends with its connection
-    /// loses the newest, and a persistent one reads them from the owed view later.
+    /// Bytes waiting to be written, beyond which nothing more is read from the client: it does not
+    /// read what it is answered.
+    pub answers_bytes_max: usize,
+    /// References waiting for a session that ends with its connection; beyond it the newest are
+    /// dropped.
     pub backlog_messages_max: usize,
+    /// References waiting for a persistent session; what comes beyond is read from the owed view.
+    pub persistent_messages_max: usize,
     /// Payload bytes that those references stand for.
     pub backlog_bytes_max: usize,
     /// Bytes of batches held in memory for those references; others are read from the log again.
@@ -65,7 +75,9 @@ impl Default for ShardLimits {
     fn default() -> Self {
         Self {
             output_bytes_max: 256 << 10,
+            answers_bytes_max: 1 << 20,
             backlog_messages_max: 100_000,
+            persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
             pinned_bytes_max: 4 << 20,
         }
@@ -103,14 +115,15 @@ pub struct Shard {
     by_client: HashMap<ClientId, Token>,
     subscriptions: Subscriptions,
     stage: Stage,
-    /// Next index to come.
-    position: Index,
-    early_sessions: HashMap<Offset, Box<SessionState>>,
-    early_retained: HashMap<Offset, Vec<RetainedDelivery>>,
+    /// The record to come next: all before it was routed.
+    reached: Offset,
+    /// Notices of what is still to come, at most those of the events under way.
+    early_sessions: BTreeMap<Offset, Box<SessionState>>,
+    early_retained: BTreeMap<Offset, Vec<RetainedDelivery>>,
     dirty: Vec<Token>,
     resumed: Vec<Token>,
     closed: Vec<Token>,
-    withheld: Vec<Token>,
+    withheld: BTreeSet<Token>,
     starving: Vec<Token>,
     unlogged: Vec<Token>,
     progress_due: Timestamp,
@@ -139,13 +152,13 @@ impl Shard {
             by_client: HashMap::new(),
             subscriptions: Subscriptions::default(),
             stage,
-            position,
-            early_sessions: HashMap::new(),
-            early_retained: HashMap::new(),
+            reached: Offset::new(position, 0),
+            early_sessions: BTreeMap::new(),
+            early_retained: BTreeMap::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
             closed: Vec::new(),
-            withheld: Vec::new(),
+            withheld: BTreeSet::new(),
             starving: Vec::new(),
             unlogged: Vec::new(),
             progress_due: now.plus(PROGRESS_INTERVAL),
@@ -158,7 +171,7 @@ impl Shard {
     pub fn accept(&mut self, now: Timestamp, peer: SocketAddr) -> Token {
         let token = self.table.insert(Client::new(now, peer));
         self.stats.accepted += 1;
-        self.schedule(now, token);
+        self.schedule(token);
         token
     }
 
@@ -189,7 +202,12 @@ impl Shard {
     /// The next index that [`Shard::on_committed`] expects.
     #[must_use]
     pub fn position(&self) -> Index {
-        self.position
+        self.reached.index
+    }
+
+    /// The last index of which records were routed.
+    fn routed_index(&self) -> Index {
+        self.reached.index - Index::from(self.reached.ordinal == 0)
     }
 
     /// Counts since the shard was made.
@@ -245,9 +263,11 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         client.link.written(bytes);
-        if client.backlog.is_some()
-            && client.link.unwritten().len() < self.limits.output_bytes_max / 2
-        {
+        if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
+            return;
+        }
+        self.resume_input(now, token, Pause::Answers);
+        if self.table.get(token).is_some_and(|client| client.backlog.is_some()) {
             self.drain(now, token, sources);
         }
     }
@@ -266,6 +286,22 @@ impl Shard {
     #[must_use]
     pub fn is_starving(&self) -> bool {
         !self.starving.is_empty()
+    }
+
+    /// Whether a connection waits for [`Shard::on_gate_opened`].
+    #[must_use]
+    pub fn is_withholding(&self) -> bool {
+        !self.withheld.is_empty()
+    }
+
+    /// Whether nothing waits for its driver: no events, no output of connections, none to be
+    /// closed or to be read on.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.stage.is_empty()
+            && self.dirty.is_empty()
+            && self.closed.is_empty()
+            && self.resumed.is_empty()
     }
 
     /// Does what is due: keep-alive, lingering connections, progress of deliveries.
@@ -303,33 +339,36 @@ impl Shard {
 
     fn on_silence(&mut self, now: Timestamp, token: Token) {
         let Some(client) = self.table.get_mut(token) else { return };
-        if client.link.is_ending {
-            // It had its time to read what we sent.
-            self.closed.push(token);
-            return self.forget(token);
+        if client.scheduled.is_none_or(|due| due > now) {
+            // An entry from before it was scheduled to be looked at earlier.
+            return;
         }
-        // We do not read it, or read nobody: that is no silence of the client's.
-        if client.is_paused || self.stage.is_congested() {
+        client.scheduled = None;
+        // While we do not read, nobody is silent.
+        if client.is_excused() || self.stage.is_congested() {
             client.machine.excuse_silence(now);
         }
-        match client.machine.silent_until(&self.settings) {
-            Some(deadline) if deadline <= now => {
+        match client.deadline(&self.settings) {
+            Some(deadline) if deadline > now => self.schedule(token),
+            None => {}
+            Some(_) if client.link.is_ending => {
+                // It had its time to read what we sent.
+                self.closed.push(token);
+                self.forget(token);
+            }
+            Some(_) => {
                 self.stats.silent += 1;
                 self.end(now, token, Ending::Server(ReasonCode::KeepAliveTimeout));
             }
-            _ => self.schedule(now, token),
         }
     }
 
-    fn schedule(&mut self, now: Timestamp, token: Token) {
-        let Some(client) = self.table.get(token) else { return };
-        let deadline = if client.link.is_ending {
-            Some(now.plus(LINGER))
-        } else {
-            client.machine.silent_until(&self.settings)
-        };
-        if let Some(deadline) = deadline {
-            self.wheel.insert(deadline, token);
+    /// Sees to it that the wheel returns `token` at its deadline, if not earlier.
+    fn schedule(&mut self, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let Some(deadline) = client.deadline(&self.settings) else { return };
+        if client.scheduled.is_none_or(|due| due > deadline) {
+            client.scheduled = Some(self.wheel.insert(deadline, token));
         }
     }
 
@@ -359,8 +398,9 @@ impl Shard {
             self.unlogged.push(token);
         }
         if client.link.is_ending && !client.is_detached {
+            client.link.linger_until = now.plus(LINGER);
             self.detach(token);
-            self.schedule(now, token);
+            self.schedule(token);
         }
     }
 
@@ -369,12 +409,12 @@ impl Shard {
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_detached = true;
         client.backlog = None;
+        self.withheld.remove(&token);
         for subscription in std::mem::take(&mut client.subscriptions) {
             self.subscriptions.remove(&subscription.filter, token);
         }
         let Some(SessionRef { client, epoch }) = client.link.session.clone() else { return };
         self.by_epoch.remove(&epoch);
-        self.early_sessions.remove(&epoch);
         if self.by_client.get(&client) == Some(&token) {
             self.by_client.remove(&client);
         }

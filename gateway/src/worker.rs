@@ -94,7 +94,10 @@ impl Worker {
         if is_starving {
             self.inbox.want_views();
         }
-        if is_starving || self.shard.stage().is_congested() || draining.is_some() {
+        // Nobody tells when the gate opens.
+        let is_withholding = self.shard.is_withholding();
+        let is_congested = self.shard.stage().is_congested();
+        if is_starving || is_withholding || is_congested || draining.is_some() {
             until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
         }
         // Rounded up: a poll that ends just before the tick would turn for nothing.
@@ -146,8 +149,10 @@ impl Turning {
     /// Sleeps until there is something to do.
     fn wait(&mut self) -> Result<(), WorkerError> {
         let worker = &mut self.worker;
-        let has_input = !self.readable.is_empty() && !worker.shard.stage().is_congested();
-        let may_sleep = !has_input && worker.tail.prepare_sleep() && worker.inbox.prepare_sleep();
+        // The turn's end may have left events, and connections to be read on.
+        let has_work = !self.readable.is_empty() || !worker.shard.is_idle();
+        let is_busy = has_work && !worker.shard.stage().is_congested();
+        let may_sleep = !is_busy && worker.tail.prepare_sleep() && worker.inbox.prepare_sleep();
         let timeout =
             if may_sleep { worker.sleep_at_most(self.draining) } else { Some(Duration::ZERO) };
         let polled = worker.poll.poll(&mut self.events, timeout);

@@ -7,12 +7,14 @@ use ledgermq_core::event::BatchBuilder;
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
 
+use crate::admission::Admission;
 use crate::committed::CommittedBatch;
 use crate::envelope::{self, ENVELOPE_BYTES};
 
-/// A history of committed batches that went through admission as in the real log.
+/// A history of committed batches.
 #[derive(Debug)]
 pub struct History {
+    admission: Admission,
     index: Index,
     time: Timestamp,
     producer: ProducerId,
@@ -22,6 +24,7 @@ pub struct History {
 impl Default for History {
     fn default() -> Self {
         Self {
+            admission: Admission::default(),
             index: 0,
             time: Timestamp::from_secs(1_700_000_000),
             producer: ProducerId { node: 1, start: 1, local: 0 },
@@ -48,15 +51,36 @@ impl History {
         self.time = time;
     }
 
-    /// Commits the events.
+    /// Commits the events, none of which is void.
     pub fn commit(&mut self, events: &mut BatchBuilder) -> Arc<CommittedBatch> {
-        self.index += 1;
         self.sequence += 1;
+        Arc::new(self.next(self.producer, self.sequence, events))
+    }
+
+    /// Commits the batch that `producer` built as its `sequence`th (from 1) and lets admission
+    /// decide what of it counts, as in the real log.
+    pub fn admit(
+        &mut self,
+        producer: ProducerId,
+        sequence: u64,
+        events: &mut BatchBuilder,
+    ) -> Arc<CommittedBatch> {
+        let batch = self.next(producer, sequence, events);
+        let voids = self.admission.apply(&batch).expect("a batch that was just built");
+        Arc::new(batch.with_voids(voids))
+    }
+
+    fn next(
+        &mut self,
+        producer: ProducerId,
+        sequence: u64,
+        events: &mut BatchBuilder,
+    ) -> CommittedBatch {
+        self.index += 1;
         let mut bytes = events.finish(Vec::new());
-        envelope::close(&mut bytes, self.producer, self.sequence);
+        envelope::close(&mut bytes, producer, sequence);
         envelope::stamp(&mut bytes, self.time);
-        let batch = CommittedBatch::open(self.index, Bytes::from(bytes), true)
-            .expect("a batch that was just closed");
-        Arc::new(batch)
+        CommittedBatch::open(self.index, Bytes::from(bytes), true)
+            .expect("a batch that was just closed")
     }
 }

@@ -1,12 +1,12 @@
 //! What waits for one connection, as references.
 
-use std::collections::VecDeque;
+mod references;
+
 use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::event::batch::Fence;
 use ledgermq_core::identity::PacketId;
-use ledgermq_core::offset::Index;
 use ledgermq_core::packet::QoS;
 use ledgermq_log::CommittedBatch;
 use ledgermq_projections::views::owed::{Owed, OwedSource};
@@ -14,22 +14,19 @@ use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::shard::ShardLimits;
 
-/// References kept here for a persistent session; what comes beyond is read from the owed view.
-const PERSISTENT_MESSAGES_MAX: usize = 1024;
+use references::References;
 
 /// The messages that wait for a connection, in the order of its session.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    queue: VecDeque<Pending>,
-    payload_bytes: usize,
-    pinned_bytes: usize,
-    pinned_last: Index,
+    queue: References,
+    /// QoS 2 deliveries whose identifiers are on their way to the log, in the order of the log. At
+    /// most a window.
+    starting: References,
     /// Answers to subscriptions that must be delivered before anything later is.
     pub(crate) holds: u32,
     /// Everything owed beyond this is read from the owed view: the connection is catching up.
     pub(crate) behind: Option<DeliveryRef>,
-    /// QoS 2 deliveries whose identifiers are on their way to the log.
-    pub(crate) starting: Vec<(PacketId, Pending)>,
 }
 
 /// A message that waits.
@@ -40,6 +37,8 @@ pub(crate) struct Pending {
     pub(crate) retain: bool,
     pub(crate) payload_bytes: u32,
     pub(crate) source: Source,
+    /// The identifier that is being logged for it.
+    starting: Option<PacketId>,
 }
 
 /// Where its content is.
@@ -51,19 +50,29 @@ pub(crate) enum Source {
     Logged,
     /// Kept by the projections.
     Kept(Arc<RetainedMessage>),
+    /// Answer to a subscription, with the identifiers of those that brought it.
+    Retained(Arc<RetainedMessage>, Box<[u32]>),
+}
+
+impl Pending {
+    pub(crate) fn new(message: DeliveryRef, qos: QoS, retain: bool, source: Source) -> Self {
+        let payload_bytes = match &source {
+            Source::Kept(message) | Source::Retained(message, _) => message.payload.len(),
+            Source::Pinned(..) | Source::Logged => 0,
+        };
+        let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
+        Self { message, qos, retain, payload_bytes, source, starting: None }
+    }
 }
 
 impl From<Owed> for Pending {
     fn from(owed: Owed) -> Self {
-        let (source, payload_bytes) = match owed.source {
-            OwedSource::Log => (Source::Logged, 0),
-            OwedSource::Kept(message) => {
-                let bytes = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
-                (Source::Kept(message), bytes)
-            }
+        let Owed { message, qos, retain, source } = owed;
+        let source = match source {
+            OwedSource::Log => Source::Logged,
+            OwedSource::Kept(message) => Source::Kept(message),
         };
-        let Owed { message, qos, retain, .. } = owed;
-        Self { message, qos, retain, payload_bytes, source }
+        Self::new(message, qos, retain, source)
     }
 }
 
@@ -78,64 +87,55 @@ impl Backlog {
         self.is_live() && self.starting.is_empty()
     }
 
+    /// Whether no message waits here (the owed view may have more).
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(crate) fn is_full(&self, is_persistent: bool, limits: &ShardLimits) -> bool {
-        let messages_max =
-            if is_persistent { PERSISTENT_MESSAGES_MAX } else { limits.backlog_messages_max };
-        self.queue.len() >= messages_max || self.payload_bytes >= limits.backlog_bytes_max
+        let messages_max = if is_persistent {
+            limits.persistent_messages_max
+        } else {
+            limits.backlog_messages_max
+        };
+        self.queue.len() >= messages_max || self.queue.payload_bytes() >= limits.backlog_bytes_max
+    }
+
+    /// The message that is next.
+    pub(crate) fn front(&self) -> Option<&Pending> {
+        self.queue.front()
     }
 
     /// Place of the newest message that waits.
     pub(crate) fn last(&self) -> Option<DeliveryRef> {
-        self.queue.back().map(|pending| pending.message)
+        self.queue.last()
     }
 
     /// Adds `pending` behind all that waits. Its batch stays in memory only within the bound.
-    pub(crate) fn push(&mut self, mut pending: Pending, limits: &ShardLimits) {
-        if let Source::Pinned(batch, _) = &pending.source
-            && batch.index != self.pinned_last
-        {
-            if self.pinned_bytes + batch.bytes() > limits.pinned_bytes_max {
-                pending.source = Source::Logged;
-            } else {
-                self.pinned_last = batch.index;
-                self.pinned_bytes += batch.bytes();
-            }
-        }
-        self.payload_bytes += pending.payload_bytes as usize;
-        self.queue.push_back(pending);
+    pub(crate) fn push(&mut self, pending: Pending, limits: &ShardLimits) {
+        self.queue.push(pending, limits.pinned_bytes_max);
     }
 
-    /// Adds messages at their place in the order.
+    /// Adds messages, which are in order, at their place.
     pub(crate) fn insert(&mut self, pending: impl IntoIterator<Item = Pending>) {
-        let mut pending = pending.into_iter().peekable();
-        let Some(first) = pending.peek() else { return };
-        let at = self.queue.partition_point(|waiting| waiting.message < first.message);
-        let behind = self.queue.split_off(at);
-        for pending in pending {
-            self.payload_bytes += pending.payload_bytes as usize;
-            self.queue.push_back(pending);
-        }
-        self.queue.extend(behind);
+        self.queue.insert(pending);
     }
 
+    /// Takes the message that is next.
     pub(crate) fn pop(&mut self) -> Option<Pending> {
-        let pending = self.queue.pop_front()?;
-        self.payload_bytes = self.payload_bytes.saturating_sub(pending.payload_bytes as usize);
-        if let Source::Pinned(batch, _) = &pending.source
-            && !self.queue.front().is_some_and(|next| next.is_pinned_at(batch.index))
-        {
-            self.pinned_bytes = self.pinned_bytes.saturating_sub(batch.bytes());
-        }
-        if self.queue.is_empty() {
-            self.pinned_bytes = 0;
-            self.pinned_last = 0;
-        }
-        Some(pending)
+        self.queue.pop()
     }
-}
 
-impl Pending {
-    fn is_pinned_at(&self, index: Index) -> bool {
-        matches!(&self.source, Source::Pinned(batch, _) if batch.index == index)
+    /// Sets a delivery aside until its identifier is logged.
+    pub(crate) fn start(&mut self, id: PacketId, mut pending: Pending, limits: &ShardLimits) {
+        pending.starting = Some(id);
+        self.starting.push(pending, limits.pinned_bytes_max);
+    }
+
+    /// The identifier is logged: the delivery is next in its place.
+    pub(crate) fn started(&mut self, id: PacketId) {
+        if self.starting.front().is_some_and(|pending| pending.starting == Some(id)) {
+            self.queue.insert(self.starting.pop());
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ledgermq_core::codec;
-use ledgermq_core::connection::{Connection, Outputs};
+use ledgermq_core::connection::{Connection, Outputs, Settings};
 use ledgermq_core::event::{Event, MessagePublished, SessionRef, Subscription};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
@@ -32,8 +32,21 @@ pub(crate) struct Client {
     pub(crate) is_detached: bool,
     /// It stands in the list of those whose progress is to be logged.
     pub(crate) is_unlogged: bool,
-    /// Its input is not taken for a reason of ours.
-    pub(crate) is_paused: bool,
+    /// Why its input is not taken, if it is not.
+    pub(crate) pause: Option<Pause>,
+    /// From when on its entry in the wheel is returned.
+    pub(crate) scheduled: Option<Timestamp>,
+}
+
+/// Why the input of a connection is not taken for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// Its session is being opened.
+    Opening,
+    /// The log takes no messages, and the client cannot be told.
+    Withheld,
+    /// The client does not read what it is answered.
+    Answers,
 }
 
 /// The outward side of a connection.
@@ -52,6 +65,8 @@ pub(crate) struct Link {
     pub(crate) is_ending: bool,
     /// The transport is closed.
     pub(crate) is_gone: bool,
+    /// How long the client may take to read the rest, once `is_ending`.
+    pub(crate) linger_until: Timestamp,
 }
 
 impl Client {
@@ -68,6 +83,7 @@ impl Client {
                 is_starving: false,
                 is_ending: false,
                 is_gone: false,
+                linger_until: now,
             },
             input: Vec::new(),
             subscriptions: Vec::new(),
@@ -75,7 +91,24 @@ impl Client {
             is_opening: false,
             is_detached: false,
             is_unlogged: false,
-            is_paused: false,
+            pause: None,
+            scheduled: None,
+        }
+    }
+
+    /// When it is to be looked at, if ever: it was silent, or did not read, for too long.
+    pub(crate) fn deadline(&self, settings: &Settings) -> Option<Timestamp> {
+        match self.link.is_ending {
+            true => Some(self.link.linger_until),
+            false => self.machine.silent_until(settings),
+        }
+    }
+
+    /// Whether its silence is our own doing.
+    pub(crate) fn is_excused(&self) -> bool {
+        match self.pause {
+            Some(Pause::Opening | Pause::Withheld) => true,
+            Some(Pause::Answers) | None => false,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ledgermq_core::connection::Ending;
 use ledgermq_core::event::batch::Batch;
 use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscription};
-use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 
@@ -20,7 +20,11 @@ impl Shard {
         batch: &Arc<CommittedBatch>,
         sources: &mut impl Sources,
     ) {
-        debug_assert_eq!(batch.index, self.position, "the tail is gapless");
+        debug_assert_eq!(batch.index, self.reached.index, "the tail is gapless");
+        if !batch.is_admitted() {
+            // It was sent twice: what came of it came of the batch that counts.
+            return self.pass(batch.index);
+        }
         let body = batch.batch();
         let is_own = batch.producer == self.producer;
         let sessions = if is_own { self.tokens(&body) } else { Vec::new() };
@@ -29,6 +33,8 @@ impl Shard {
             let event = record.event().expect("the log checked the batch when it committed it");
             let token = record.session.and_then(|slot| *sessions.get(usize::from(slot))?);
             let is_void = batch.is_void(&record);
+            let at = Offset::new(batch.index, record.ordinal);
+            self.reached = Offset::new(batch.index, record.ordinal + 1);
             match event {
                 EventRef::MessagePublished(message) if !is_void => {
                     if let (Some(token), Some(packet_id)) = (token, message.packet_id) {
@@ -40,11 +46,9 @@ impl Shard {
                 }
                 EventRef::MessagePublished(_) => {}
                 EventRef::Other(Event::SessionOpened(opened)) => {
-                    let epoch = Offset::new(batch.index, record.ordinal);
-                    self.on_session_opened(now, epoch, &opened, is_own, is_void);
+                    self.on_session_opened(now, at, &opened, is_own);
                 }
                 EventRef::Other(event) if !is_void => {
-                    let at = Offset::new(batch.index, record.ordinal);
                     if let Some(token) = token {
                         self.on_own_event(now, token, at, event, sources);
                     }
@@ -52,7 +56,19 @@ impl Shard {
                 EventRef::Other(_) => {}
             }
         }
-        self.position = batch.index + 1;
+        self.pass(batch.index);
+    }
+
+    /// The batch at `index` is through. A notice that came ahead of it and was not taken is for a
+    /// connection that ended.
+    fn pass(&mut self, index: Index) {
+        self.reached = Offset::new(index + 1, 0);
+        while self.early_sessions.first_key_value().is_some_and(|(at, _)| *at < self.reached) {
+            self.early_sessions.pop_first();
+        }
+        while self.early_retained.first_key_value().is_some_and(|(at, _)| *at < self.reached) {
+            self.early_retained.pop_first();
+        }
     }
 
     /// The connections behind the sessions of a batch of ours.
@@ -71,9 +87,8 @@ impl Shard {
         epoch: Offset,
         opened: &SessionOpened,
         is_own: bool,
-        is_void: bool,
     ) {
-        if !is_void && let Some(older) = self.by_client.get(&opened.client).copied() {
+        if let Some(older) = self.by_client.get(&opened.client).copied() {
             // The older connection is fenced from here on, wherever the new one is.
             self.stats.taken_over += 1;
             self.end(now, older, Ending::Server(ReasonCode::SessionTakenOver));
@@ -90,7 +105,6 @@ impl Shard {
         self.turn(now, token, |machine, sink, _| machine.on_opened(epoch, sink));
         if self.table.get(token).is_none_or(|client| client.link.is_ending) {
             // It ended before its session was there.
-            self.early_sessions.remove(&epoch);
             if is_gone {
                 self.table.remove(token);
             }
@@ -111,6 +125,9 @@ impl Shard {
         event: Event,
         sources: &mut impl Sources,
     ) {
+        if self.table.get(token).is_none_or(|client| client.is_detached) {
+            return;
+        }
         match event {
             Event::Subscribed { subscriptions } => {
                 self.on_subscribed(now, token, at, subscriptions, sources);
@@ -147,10 +164,7 @@ impl Shard {
                 let backlog = client.backlog.get_or_insert_default();
                 for (packet_id, _) in deliveries {
                     client.machine.on_started_committed(packet_id);
-                    if let Some(at) = backlog.starting.iter().position(|(id, _)| *id == packet_id) {
-                        let (_, pending) = backlog.starting.remove(at);
-                        backlog.insert([pending]);
-                    }
+                    backlog.started(packet_id);
                 }
                 self.drain(now, token, sources);
             }

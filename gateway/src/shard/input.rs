@@ -6,7 +6,7 @@ use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion, QoS};
 use ledgermq_core::reason::ReasonCode;
 
-use crate::shard::client::Client;
+use crate::shard::client::{Client, Pause};
 use crate::shard::table::Token;
 use crate::shard::{Shard, Sources, stats};
 
@@ -42,16 +42,19 @@ impl Shard {
     /// Whether bytes of `token` may be read now.
     #[must_use]
     pub fn takes_bytes(&self, token: Token) -> bool {
-        self.table.get(token).is_some_and(|client| !client.is_paused && !client.link.is_ending)
+        self.table.get(token).is_some_and(|client| client.pause.is_none() && !client.link.is_ending)
     }
 
-    /// Goes on with the input of a paused connection.
-    pub(super) fn resume_input(&mut self, now: Timestamp, token: Token) {
+    /// Goes on with the input of a connection that was paused because of `pause`.
+    pub(super) fn resume_input(&mut self, now: Timestamp, token: Token, pause: Pause) {
         let Some(client) = self.table.get_mut(token) else { return };
-        if !std::mem::take(&mut client.is_paused) {
+        if client.pause != Some(pause) {
             return;
         }
-        client.machine.excuse_silence(now);
+        if client.is_excused() {
+            client.machine.excuse_silence(now);
+        }
+        client.pause = None;
         let mut input = std::mem::take(&mut client.input);
         let taken = self.take_packets(now, token, &input);
         input.drain(..taken);
@@ -59,12 +62,16 @@ impl Shard {
         if self.takes_bytes(token) {
             self.resumed.push(token);
         }
+        // An acknowledgement among the packets may have made room.
+        if self.table.get(token).is_some_and(|client| client.backlog.is_some()) {
+            self.starve(token);
+        }
     }
 
     /// The log takes messages again: goes on with all that waited for it.
     pub fn on_gate_opened(&mut self, now: Timestamp) {
         for token in std::mem::take(&mut self.withheld) {
-            self.resume_input(now, token);
+            self.resume_input(now, token, Pause::Withheld);
         }
     }
 
@@ -91,7 +98,11 @@ impl Shard {
                 return bytes.len();
             }
             if !client.machine.takes_input() {
-                client.is_paused = true;
+                client.pause = Some(Pause::Opening);
+                return at;
+            }
+            if client.link.unwritten().len() >= self.limits.answers_bytes_max {
+                client.pause = Some(Pause::Answers);
                 return at;
             }
             match codec::decode(&bytes[at..], client.link.version, packet_bytes_max) {
@@ -121,10 +132,7 @@ impl Shard {
                     self.flush_before_takeover(now, connect.client_id);
                 }
             }
-            Packet::Publish(publish) => {
-                self.stats.received[stats::by(publish.qos)] += 1;
-                self.stats.refused += u64::from(!self.settings.takes_publishes);
-            }
+            Packet::Publish(publish) => self.stats.received[stats::by(publish.qos)] += 1,
             _ => {}
         }
         self.turn(now, token, |machine, sink, settings| {
@@ -147,8 +155,8 @@ impl Shard {
         if client.link.version != ProtocolVersion::V311 {
             return false;
         }
-        client.is_paused = true;
-        self.withheld.push(token);
+        client.pause = Some(Pause::Withheld);
+        self.withheld.insert(token);
         true
     }
 

@@ -7,6 +7,7 @@ use ledgermq_core::packet::QoS;
 use ledgermq_projections::notice::{Notice, RetainedDelivery, SessionState};
 
 use crate::shard::backlog::{Pending, Source};
+use crate::shard::client::Pause;
 use crate::shard::table::Token;
 use crate::shard::{Shard, Sources};
 
@@ -15,7 +16,7 @@ impl Shard {
     pub fn on_notice(&mut self, now: Timestamp, notice: Notice, sources: &mut impl Sources) {
         match notice {
             Notice::SessionReady { epoch, state, .. } => {
-                if epoch.index >= self.position {
+                if epoch >= self.reached {
                     self.early_sessions.insert(epoch, state);
                 } else if let Some(token) = self.by_epoch.get(&epoch).copied() {
                     self.open(now, token, *state);
@@ -23,7 +24,7 @@ impl Shard {
                 }
             }
             Notice::Retained { epoch, at, messages, .. } => {
-                if at.index >= self.position {
+                if at >= self.reached {
                     self.early_retained.insert(at, messages);
                 } else if let Some(token) = self.by_epoch.get(&epoch).copied() {
                     self.on_retained(now, token, at, messages, sources);
@@ -58,8 +59,8 @@ impl Shard {
         self.turn(now, token, |machine, sink, settings| {
             machine.on_session_ready(now, &resumed, settings, sink);
         });
-        self.schedule(now, token);
-        self.resume_input(now, token);
+        self.schedule(token);
+        self.resume_input(now, token, Pause::Opening);
     }
 
     pub(super) fn on_retained(
@@ -76,12 +77,10 @@ impl Shard {
         backlog.holds = backlog.holds.saturating_sub(1);
         // A session that is catching up finds what it is owed in the view.
         let owed_after = backlog.behind.filter(|_| is_persistent);
-        let pending = messages.into_iter().map(|delivery| Pending {
-            message: DeliveryRef { at, nth: delivery.nth },
-            qos: delivery.qos,
-            retain: true,
-            payload_bytes: u32::try_from(delivery.message.payload.len()).unwrap_or(u32::MAX),
-            source: Source::Kept(delivery.message),
+        let pending = messages.into_iter().map(|delivery| {
+            let RetainedDelivery { message, qos, identifiers, nth } = delivery;
+            let source = Source::Retained(message, identifiers.into());
+            Pending::new(DeliveryRef { at, nth }, qos, true, source)
         });
         backlog.insert(pending.filter(|pending| {
             pending.qos == QoS::AtMostOnce

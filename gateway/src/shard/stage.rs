@@ -88,6 +88,10 @@ impl Stage {
         }
         self.class = Class::Publish;
         self.open.publish(session.map(|session| (&session.client, session.epoch)), None, message);
+        // A message larger than a batch goes alone.
+        if self.open.bytes() > TARGET_BYTES {
+            self.close();
+        }
     }
 
     pub(crate) fn append(&mut self, session: Option<&SessionRef>, event: &Event) {

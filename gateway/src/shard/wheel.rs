@@ -6,12 +6,12 @@ use ledgermq_core::offset::Timestamp;
 
 use crate::shard::table::Token;
 
-/// Width of a spoke. Deadlines are met at most this much late.
+/// Width of a spoke. Deadlines are met at most two of these late.
 const SPOKE: Duration = Duration::from_secs(1);
 /// Number of spokes; what lies farther is looked at when the wheel came round.
 const SPOKES: u64 = 64;
 
-/// Tokens by the second in which they are due. One entry of 8 bytes a connection, no timer each.
+/// Tokens by the second in which they are due: an entry of 8 bytes a connection, no timer each.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     spokes: Vec<Vec<Token>>,
@@ -27,11 +27,13 @@ impl Wheel {
     }
 
     /// Has `token` be returned not before `deadline`, or earlier if it lies beyond the wheel.
-    pub(crate) fn insert(&mut self, deadline: Timestamp, token: Token) {
+    /// Answers from which instant on.
+    pub(crate) fn insert(&mut self, deadline: Timestamp, token: Token) -> Timestamp {
         // One later than the deadline's own: that spoke passes only when the deadline has.
         let spoke = (spoke_of(deadline) + 1).clamp(self.current, self.current + SPOKES - 1);
         self.spokes[index_of(spoke)].push(token);
         self.entries += 1;
+        Timestamp(spoke * micros())
     }
 
     /// Moves what is due at `now` into `due`.
@@ -68,6 +70,13 @@ fn index_of(spoke: u64) -> usize {
 }
 
 #[cfg(test)]
+impl Wheel {
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -100,7 +109,7 @@ mod tests {
     fn a_long_pause_returns_everything_once() {
         let mut wheel = Wheel::new(Timestamp::from_secs(100));
         (0..60).for_each(|slot| {
-            wheel.insert(Timestamp::from_secs(100 + u64::from(slot)), token(slot))
+            wheel.insert(Timestamp::from_secs(100 + u64::from(slot)), token(slot));
         });
         let mut due = Vec::new();
         wheel.advance(Timestamp::from_secs(100_000), &mut due);

@@ -1,0 +1,245 @@
+//! What waits for a connection goes on: from its backlog, from the owed view, from the log.
+
+use std::sync::Arc;
+
+use ledgermq_core::connection::Delivery;
+use ledgermq_core::event::{DeliveryRef, DropReason, EventRef, MessagePublished};
+use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_core::packet::QoS;
+use ledgermq_core::topic::TopicFilter;
+use ledgermq_log::CommittedBatch;
+use ledgermq_projections::views::owed::OwedSource;
+use ledgermq_projections::views::retained::RetainedMessage;
+
+use crate::shard::backlog::{Pending, Source};
+use crate::shard::client::Client;
+use crate::shard::delivery::remaining;
+use crate::shard::table::Token;
+use crate::shard::{Fetched, Shard, Sources};
+
+/// Messages asked of the owed view at a time.
+const OWED_MESSAGES_MAX: usize = 256;
+
+/// The message at the head of a backlog with its content.
+enum Next {
+    Kept(Pending, Arc<RetainedMessage>),
+    Batch(Pending, Arc<CommittedBatch>),
+    /// The log was purged beyond it.
+    Purged(Pending),
+    /// The client has it already.
+    Answered,
+}
+
+impl Shard {
+    /// Delivers what waits for a connection, as far as it and its client have room.
+    ///
+    /// Whoever makes room calls it: an acknowledgement, output that was written, an answer to a
+    /// subscription, an identifier that was logged, a batch or a view that was waited for
+    /// ([`Shard::retry`]). A connection that waits for none of these has nothing to wait for.
+    pub(super) fn drain(&mut self, now: Timestamp, token: Token, sources: &mut impl Sources) {
+        loop {
+            let Some(client) = self.table.get_mut(token) else { return };
+            let Some(backlog) = &client.backlog else { return };
+            if client.link.is_ending
+                || backlog.holds > 0
+                || client.link.unwritten().len() >= self.limits.output_bytes_max
+            {
+                return;
+            }
+            // A session that ends with its connection is owed nothing new: the old goes first.
+            let wants_owed = backlog.is_empty() || !client.machine.is_persistent();
+            if let Some(after) = backlog.behind.filter(|_| wants_owed) {
+                if !self.refill(token, after, sources) {
+                    return;
+                }
+            } else if backlog.is_empty() {
+                client.machine.on_caught_up();
+                if backlog.is_done() {
+                    client.backlog = None;
+                }
+                return;
+            } else {
+                let Some(next) = self.take_next(token, sources) else { return };
+                self.deliver_next(now, token, next);
+            }
+        }
+    }
+
+    /// Reads on in the owed view. Answers whether [`Shard::drain`] can go on.
+    fn refill(&mut self, token: Token, after: DeliveryRef, sources: &mut impl Sources) -> bool {
+        let routed = self.routed_index();
+        let Some(client) = self.table.get_mut(token) else { return false };
+        let Some(session) = &client.link.session else { return false };
+        let mut owed = Vec::new();
+        let applied = sources.owed(&session.client, after, OWED_MESSAGES_MAX, &mut owed);
+        let backlog = client.backlog.get_or_insert_default();
+        // What was not routed yet comes live.
+        owed.retain(|owed| owed.message.at < self.reached);
+        if let Some(last) = owed.last() {
+            backlog.behind = Some(last.message);
+            backlog.insert(owed.into_iter().map(Pending::from));
+            return true;
+        }
+        if applied >= routed {
+            backlog.behind = None;
+            return true;
+        }
+        self.starve(token);
+        false
+    }
+
+    pub(super) fn starve(&mut self, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        if !client.link.is_starving {
+            client.link.is_starving = true;
+            self.starving.push(token);
+        }
+    }
+
+    /// Takes the head of the backlog, if the client has room for it and its content is at hand.
+    fn take_next(&mut self, token: Token, sources: &mut impl Sources) -> Option<Next> {
+        let client = self.table.get_mut(token)?;
+        let backlog = client.backlog.as_mut()?;
+        let Pending { message, qos, ref source, .. } = *backlog.front()?;
+        if qos > QoS::AtMostOnce {
+            if client.machine.is_under_way(message) {
+                backlog.pop();
+                return Some(Next::Answered);
+            }
+            if !client.machine.has_room_for(message) {
+                return None;
+            }
+        }
+        let batch = match source {
+            Source::Kept(kept) | Source::Retained(kept, _) => {
+                let kept = Arc::clone(kept);
+                return backlog.pop().map(|pending| Next::Kept(pending, kept));
+            }
+            Source::Pinned(batch, _) => Arc::clone(batch),
+            Source::Logged => match sources.batch(message.at.index) {
+                Fetched::Ready(batch) => batch,
+                Fetched::Gone => return self.take_purged(token, sources),
+                Fetched::Loading => {
+                    self.starve(token);
+                    return None;
+                }
+            },
+        };
+        backlog.pop().map(|pending| Next::Batch(pending, batch))
+    }
+
+    /// The head of the backlog is gone from the log: it was copied before that, or is lost.
+    fn take_purged(&mut self, token: Token, sources: &mut impl Sources) -> Option<Next> {
+        let client = self.table.get_mut(token)?;
+        let pending = client.backlog.as_mut()?.pop()?;
+        let mut owed = Vec::new();
+        if let Some(session) = &client.link.session {
+            sources.owed(&session.client, before(pending.message), 1, &mut owed);
+        }
+        let owed = owed.pop().filter(|owed| owed.message == pending.message);
+        Some(match owed.map(|owed| owed.source) {
+            Some(OwedSource::Kept(kept)) => Next::Kept(pending, kept),
+            Some(OwedSource::Log) | None => Next::Purged(pending),
+        })
+    }
+
+    fn deliver_next(&mut self, now: Timestamp, token: Token, next: Next) {
+        match next {
+            Next::Answered => {}
+            Next::Purged(Pending { message, qos, .. }) => {
+                self.give_up(now, token, message, qos, DropReason::Purged);
+            }
+            Next::Kept(pending, kept) => {
+                let content = MessagePublished {
+                    qos: kept.qos,
+                    retain: kept.retain,
+                    packet_id: None,
+                    topic: &kept.topic,
+                    message_expiry_interval: kept.message_expiry_interval,
+                    properties: &kept.properties,
+                    payload: &kept.payload,
+                };
+                self.send_pending(now, token, pending, &content, kept.time);
+            }
+            Next::Batch(pending, batch) => match content_of(&batch, &pending) {
+                Some(content) => self.send_pending(now, token, pending, &content, batch.time),
+                None => {
+                    let Pending { message, qos, .. } = pending;
+                    self.give_up(now, token, message, qos, DropReason::Purged);
+                }
+            },
+        }
+    }
+
+    fn send_pending(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        pending: Pending,
+        content: &MessagePublished<'_>,
+        published: Timestamp,
+    ) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let Pending { message, qos, retain, .. } = pending;
+        let expiry = match remaining(content.message_expiry_interval, published, now) {
+            Some(expiry) => expiry,
+            // What was sent once is sent again, expired or not.
+            None if client.machine.is_resumed(message) => Some(0),
+            None => return self.give_up(now, token, message, qos, DropReason::Expired),
+        };
+        let identifiers = match &pending.source {
+            Source::Retained(_, identifiers) => identifiers.to_vec(),
+            _ => identifiers(client, content.topic),
+        };
+        let delivery = Delivery {
+            message,
+            qos,
+            retain,
+            topic: content.topic,
+            message_expiry_interval: expiry,
+            identifiers: &identifiers,
+            properties: content.properties,
+            payload: content.payload,
+        };
+        self.hand(now, token, &delivery, || pending);
+    }
+}
+
+/// The message that `pending` refers to in its batch.
+fn content_of<'a>(batch: &'a CommittedBatch, pending: &Pending) -> Option<MessagePublished<'a>> {
+    let record = match &pending.source {
+        Source::Pinned(_, place) => batch.batch().record_at(*place).ok()?,
+        _ => {
+            let ordinal = usize::try_from(pending.message.at.ordinal).ok()?;
+            batch.batch().records().nth(ordinal)?.ok()?
+        }
+    };
+    match record.event().ok()? {
+        EventRef::MessagePublished(message) => Some(message),
+        EventRef::Other(_) => None,
+    }
+}
+
+/// The place right before `message`.
+fn before(message: DeliveryRef) -> DeliveryRef {
+    let DeliveryRef { at: Offset { index, ordinal }, nth } = message;
+    match (nth.checked_sub(1), ordinal.checked_sub(1)) {
+        (Some(nth), _) => DeliveryRef { nth, ..message },
+        (None, Some(ordinal)) => DeliveryRef { at: Offset { index, ordinal }, nth: u32::MAX },
+        (None, None) => {
+            let at = Offset { index: index.saturating_sub(1), ordinal: u32::MAX };
+            DeliveryRef { at, nth: u32::MAX }
+        }
+    }
+}
+
+/// Identifiers of the subscriptions of `client` that match `topic`.
+fn identifiers(client: &Client, topic: &str) -> Vec<u32> {
+    let matching = |filter: &TopicFilter| filter.matches(topic);
+    client
+        .subscriptions
+        .iter()
+        .filter(|subscription| subscription.identifier.is_some() && matching(&subscription.filter))
+        .filter_map(|subscription| subscription.identifier)
+        .collect()
+}

@@ -1,0 +1,13 @@
+//! The shard with the real views behind it, everything between them driven by hand.
+
+mod catching_up;
+mod client;
+mod delivering;
+mod ending;
+mod exactly_once;
+mod opening;
+mod publishing;
+mod random;
+mod resuming;
+mod subscribing;
+mod world;

@@ -1,0 +1,225 @@
+//! Messages from a client: acknowledged after the commit, refused or withheld while the log takes
+//! none, routed once.
+
+use std::time::Duration;
+
+use ledgermq_core::packet::{Packet, QoS, SubscriptionOptions};
+
+use super::client::{self, V3, V5};
+use super::world::World;
+
+#[test]
+fn puback_and_pubrec_come_with_the_commit() {
+    let mut world = World::default();
+    let peer = world.open(client::persistent("c"));
+    world.read(peer);
+    world.publish(peer, 1, 7, "a", "x");
+    world.publish(peer, 2, 8, "a", "x");
+    assert_eq!(world.read(peer), [""; 0]);
+    world.commit();
+    world.feed();
+    assert_eq!(world.read(peer), ["PUBACK 7", "PUBREC 8"]);
+    world.send(peer, &client::pubrel(8));
+    assert_eq!(world.read(peer), [""; 0]);
+    world.commit();
+    world.feed();
+    assert_eq!(world.read(peer), ["PUBCOMP 8"]);
+}
+
+#[test]
+fn a_fenced_message_is_neither_acknowledged_nor_delivered() {
+    let mut world = World::default();
+    let watcher = world.subscriber(client::connect(V5, "watcher"), "#", 1);
+    let elsewhere = world.add_shard(1, Default::default());
+    let old = world.open(client::connect(V5, "c"));
+    world.read(old);
+    // The other connection's opening is committed first.
+    let new = world.begin(elsewhere, client::connect(V5, "c"));
+    world.commit_of(elsewhere);
+    world.publish(old, 1, 7, "a", "late");
+    world.commit_of(0);
+    world.settle();
+    assert_eq!(world.received(watcher), [""; 0]);
+    assert_eq!(world.received(old), ["DISCONNECT 0x8e"]);
+    assert_eq!(world.received(new), ["CONNACK 0x00"]);
+}
+
+#[test]
+fn overlapping_subscriptions_bring_one_message_with_all_identifiers() {
+    let mut world = World::default();
+    let peer = world.open(client::connect(V5, "c"));
+    let qos = |qos| SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+    for (id, filter, granted) in
+        [(1, "a/+", QoS::AtMostOnce), (2, "#", QoS::ExactlyOnce), (3, "a/b", QoS::AtLeastOnce)]
+    {
+        let identifier = Some(u32::from(id) * 10);
+        world.send(peer, &client::subscribe_with(id, &[(filter, qos(granted))], identifier));
+    }
+    world.settle();
+    world.read(peer);
+    let publisher = world.open(client::connect(V5, "p"));
+    world.publish(publisher, 2, 1, "a/b", "x");
+    world.publish(publisher, 1, 2, "a/b", "y");
+    world.publish(publisher, 1, 3, "z", "z");
+    world.settle();
+    let received = world.received(peer);
+    assert_eq!(received.len(), 3);
+    // [MQTT-3.3.4-2] [MQTT-3.3.4-4]
+    assert!(received[0].starts_with("a/b=x q2 #1 ids="), "{received:?}");
+    for identifier in ["10", "20", "30"] {
+        assert!(received[1].starts_with("a/b=y q1 #2"));
+        assert!(received[1].contains(identifier), "{received:?}");
+    }
+    assert_eq!(received[2], "z=z q1 #3 ids=[20]");
+}
+
+#[test]
+fn no_local_keeps_a_clients_own_messages_from_it() {
+    let mut world = World::default();
+    let peer = world.open(client::connect(V5, "c"));
+    let no_local = SubscriptionOptions { no_local: true, ..SubscriptionOptions::default() };
+    world.send(peer, &client::subscribe_with(1, &[("#", no_local)], None));
+    world.settle();
+    let other = world.open(client::connect(V5, "other"));
+    world.read(peer);
+    world.publish(peer, 0, 0, "a", "mine");
+    world.publish(other, 0, 0, "a", "yours");
+    world.settle();
+    assert_eq!(world.received(peer), ["a=yours"]);
+}
+
+#[test]
+fn retain_is_told_only_to_whom_wants_it_as_published() {
+    let mut world = World::default();
+    let plain = world.subscriber(client::connect(V5, "plain"), "t", 0);
+    let options =
+        SubscriptionOptions { retain_as_published: true, ..SubscriptionOptions::default() };
+    let as_published = world.open(client::connect(V5, "rap"));
+    world.send(as_published, &client::subscribe_with(1, &[("t", options)], None));
+    world.settle();
+    world.read(as_published);
+    let publisher = world.open(client::connect(V5, "p"));
+    let mut publish = client::publish(0, 0, "t", "x");
+    publish.retain = true;
+    world.send(publisher, &Packet::Publish(publish));
+    world.settle();
+    // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+    assert_eq!(world.received(plain), ["t=x"]);
+    assert_eq!(world.received(as_published), ["t=x retain"]);
+}
+
+#[test]
+fn while_the_log_takes_nothing_mqtt_5_is_refused_and_3_1_1_is_not_read() {
+    let mut world = World::default();
+    let watcher = world.subscriber(client::connect(V5, "watcher"), "#", 1);
+    let newer = world.open(client::connect(V5, "newer"));
+    let mut connect = client::connect(V3, "older");
+    connect.keep_alive = 10;
+    let older = world.open(connect);
+    world.shard().settings.takes_publishes = false;
+    world.publish(newer, 1, 1, "a", "newer");
+    world.publish(older, 0, 0, "a", "dropped");
+    world.publish(older, 1, 1, "a", "older");
+    world.send(older, &Packet::PingReq);
+    world.settle();
+    assert_eq!(world.received(newer), ["CONNACK 0x00", "PUBACK 1 0x97"]);
+    assert_eq!(world.received(older), ["CONNACK 0x00"]);
+    assert_eq!(world.shard().stats().refused, 2);
+    assert!(!world.shard().takes_bytes(older.token));
+    assert!(world.shard().is_withholding());
+    // Its silence is ours.
+    for _ in 0..10 {
+        world.wait(Duration::from_secs(10));
+    }
+    assert!(!world.is_closed(older));
+    world.shard().settings.takes_publishes = true;
+    let now = world.now;
+    world.shard().on_gate_opened(now);
+    world.settle();
+    assert_eq!(world.received(older), ["PUBACK 1", "PINGRESP"]);
+    assert_eq!(world.received(watcher), ["a=older q1 #1"]);
+    assert!(!world.shard().is_withholding());
+}
+
+#[test]
+fn a_withheld_clients_acknowledgements_go_on_when_the_gate_opens() {
+    let mut world = World::default();
+    world.shard().settings.inflight_out = 1;
+    let peer = world.subscriber(client::connect(V3, "c"), "t", 1);
+    let publisher = world.open(client::connect(V5, "p"));
+    world.publish(publisher, 1, 1, "t", "1");
+    world.publish(publisher, 1, 2, "t", "2");
+    world.settle();
+    assert_eq!(world.received(peer), ["t=1 q1 #1"]);
+    world.shard().settings.takes_publishes = false;
+    // The acknowledgement stands behind a message that is withheld.
+    world.publish(peer, 1, 9, "other", "x");
+    world.send(peer, &client::puback(1));
+    world.shard().settings.takes_publishes = true;
+    let now = world.now;
+    world.shard().on_gate_opened(now);
+    world.settle();
+    assert_eq!(world.received(peer), ["PUBACK 9", "t=2 q1 #2"]);
+}
+
+#[test]
+fn a_withheld_client_that_goes_leaves_nothing_behind() {
+    let mut world = World::default();
+    world.shard().settings.takes_publishes = false;
+    let peer = world.open(client::connect(V3, "c"));
+    world.publish(peer, 1, 1, "a", "x");
+    assert!(world.shard().is_withholding());
+    world.lose(peer);
+    assert!(!world.shard().is_withholding());
+}
+
+#[test]
+fn a_large_message_is_a_batch_of_its_own() {
+    let mut world = World::default();
+    let peer = world.open(client::connect(V5, "c"));
+    world.read(peer);
+    let large = "x".repeat(300 << 10);
+    world.publish(peer, 0, 0, "a", "before");
+    world.publish(peer, 0, 0, "a", &large);
+    world.publish(peer, 0, 0, "a", "after");
+    let mut counts = Vec::new();
+    world.shard().stage().hand_over(|_, events| {
+        counts.push(events.len());
+        events.clear();
+        true
+    });
+    assert_eq!(counts, [1, 1, 1]);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read() {
+    let limits = crate::shard::ShardLimits { answers_bytes_max: 100, ..Default::default() };
+    let mut world = World::with_limits(limits);
+    let mut connect = client::connect(V5, "c");
+    connect.keep_alive = 10;
+    let peer = world.open(connect);
+    world.read(peer);
+    world.block(peer, true);
+    for _ in 0..200 {
+        world.send(peer, &Packet::PingReq);
+    }
+    assert_eq!(world.shard().output(peer.token).len(), 100);
+    assert!(!world.shard().takes_bytes(peer.token));
+    // It reads again: all is answered.
+    world.block(peer, false);
+    world.settle();
+    let mut pings = world.received(peer).len();
+    while world.shard().takes_bytes(peer.token) && pings < 200 {
+        world.settle();
+        pings += world.received(peer).len();
+    }
+    assert_eq!(pings, 200);
+    // One that never does is silent.
+    world.block(peer, true);
+    for _ in 0..200 {
+        world.send(peer, &Packet::PingReq);
+    }
+    world.wait(Duration::from_secs(20));
+    world.wait(Duration::from_secs(20));
+    assert!(world.is_closed(peer) || world.shard().connections() == 0);
+}
