@@ -60,12 +60,18 @@ impl Verdict {
             self.acknowledged += publisher.acknowledged.len();
             self.refused += publisher.refused.len();
             self.violations.extend(publisher.violations.iter().cloned());
-            let answered = publisher.acknowledged.len() + publisher.refused.len();
-            if answered as u64 != publisher.sent {
-                self.violations.push(format!(
-                    "{}: {} messages were sent, {answered} answered in the end",
-                    publisher.name, publisher.sent
-                ));
+            let is_open = |number: &u64| {
+                !publisher.acknowledged.contains(number) && !publisher.refused.contains(number)
+            };
+            let open: Vec<u64> = (1..=publisher.sent).filter(is_open).collect();
+            if !open.is_empty() {
+                let name = &publisher.name;
+                self.violations.push(format!("{name}: never answered in the end: {open:?}"));
+            }
+            let both = publisher.acknowledged.intersection(&publisher.refused).count();
+            if both > 0 {
+                let name = &publisher.name;
+                self.violations.push(format!("{name}: {both} were acknowledged and refused"));
             }
         }
     }

@@ -311,7 +311,7 @@ impl Publisher {
                         client.try_send(&Packet::PubRel(success(id)))?;
                     }
                 }
-                Some(Received::PubComp(id, _)) => self.open.retain(|open| open.packet_id != id),
+                Some(Received::PubComp(id, reason)) => self.completed(id, reason),
                 Some(Received::Disconnect(_)) => {}
                 Some(other) => self.history.violations.push(format!("unexpected {other:?}")),
                 None => {
@@ -341,6 +341,16 @@ impl Publisher {
             self.open.remove(at);
         } else {
             self.open[at].released = true;
+        }
+    }
+
+    fn completed(&mut self, id: PacketId, reason: ReasonCode) {
+        let Some(at) = self.open.iter().position(|open| open.packet_id == id) else { return };
+        let Some(open) = self.open.remove(at) else { return };
+        if !open.released {
+            let violation =
+                format!("{} completed unasked: {reason:?}, {open:?}", self.history.name);
+            self.history.violations.push(violation);
         }
     }
 
