@@ -60,7 +60,8 @@ fn rooms_use_only_rooms_on_lower_steps() {
         let own = step(name).unwrap_or_else(|| panic!("{name} has no step: add it to STEPS"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let used = dependency["name"].as_str().unwrap();
-            if let Some(below) = step(used) {
+            // A room may name itself: that is how its own tests ask for a feature.
+            if let Some(below) = step(used).filter(|_| used != name) {
                 assert!(below < own, "{name} (step {own}) must not use {used} (step {below})");
             }
         }
