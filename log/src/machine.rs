@@ -26,6 +26,7 @@ use crate::receipt::Receipt;
 use crate::replica::{Replica, Turned};
 use crate::shared::{Shared, lock};
 use crate::space::Monitor;
+use crate::staging::Staged;
 use crate::status::Buckets;
 use crate::store::{LogStore, StoreError, Unit};
 
@@ -73,6 +74,8 @@ pub struct LogMachine<S: LogStore> {
     own: ProducerId,
     /// Batches that raft did not take yet.
     unproposed: VecDeque<Vec<u8>>,
+    /// Batches that are being closed.
+    staged: Vec<Staged>,
     /// When a write is tried again for which the disk had no space.
     retry: Option<Duration>,
     /// When it is tried again though the system says that there is no room.
@@ -163,9 +166,7 @@ impl<S: LogStore> LogMachine<S> {
             return;
         }
         if self.unproposed.is_empty() {
-            let mut staging = lock(&self.shared.staging);
-            staging.take(TURN_BYTES, &mut self.unproposed);
-            staging.wake_waiting();
+            self.take_staged();
         }
         if self.unproposed.is_empty() {
             return;
@@ -180,6 +181,20 @@ impl<S: LogStore> LogMachine<S> {
                 break;
             }
         }
+    }
+
+    /// Closes what waits: the lock is held for the taking only.
+    fn take_staged(&mut self) {
+        {
+            let mut staging = lock(&self.shared.staging);
+            if staging.waiting_bytes() == 0 {
+                return;
+            }
+            staging.take(TURN_BYTES, &mut self.staged);
+            staging.wake_waiting();
+        }
+        self.unproposed.extend(self.staged.iter_mut().map(Staged::close));
+        lock(&self.shared.staging).give_back(self.staged.drain(..));
     }
 
     fn write(&mut self, now: Now) -> Result<(), TurnError> {

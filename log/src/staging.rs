@@ -15,6 +15,8 @@ use crate::wake::Wake;
 
 /// Bytes that may wait in all; messages get three quarters of it, openings seven eighths.
 const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Room for the tables behind the records of a batch.
+const TABLES_BYTES: usize = 4 << 10;
 /// Builders kept for reuse by each producer.
 const SPARE_MAX: usize = 4;
 
@@ -30,7 +32,6 @@ pub(crate) struct Staging {
 }
 
 struct Queue {
-    id: ProducerId,
     /// Batches must not be merged: each push has its own receipt.
     is_exact: bool,
     /// Sequence of the next batch.
@@ -41,9 +42,26 @@ struct Queue {
     wants_room: bool,
 }
 
-struct Staged {
+/// A batch that waits.
+pub(crate) struct Staged {
+    producer: ProducerId,
     sequence: u64,
     events: BatchBuilder,
+}
+
+impl Staged {
+    /// The bytes of the batch in its envelope, which is still to be stamped. Leaves the builder
+    /// empty.
+    pub(crate) fn close(&mut self) -> Vec<u8> {
+        // The next batch is probably of the same size. What it holds in memory is what it needs.
+        let size = self.events.bytes().min(TARGET_BYTES);
+        let mut closed = self.events.finish(Vec::with_capacity(size + TABLES_BYTES));
+        if closed.capacity() > closed.len() / 3 * 4 + TABLES_BYTES {
+            closed.shrink_to_fit();
+        }
+        envelope::close(&mut closed, self.producer, self.sequence);
+        closed
+    }
 }
 
 impl Staging {
@@ -58,7 +76,6 @@ impl Staging {
         let local = u16::try_from(self.queues.len()).expect("few producers in a process");
         let id = ProducerId { node, start, local };
         self.queues.push(Queue {
-            id,
             is_exact,
             next: 1,
             batches: VecDeque::new(),
@@ -99,33 +116,36 @@ impl Staging {
         let events = std::mem::replace(events, spare);
         let sequence = queue.next;
         queue.next += 1;
-        queue.batches.push_back(Staged { sequence, events });
+        queue.batches.push_back(Staged { producer, sequence, events });
         Ok(Pushed { sequence, ordinal: 0 })
     }
 
-    /// Takes closed batches (their envelope is not stamped yet) in turn of the producers, up to about `bytes_max`, at least one if one waits.
-    pub(crate) fn take(&mut self, bytes_max: usize, out: &mut VecDeque<Vec<u8>>) {
+    /// Takes batches in turn of the producers, up to about `bytes_max`, at least one if one waits.
+    /// They are closed outside of the lock; their builders come back by [`Staging::give_back`].
+    pub(crate) fn take(&mut self, bytes_max: usize, out: &mut Vec<Staged>) {
         let mut bytes = 0;
         let mut empty = 0;
         while bytes < bytes_max && empty < self.queues.len() {
             let at = self.turn % self.queues.len();
             self.turn = at + 1;
-            let queue = &mut self.queues[at];
-            let Some(mut staged) = queue.batches.pop_front() else {
+            let Some(staged) = self.queues[at].batches.pop_front() else {
                 empty += 1;
                 continue;
             };
             empty = 0;
-            self.waiting_bytes -= staged.events.bytes();
-            // The next batch is probably of the same size. What it holds in memory is what it needs.
-            let size = staged.events.bytes().min(TARGET_BYTES);
-            let mut closed = staged.events.finish(Vec::with_capacity(size));
+            bytes += staged.events.bytes();
+            out.push(staged);
+        }
+        self.waiting_bytes -= bytes;
+    }
+
+    /// Takes the emptied builders of closed batches back for their producers.
+    pub(crate) fn give_back(&mut self, closed: impl Iterator<Item = Staged>) {
+        for staged in closed {
+            let queue = &mut self.queues[usize::from(staged.producer.local)];
             if queue.spare.len() < SPARE_MAX {
                 queue.spare.push(staged.events);
             }
-            envelope::close(&mut closed, queue.id, staged.sequence);
-            bytes += closed.len();
-            out.push_back(closed);
         }
     }
 

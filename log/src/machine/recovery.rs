@@ -79,6 +79,7 @@ impl<S: LogStore> LogMachine<S> {
             config,
             own,
             unproposed: VecDeque::new(),
+            staged: Vec::new(),
             retry: None,
             retry_anyway: Duration::ZERO,
             turned: Turned::default(),
