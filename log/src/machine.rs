@@ -214,7 +214,7 @@ impl<S: LogStore> LogMachine<S> {
         let written = std::mem::take(&mut self.turned.written);
         if written > 0 {
             self.space.wrote(written as u64);
-            self.keeping.is_marked = false;
+            self.keeping.wrote(written as u64);
             if !is_unsynced {
                 self.counts.last_sync = (self.stopwatch)().saturating_sub(before);
                 self.counts.syncs.record(self.counts.last_sync);

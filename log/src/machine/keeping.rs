@@ -19,13 +19,28 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Keeping {
     last: Duration,
     /// Nothing was written since the last mark.
-    pub(super) is_marked: bool,
+    is_marked: bool,
+    /// Bytes written since the last look.
+    written: u64,
     purge_wanted: Option<Index>,
+    /// What is to be purged waits for the checkpoint of admission.
+    awaits_checkpoint: bool,
 }
 
 impl Keeping {
     pub(super) fn new(now: Duration) -> Self {
-        Self { last: now, is_marked: false, purge_wanted: None }
+        Self {
+            last: now,
+            is_marked: false,
+            written: 0,
+            purge_wanted: None,
+            awaits_checkpoint: false,
+        }
+    }
+
+    pub(super) fn wrote(&mut self, bytes: u64) {
+        self.is_marked = false;
+        self.written += bytes;
     }
 
     pub(super) fn purge_wanted(&self) -> Option<Index> {
@@ -36,10 +51,14 @@ impl Keeping {
 impl<S: LogStore> LogMachine<S> {
     /// Does what is due.
     pub(super) fn keep(&mut self, now: Now) -> Result<(), TurnError> {
-        if now.monotonic.saturating_sub(self.keeping.last) < INTERVAL || self.retry.is_some() {
+        let is_due = now.monotonic.saturating_sub(self.keeping.last) >= INTERVAL
+            || self.keeping.written >= self.config.file_bytes.0
+            || (self.keeping.awaits_checkpoint && !self.checkpoint.is_due());
+        if !is_due || self.retry.is_some() {
             return Ok(());
         }
         self.keeping.last = now.monotonic;
+        self.keeping.written = 0;
         unless_full(self.purge())?;
         if !self.keeping.is_marked {
             unless_full(self.sync_and_mark(false))?;
@@ -89,9 +108,11 @@ impl<S: LogStore> LogMachine<S> {
             .purge_point(over, self.config.hot_entries_max)
             .map(|wanted| wanted.min(self.admission.applied()))
             .filter(|wanted| *wanted >= first);
+        self.keeping.awaits_checkpoint = false;
         let Some(wanted) = self.keeping.purge_wanted else { return Ok(()) };
         if self.checkpoint.index() < wanted {
             self.checkpoint.want();
+            self.keeping.awaits_checkpoint = true;
         }
         let upto = wanted
             .min(self.shared.checkpointed.load(Ordering::Relaxed))

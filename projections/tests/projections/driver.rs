@@ -256,7 +256,7 @@ fn what_is_owed_outlives_the_purge_of_the_log() {
     let mut filling = 0;
     while node.log.status().first_index <= message.at.index {
         filling += 1;
-        assert!(filling < 2_000, "the log purges nothing: {:?}", node.log.status());
+        assert!(filling < 20_000, "the log purges nothing: {:?}", node.log.status());
         let mut batch = node.producer.builder();
         batch.publish(None, None, &filler());
         node.producer.push(Class::Publish, &mut batch).expect("there is room");
