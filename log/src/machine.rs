@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::{Entry, EntryType, Message};
 
 use crate::admission::{Admission, Checkpoint};
 use crate::clock::{LeaderClock, Now};
@@ -127,6 +127,17 @@ impl<S: LogStore> LogMachine<S> {
         self.report();
         let is_waiting = lock(&self.shared.staging).waiting_bytes() > 0;
         Ok(self.retry.is_none() && (is_waiting || self.checkpoint.is_due()))
+    }
+
+    /// Takes a peer's message for the turns to come; `false` if it makes no sense to raft now. A
+    /// single node has no peers.
+    pub fn step(&mut self, message: Message) -> bool {
+        !self.replica.is_stuck() && self.replica.step(message)
+    }
+
+    /// Messages for peers that the turns so far left, in order. What they promise is durable.
+    pub fn take_messages(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.turned.messages)
     }
 
     /// Whether everything that was pushed is committed.

@@ -4,6 +4,8 @@
 //! what may leave: messages for peers (none with one voter) and committed entries.
 
 mod storage;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
@@ -132,6 +134,11 @@ impl<S: LogStore> Replica<S> {
     /// Bytes of the write that waits for space on the disk.
     pub(crate) fn stuck_bytes(&self) -> usize {
         self.stuck.as_ref().map_or(0, |stuck| stuck.unit.bytes())
+    }
+
+    /// Takes a peer's message; `false` if it makes no sense to raft now.
+    pub(crate) fn step(&mut self, message: Message) -> bool {
+        self.raw.step(message).is_ok()
     }
 
     /// Proposes a batch; `false` if raft does not take it now.

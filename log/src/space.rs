@@ -296,3 +296,6 @@ impl Monitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
