@@ -88,6 +88,24 @@ fn a_session_expires_after_its_interval() {
 }
 
 #[test]
+fn a_session_expires_while_the_node_is_down_or_after_its_start() {
+    let mut broker = Broker::run();
+    let connect = |name, seconds| Options::v5(name).clean_start(false).session_expiry(seconds);
+    for (name, seconds) in [("short", 1), ("long", 1_000)] {
+        connect(name, seconds).connect(broker.mqtt).disconnect();
+    }
+    // A connection that the crash breaks counts as closed when the node starts again.
+    let _open = connect("open", 1).connect(broker.mqtt);
+    broker.kill();
+    std::thread::sleep(Duration::from_millis(1_500));
+    broker.start();
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert!(!connect("short", 1).connect(broker.mqtt).session_present());
+    assert!(!connect("open", 1).connect(broker.mqtt).session_present());
+    assert!(connect("long", 1_000).connect(broker.mqtt).session_present());
+}
+
+#[test]
 fn unacknowledged_deliveries_come_again_as_duplicates_with_their_identifiers() {
     let broker = Broker::run();
     for (version, qos) in

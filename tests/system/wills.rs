@@ -79,6 +79,20 @@ fn a_delayed_will_does_not_outlive_its_session() {
 }
 
 #[test]
+fn a_delayed_will_survives_a_crash_and_comes_once() {
+    let mut broker = Broker::run();
+    drop(watcher(&broker));
+    let connect = Options::v5("mortal").session_expiry(100).will_message(delayed(2));
+    drop(connect.connect(broker.mqtt));
+    broker.crash();
+    let mut watcher = Options::v5("watcher").persistent().connect(broker.mqtt);
+    assert_eq!(watcher.message().text(), "gone");
+    watcher.ping();
+    std::thread::sleep(Duration::from_millis(2_500));
+    watcher.no_message();
+}
+
+#[test]
 fn a_retained_will_stays() {
     let broker = Broker::run();
     let will = Will { retain: true, topic: "will/retained", ..delayed(0) };
