@@ -91,15 +91,21 @@ impl Connection {
             send(delivery, None, false, out);
             return Handed::Sent;
         }
-        self.deliver.note_handed(delivery.message);
         if let Some(at) = self.deliver.waiting(delivery.message) {
+            self.deliver.note_handed(delivery.message);
             let entry = self.deliver.entry(at);
             self.deliver.move_to(at, Step::after_publish(delivery.qos));
             // [MQTT-3.3.1-1]
             send(delivery, Some(entry.packet_id), entry.step == Step::Resumed, out);
             return Handed::Sent;
         }
-        if delivery.qos == QoS::ExactlyOnce && self.is_persistent() {
+        let is_logged_first = delivery.qos == QoS::ExactlyOnce && self.is_persistent();
+        if is_logged_first && self.deliver.has_reusable {
+            // Else the log would hold one identifier for two messages.
+            self.flush_progress(out);
+        }
+        self.deliver.note_handed(delivery.message);
+        if is_logged_first {
             let packet_id = self.deliver.begin(delivery.message, Step::Starting);
             out.append(Event::DeliveryStarted { deliveries: vec![(packet_id, delivery.message)] });
             return Handed::Starting(packet_id);

@@ -35,6 +35,9 @@ pub(super) struct Deliver {
     pub(super) settled: u32,
     /// Whether anything was handed over or settled since progress was last logged.
     pub(super) is_unlogged: bool,
+    /// Whether an identifier is free again that the log still holds for its last message: one of
+    /// an earlier connection. (Our own come round only after many logged settlements.)
+    pub(super) has_reusable: bool,
 }
 
 /// One delivery that holds an identifier.
@@ -92,6 +95,7 @@ impl Default for Deliver {
             upto: DeliveryRef::default(),
             settled: 0,
             is_unlogged: false,
+            has_reusable: false,
         }
     }
 }
@@ -198,6 +202,7 @@ impl Deliver {
         self.unsent -= usize::from(entry.step == Step::Resumed);
         self.started -= usize::from(entry.step == Step::Started);
         self.resumed -= usize::from(entry.is_resumed);
+        self.has_reusable |= entry.is_resumed;
         self.note_settled();
         if self.inflight.is_empty() && self.inflight.capacity() > KEPT_ENTRIES {
             self.inflight = VecDeque::new();

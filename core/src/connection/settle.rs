@@ -93,6 +93,7 @@ impl Connection {
         }
         self.deliver.settled = 0;
         self.deliver.is_unlogged = false;
+        self.deliver.has_reusable = false;
         out.append(Event::DeliveryProgressed {
             upto: self.deliver.upto,
             outstanding: self.deliver.outstanding(),

@@ -87,7 +87,7 @@ impl World {
         world
     }
 
-    /// A further shard: of the same node if `start` is that of the others.
+    /// A further shard, which begins behind what is committed.
     pub(super) fn add_shard(&mut self, start: u64, limits: ShardLimits) -> usize {
         let local = u16::try_from(self.shards.len()).unwrap();
         let producer = ProducerId { node: 1, start, local };
