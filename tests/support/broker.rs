@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -69,6 +69,7 @@ impl Options {
             arguments: self.arguments,
             environment: self.environment,
             stderr: Arc::default(),
+            reader: None,
             _own: own,
         }
     }
@@ -87,6 +88,8 @@ pub(crate) struct Broker {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     stderr: Arc<Mutex<String>>,
+    /// Reads stderr until the process has ended.
+    reader: Option<JoinHandle<()>>,
     _own: Option<TempDir>,
 }
 
@@ -110,12 +113,12 @@ impl Broker {
         let mut child = command.spawn().expect("the broker's binary starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let lines = self.stderr.clone();
-        thread::spawn(move || {
+        self.reader = Some(thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut lines = lines.lock().expect("no panic while held");
                 let _ = writeln!(lines, "{line}");
             }
-        });
+        }));
         self.process = Some(child);
     }
 
@@ -145,8 +148,7 @@ impl Broker {
         let end = Instant::now() + 3 * DEADLINE;
         while !holds(self) {
             if let Some(status) = self.ended() {
-                // What it said may still be on its way through the pipe.
-                thread::sleep(Duration::from_millis(50));
+                self.hear_out();
                 panic!("the broker ended ({status}) before {what}:\n{}", self.stderr());
             }
             assert!(Instant::now() < end, "waited too long for {what}:\n{}", self.stderr());
@@ -166,7 +168,7 @@ impl Broker {
         loop {
             if let Some(status) = self.ended() {
                 self.process = None;
-                thread::sleep(Duration::from_millis(20));
+                self.hear_out();
                 return status;
             }
             assert!(Instant::now() < end, "the broker does not end:\n{}", self.stderr());
@@ -179,6 +181,14 @@ impl Broker {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
+            self.hear_out();
+        }
+    }
+
+    /// Waits for the last words of a process that has ended.
+    fn hear_out(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
         }
     }
 

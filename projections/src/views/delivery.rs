@@ -14,6 +14,9 @@ impl Views {
         self.dirty.touch(Row::Session(slot));
     }
 
+    /// An identifier that begins a delivery was free: whatever held it before is settled, even if
+    /// the progress that says so is not logged yet. Kept, it would have the client release the new
+    /// message, and take it for another one when it is sent again.
     pub(super) fn delivery_started(&mut self, slot: Slot, deliveries: &[(PacketId, DeliveryRef)]) {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
         if !session.is_persistent() {
@@ -21,7 +24,7 @@ impl Views {
         }
         let outstanding = &mut session.head.outstanding;
         for &(packet_id, message) in deliveries {
-            outstanding.retain(|held| held.message != message);
+            outstanding.retain(|held| held.message != message && held.packet_id != packet_id);
             let phase = DeliveryPhase::Published;
             outstanding.push(Outstanding { message, packet_id, phase });
         }

@@ -20,6 +20,19 @@ fn messages_above_qos_0_are_owed_online_or_not_with_the_lower_qos() {
 }
 
 #[test]
+fn an_identifier_given_out_again_is_held_by_the_new_delivery_alone() {
+    check(
+        "open c expiry=9
+         sub c a qos=2
+         pub p a 1 qos=2; pub p a 2 qos=2
+         start c 7=3:0
+         receive c 7
+         start c 7=3:1",
+        "c 1:0 online, a qos 2, 7=3:1, owed 3:1/2 (2 bytes)",
+    );
+}
+
+#[test]
 fn overlapping_subscriptions_owe_once_with_the_highest_qos() {
     check(
         "open c expiry=9\n sub c # qos=1\n sub c a qos=2 rap\n pub p a 1 qos=2 retain",
