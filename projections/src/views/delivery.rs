@@ -2,6 +2,7 @@
 
 use ledgermq_core::event::{DeliveryPhase, DeliveryRef, DropReason, Outstanding};
 use ledgermq_core::identity::PacketId;
+use ledgermq_core::packet::QoS;
 
 use crate::views::Views;
 use crate::views::dirty::Row;
@@ -24,8 +25,15 @@ impl Views {
         }
         let outstanding = &mut session.head.outstanding;
         for &(packet_id, message) in deliveries {
+            // An identifier that is given out again was free: that its former message is settled
+            // may not be logged yet.
             outstanding.retain(|held| held.message != message && held.packet_id != packet_id);
-            let phase = DeliveryPhase::Published;
+            // It may have been given up while this was on its way. There is nothing to send again
+            // then; a later connection releases the identifier, which the client may hold.
+            let phase = match session.owed.get(message) {
+                Some(_) => DeliveryPhase::Published,
+                None => DeliveryPhase::Received,
+            };
             outstanding.push(Outstanding { message, packet_id, phase });
         }
         self.dirty.touch(Row::Session(slot));
@@ -48,7 +56,7 @@ impl Views {
         &mut self,
         slot: Slot,
         upto: DeliveryRef,
-        outstanding: Vec<Outstanding>,
+        mut outstanding: Vec<Outstanding>,
     ) {
         self.dirty.touch(Row::Session(slot));
         let touched = &mut self.dirty.owed(slot);
@@ -56,6 +64,16 @@ impl Views {
         if !session.is_persistent() {
             return;
         }
+        // What was given up meanwhile is not sent again: a QoS 1 delivery is forgotten, of a QoS 2
+        // delivery (whose start is logged) the identifier is released by a later connection.
+        let before = &session.head.outstanding;
+        outstanding.retain_mut(|held| {
+            if held.phase == DeliveryPhase::Published && session.owed.get(held.message).is_none() {
+                held.phase = DeliveryPhase::Received;
+                return before.contains(held);
+            }
+            true
+        });
         let unsettled = published(&outstanding);
         session.owed.remove(
             DeliveryRef::default(),
@@ -68,7 +86,8 @@ impl Views {
     }
 
     /// Messages were given up. What waits in the queue is: a delivery under way is spared, unless
-    /// it is the very reason.
+    /// it is the very reason. The client may hold the identifier of a QoS 2 delivery: it is kept
+    /// until a connection has released it.
     pub(super) fn message_dropped(
         &mut self,
         slot: Slot,
@@ -82,9 +101,14 @@ impl Views {
         let spared = match reason {
             DropReason::QueueFull | DropReason::Expired => published(&session.head.outstanding),
             DropReason::TooLarge | DropReason::Purged => {
-                session.head.outstanding.retain(|held| {
+                let owed = &session.owed;
+                session.head.outstanding.retain_mut(|held| {
                     let is_dropped = from <= held.message && held.message <= upto;
-                    held.phase == DeliveryPhase::Received || !is_dropped
+                    if held.phase == DeliveryPhase::Received || !is_dropped {
+                        return true;
+                    }
+                    held.phase = DeliveryPhase::Received;
+                    owed.get(held.message).is_some_and(|entry| entry.qos() == QoS::ExactlyOnce)
                 });
                 Vec::new()
             }

@@ -56,7 +56,7 @@ impl RetainedMessage {
     }
 
     /// Copies `message` out of its batch.
-    pub(crate) fn new(
+    pub fn new(
         message: &MessagePublished<'_>,
         key_id: u32,
         publisher: Option<&str>,

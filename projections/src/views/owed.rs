@@ -244,10 +244,15 @@ impl OwedSet {
 
     /// Bytes of a message if it is owed.
     pub(crate) fn bytes_of(&self, message: DeliveryRef) -> Option<u64> {
+        self.get(message).map(|entry| self.bytes_of_entry(entry))
+    }
+
+    /// The entry of a message if it is owed.
+    pub(crate) fn get(&self, message: DeliveryRef) -> Option<Entry> {
         let at = self.chunks.partition_point(|chunk| chunk.last() < message);
         let entries = &self.chunks.get(at)?.entries;
         let at = entries.binary_search_by_key(&message, |entry| entry.message()).ok()?;
-        Some(self.bytes_of_entry(entries[at]))
+        Some(entries[at])
     }
 
     /// Bytes of the message that an entry of this set refers to.

@@ -1,0 +1,67 @@
+//! What must hold after every step: one file each.
+
+mod acknowledged;
+mod at_least_once;
+mod exactly_once;
+mod fold;
+mod history;
+mod order;
+mod owed;
+mod protocol;
+mod retained;
+mod sessions;
+mod wills;
+
+use ledgermq_core::offset::Timestamp;
+
+use crate::book::Book;
+use crate::client::Client;
+use crate::oracle::Oracle;
+use crate::seen::Seen;
+
+/// What an invariant may look at.
+pub(crate) struct Facts<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) oracle: &'a Oracle,
+    pub(crate) book: &'a Book,
+    pub(crate) clients: &'a [Client],
+}
+
+/// Something that is always true.
+///
+/// No invariant assumes that an unknown write is absent: what was not acknowledged may be there.
+pub(crate) trait Invariant {
+    /// Judges one observation.
+    ///
+    /// # Errors
+    ///
+    /// What was broken, in words.
+    fn see(&mut self, seen: &Seen, facts: &Facts<'_>) -> Result<(), String>;
+}
+
+/// All of them, with their names.
+pub(crate) fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
+    vec![
+        ("history", Box::new(history::History)),
+        ("acknowledged", Box::<acknowledged::Acknowledged>::default()),
+        ("exactly once", Box::<exactly_once::ExactlyOnce>::default()),
+        ("at least once", Box::<at_least_once::AtLeastOnce>::default()),
+        ("order", Box::<order::Order>::default()),
+        ("owed", Box::<owed::Owed>::default()),
+        ("fold", Box::new(fold::Fold)),
+        ("retained", Box::new(retained::RetainedValue)),
+        ("sessions", Box::new(sessions::Sessions)),
+        ("protocol", Box::new(protocol::Protocol)),
+        ("wills", Box::new(wills::Wills)),
+    ]
+}
+
+/// The session that `receipt` was received in.
+fn life_of(conn: crate::network::ConnId, facts: &Facts<'_>) -> Result<usize, String> {
+    facts
+        .oracle
+        .opened
+        .get(&crate::node::peer(conn).to_string())
+        .map(|opened| opened.life)
+        .ok_or_else(|| format!("connection {conn} was answered, but no session was opened by it"))
+}

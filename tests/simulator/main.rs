@@ -1,0 +1,24 @@
+//! The simulator: one node's three machines under a seeded clock, network and disk.
+//!
+//! `tests/simulator/README.md` says what it does and how to repeat a seed.
+
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and says what it does"
+)]
+#![expect(missing_docs, reason = "a test has no users")]
+
+mod book;
+mod client;
+mod invariants;
+mod network;
+mod node;
+mod options;
+mod oracle;
+mod rng;
+mod run;
+mod seen;
+mod trace;
+mod world;

@@ -1,0 +1,218 @@
+//! The node: the three machines and, by hand, the turns of their drivers.
+//!
+//! What `gateway/src/worker.rs`, `projections/src/driver.rs` and the log thread do with threads
+//! and sockets, this does step by step: a worker's turn, a turn of the projections, a turn of the
+//! log, a read that a worker waits for, a write of the checkpoint. Chance decides who is next.
+
+pub(crate) mod disk;
+pub(crate) mod log;
+mod projections;
+mod sources;
+mod worker;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ledgermq_core::event::EventRef;
+use ledgermq_core::offset::Timestamp;
+use ledgermq_log::{CommittedBatch, Tail};
+use ledgermq_projections::checkpoint::MemoryStore;
+
+use crate::book::uid_of;
+use crate::network::{ConnId, Network};
+use crate::options::Options;
+use crate::oracle::Oracle;
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+use disk::Disk;
+use log::{NoWake, SimLog};
+use projections::Projections;
+use worker::Worker;
+
+/// What outlives a crash.
+#[derive(Clone, Default)]
+pub(crate) struct Remains {
+    pub(crate) disk: Disk,
+    pub(crate) store: MemoryStore,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) log: SimLog,
+    pub(crate) projections: Projections,
+    pub(crate) workers: Vec<Worker>,
+    /// Where the oracle stands.
+    told: Tail,
+    takes_connections: bool,
+}
+
+/// What a node may touch in its turn.
+pub(crate) struct Outside<'a> {
+    /// True time, which only goes on.
+    pub(crate) now: Timestamp,
+    /// What the wall clock shows.
+    pub(crate) wall: Timestamp,
+    pub(crate) rng: &'a mut Rng,
+    pub(crate) network: &'a mut Network,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) oracle: &'a mut Oracle,
+    pub(crate) options: &'a Options,
+}
+
+impl Node {
+    /// Starts a node on what an earlier one left behind.
+    pub(crate) fn start(remains: &Remains, o: &mut Outside<'_>) -> Result<Self, String> {
+        let log = SimLog::open(&remains.disk, o)?;
+        let projections = Projections::open(remains.store.clone(), &log.log, o)?;
+        let workers = (0..o.options.workers).map(|_| Worker::new(&log.log, o)).collect();
+        let status = log.log.status();
+        o.trace.say(format_args!(
+            "the node starts ({}): log {}..={}, views at {}",
+            log.log.start(),
+            status.first_index,
+            status.commit_index,
+            projections.reader.applied(),
+        ));
+        o.oracle.on_recovered(status.commit_index);
+        let told = log.log.tail_gapless(status.first_index, NoWake::new());
+        let mut node = Self { log, projections, workers, told, takes_connections: false };
+        node.tell(o)?;
+        Ok(node)
+    }
+
+    /// The process is gone, with all that was in memory.
+    pub(crate) fn crash(self, o: &mut Outside<'_>) -> Remains {
+        o.network.node_died(o.rng);
+        let store = self.projections.store;
+        Remains { disk: self.log.crash(o), store }
+    }
+
+    /// One machine takes a turn.
+    pub(crate) fn turn(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        match o.rng.below(10) {
+            0..=3 => {
+                let at = o.rng.size(0, self.workers.len() - 1);
+                self.workers[at].turn(&self.log.log, &self.projections, o)?;
+            }
+            4..=5 => self.turn_log(o)?,
+            6..=7 => self.projections.turn(&self.log.log, &mut self.workers, o)?,
+            8 => self.projections.answer(&self.log.log, o)?,
+            _ => {
+                let at = o.rng.size(0, self.workers.len() - 1);
+                self.workers[at].load(&self.log.log, o)?;
+            }
+        }
+        self.accept(o);
+        Ok(())
+    }
+
+    /// Every machine takes a turn.
+    pub(crate) fn turn_all(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        self.accept(o);
+        for worker in &mut self.workers {
+            worker.turn(&self.log.log, &self.projections, o)?;
+        }
+        self.turn_log(o)?;
+        self.projections.turn(&self.log.log, &mut self.workers, o)?;
+        self.projections.answer(&self.log.log, o)?;
+        for worker in &mut self.workers {
+            worker.load(&self.log.log, o)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is on its way inside.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.log.is_idle()
+            && self.projections.is_at_end(self.log.log.status().commit_index)
+            && self.workers.iter().all(|worker| worker.is_idle(&self.log.log))
+    }
+
+    /// The first thing of a stop in order: every client is told.
+    pub(crate) fn end_connections(&mut self, o: &Outside<'_>) {
+        for worker in &mut self.workers {
+            worker.end_all(o);
+        }
+    }
+
+    /// Deliveries that were given up because too much waited.
+    pub(crate) fn dropped(&self) -> u64 {
+        let of = |worker: &Worker| {
+            let stats = worker.shard.stats();
+            stats.dropped_queue_full + stats.dropped_purged
+        };
+        self.workers.iter().map(of).sum()
+    }
+
+    fn turn_log(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        let result = self.log.turn(o);
+        self.tell(o)?;
+        result
+    }
+
+    /// Tells the oracle what was committed.
+    fn tell(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        let mut batches = Vec::new();
+        loop {
+            self.told.take(usize::MAX, &mut batches).map_err(|error| error.to_string())?;
+            if batches.is_empty() {
+                return Ok(());
+            }
+            for batch in batches.drain(..) {
+                if batch.index > o.oracle.last_index {
+                    describe(&batch, o.trace);
+                }
+                o.oracle.on_committed(&batch);
+            }
+        }
+    }
+
+    /// Hands new connections to the workers, once the views know of this start.
+    fn accept(&mut self, o: &mut Outside<'_>) {
+        self.takes_connections |= self.projections.reader.is_ready();
+        if !self.takes_connections {
+            return;
+        }
+        let mut accepted = Vec::new();
+        for (id, connection) in &mut o.network.connections {
+            if connection.is_accepted || connection.node_left || connection.is_silent {
+                continue;
+            }
+            connection.is_accepted = true;
+            let at = o.rng.size(0, self.workers.len() - 1);
+            accepted.push((at, *id));
+        }
+        for (at, id) in accepted {
+            self.workers[at].accept(o, id);
+        }
+    }
+}
+
+/// The address of a connection's client.
+pub(crate) fn peer(id: ConnId) -> SocketAddr {
+    let [_, a, b, c] = id.to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, a, b, c), 1))
+}
+
+/// Writes a committed batch down, a line for each record.
+fn describe(batch: &CommittedBatch, trace: &mut Trace) {
+    let body = batch.batch();
+    let sessions: Vec<_> = body.sessions().flatten().collect();
+    for record in body.records().flatten() {
+        let client = record.session.map_or("-", |slot| sessions[usize::from(slot)].client);
+        let void = if batch.is_void(&record) { " VOID" } else { "" };
+        let place = format_args!("log {}:{}{void} {client}", batch.index, record.ordinal);
+        match record.event() {
+            Ok(EventRef::MessagePublished(message)) => trace.say(format_args!(
+                "{place} published m{} {} {:?} id {:?} retain {}",
+                uid_of(message.payload).unwrap_or_default(),
+                message.topic,
+                message.qos,
+                message.packet_id,
+                message.retain,
+            )),
+            Ok(EventRef::Other(event)) => trace.say(format_args!("{place} {event:?}")),
+            Err(error) => trace.say(format_args!("{place} {error}")),
+        }
+    }
+}

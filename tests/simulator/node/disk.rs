@@ -1,0 +1,281 @@
+//! A disk for the log that forgets what was not synced, and fails when it is told to.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ledgermq_core::offset::Index;
+use ledgermq_log::ReadError;
+use ledgermq_log::space::Space;
+use ledgermq_log::store::{LogReader, LogStore, Recovered, StoreError, Unit};
+use raft::eraftpb::{ConfState, Entry, HardState};
+
+use crate::rng::Rng;
+
+/// Entries that share a file: a purge drops whole files.
+const FILE_ENTRIES: u64 = 8;
+
+/// The disk; it outlives the process that writes to it.
+#[derive(Clone, Default)]
+pub(crate) struct Disk {
+    state: Arc<Mutex<State>>,
+}
+
+/// What is on it.
+#[derive(Default)]
+struct State {
+    /// What a power cut leaves.
+    durable: Image,
+    /// What a process sees: `durable` and `unsynced`.
+    current: Image,
+    /// Writes since the last sync, in order. A unit is all there or not at all: a torn one is cut
+    /// off at its checksum.
+    unsynced: Vec<Unit>,
+    starts: u64,
+    /// Bytes that still fit; none is plenty.
+    room: Option<u64>,
+    ballast: u64,
+    fails_next_sync: bool,
+    /// A sync failed: nothing more may be written by this process.
+    is_poisoned: bool,
+}
+
+#[derive(Clone, Default)]
+struct Image {
+    entries: BTreeMap<Index, Entry>,
+    truncated: (Index, u64),
+    hard_state: HardState,
+    conf_state: ConfState,
+    keys: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Disk {
+    /// Opens it for a new process.
+    pub(crate) fn open(&self) -> SimStore {
+        let mut state = self.state();
+        state.starts += 1;
+        SimStore { disk: self.clone() }
+    }
+
+    /// The power is gone: of what was not synced, a random first part had reached the disk.
+    pub(crate) fn cut_power(&self, rng: &mut Rng) -> usize {
+        let state = &mut *self.state();
+        let survivors = rng.size(0, state.unsynced.len());
+        for unit in state.unsynced.drain(..).take(survivors) {
+            state.durable.apply(&unit);
+        }
+        state.current = state.durable.clone();
+        state.is_poisoned = false;
+        survivors
+    }
+
+    /// Others fill the disk: so many bytes still fit. None is plenty.
+    pub(crate) fn set_room(&self, room: Option<u64>) {
+        self.state().room = room;
+    }
+
+    pub(crate) fn space(&self) -> Box<dyn Space> {
+        Box::new(SimSpace { disk: self.clone() })
+    }
+
+    pub(crate) fn fail_next_sync(&self, fails: bool) {
+        self.state().fails_next_sync = fails;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take_room(&mut self, bytes: u64) -> Result<(), StoreError> {
+        if let Some(room) = &mut self.room {
+            *room = room.checked_sub(bytes).ok_or(StoreError::NoSpace)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.fails_next_sync) {
+            self.is_poisoned = true;
+            return Err(failed("sync"));
+        }
+        for unit in self.unsynced.drain(..) {
+            self.durable.apply(&unit);
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    fn apply(&mut self, unit: &Unit) {
+        if let Some(first) = unit.entries.first() {
+            self.entries.split_off(&first.index);
+        }
+        for entry in &unit.entries {
+            self.entries.insert(entry.index, entry.clone());
+        }
+        if let Some(hard_state) = &unit.hard_state {
+            self.hard_state = hard_state.clone();
+        }
+        if let Some(conf_state) = &unit.conf_state {
+            self.conf_state = conf_state.clone();
+        }
+        if let Some(truncated) = unit.snapshot {
+            self.truncated = truncated;
+            self.entries = self.entries.split_off(&(truncated.0 + 1));
+        }
+        for key in &unit.deletes {
+            self.keys.remove(key);
+        }
+        for (key, value) in &unit.puts {
+            self.keys.insert(key.clone(), value.clone());
+        }
+    }
+
+    fn last(&self) -> (Index, u64) {
+        let last = self.entries.last_key_value();
+        last.map_or(self.truncated, |(index, entry)| (*index, entry.term))
+    }
+}
+
+fn failed(action: &'static str) -> StoreError {
+    StoreError::Failed { action, source: io::Error::other("told to fail") }
+}
+
+/// The store of one process.
+pub(crate) struct SimStore {
+    disk: Disk,
+}
+
+impl LogStore for SimStore {
+    fn recovered(&self) -> Recovered {
+        let state = self.disk.state();
+        let image = &state.current;
+        Recovered {
+            hard_state: image.hard_state.clone(),
+            conf_state: image.conf_state.clone(),
+            truncated: image.truncated,
+            last: image.last(),
+            start: state.starts,
+            unclean: false,
+        }
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(SimReader { disk: self.disk.clone() })
+    }
+
+    fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+        let state = &mut *self.disk.state();
+        if state.is_poisoned {
+            panic!("the log was written to after a sync had failed");
+        }
+        state.take_room(unit.bytes() as u64)?;
+        state.current.apply(unit);
+        state.unsynced.push(unit.clone());
+        if sync { state.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.disk.state().sync()
+    }
+
+    fn mark(&mut self, _clean: bool) -> Result<(), StoreError> {
+        self.disk.state().take_room(100)
+    }
+
+    fn purge_point(&self, _bytes: u64, entries_max: u64) -> Option<Index> {
+        let state = self.disk.state();
+        let point = state.current.last().0.checked_sub(entries_max)?;
+        (point > state.current.truncated.0).then_some(point)
+    }
+
+    fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
+        let state = &mut *self.disk.state();
+        let upto = upto - upto % FILE_ENTRIES;
+        if let Some(entry) = state.current.entries.get(&upto) {
+            let unit = Unit { snapshot: Some((upto, entry.term)), ..Unit::default() };
+            // Files vanish at once, or after a crash not yet.
+            state.current.apply(&unit);
+            state.unsynced.push(unit);
+        }
+        Ok(state.current.truncated)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.disk.state().current.entries.len() as u64 * 100
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.disk.state().current.keys.get(key).cloned()
+    }
+
+    fn keys(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
+        let state = self.disk.state();
+        state.current.keys.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+    }
+}
+
+struct SimReader {
+    disk: Disk,
+}
+
+impl LogReader for SimReader {
+    fn first_index(&self) -> Index {
+        self.disk.state().current.truncated.0 + 1
+    }
+
+    fn read(&self, from: Index, bytes_max: usize, out: &mut Vec<Entry>) -> Result<(), ReadError> {
+        let state = self.disk.state();
+        let image = &state.current;
+        if from <= image.truncated.0 {
+            return Err(ReadError::Purged { first: image.truncated.0 + 1 });
+        }
+        let mut bytes = 0;
+        for (_, entry) in image.entries.range(from..) {
+            if bytes > 0 && bytes + entry.data.len() > bytes_max {
+                break;
+            }
+            bytes += entry.data.len().max(1);
+            out.push(entry.clone());
+        }
+        Ok(())
+    }
+
+    fn locate(&self, _index: Index) -> Option<(PathBuf, u64)> {
+        None
+    }
+}
+
+/// The room on the disk as the log watches it.
+struct SimSpace {
+    disk: Disk,
+}
+
+impl Space for SimSpace {
+    fn free(&mut self) -> io::Result<u64> {
+        Ok(self.disk.state().room.unwrap_or(u64::MAX / 2))
+    }
+
+    fn ballast(&mut self) -> u64 {
+        self.disk.state().ballast
+    }
+
+    fn lay_ballast(&mut self, bytes: u64) -> io::Result<()> {
+        let state = &mut *self.disk.state();
+        state.take_room(bytes).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+        state.ballast = bytes;
+        Ok(())
+    }
+
+    fn drop_ballast(&mut self) -> io::Result<()> {
+        let state = &mut *self.disk.state();
+        let ballast = std::mem::take(&mut state.ballast);
+        if let Some(room) = &mut state.room {
+            *room += ballast;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! The log's turns: what the log thread does, by hand, over the simulated disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledgermq_core::offset::Timestamp;
+use ledgermq_core::quantity::ByteSize;
+use ledgermq_log::space::Monitor;
+use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, Now, Wake};
+
+use crate::node::Outside;
+use crate::node::disk::{Disk, SimStore};
+
+/// The log with its machine and its disk.
+pub(crate) struct SimLog {
+    pub(crate) log: Log,
+    machine: LogMachine<SimStore>,
+    disk: Disk,
+    /// True time at which the process started.
+    started: Timestamp,
+}
+
+impl SimLog {
+    pub(crate) fn open(disk: &Disk, o: &mut Outside<'_>) -> Result<Self, String> {
+        let options = o.options;
+        let config = Config {
+            durability: Durability::Fsync,
+            hot_entries_max: options.hot_entries,
+            ring_bytes: ByteSize(options.ring_bytes),
+            cache_bytes: ByteSize(options.ring_bytes),
+            reserve_publish: ByteSize(40_000),
+            reserve_open: ByteSize(20_000),
+            ballast: ByteSize(10_000),
+            file_bytes: ByteSize(10_000),
+            ..Config::default()
+        };
+        let store = disk.open();
+        let now = Now { wall: o.wall, monotonic: Duration::ZERO };
+        let stopwatch = Box::new(|| Duration::ZERO);
+        let seed = o.rng.next();
+        let space = Monitor::new(&config, disk.space());
+        let beginning = Beginning { node: 1, seed, config, space, stopwatch };
+        let (log, machine) = LogMachine::recover(store, beginning, now)
+            .map_err(|error| format!("the log does not open: {error}"))?;
+        Ok(Self { log, machine, disk: disk.clone(), started: o.now })
+    }
+
+    /// One turn of the log thread.
+    pub(crate) fn turn(&mut self, o: &Outside<'_>) -> Result<(), String> {
+        let now = Now { wall: o.wall, monotonic: o.now.since(self.started) };
+        self.machine.turn(now).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// The process ends in order.
+    pub(crate) fn close(&mut self) -> Result<(), String> {
+        self.machine.close().map_err(|error| error.to_string())
+    }
+
+    /// The process is gone.
+    pub(crate) fn crash(self, o: &mut Outside<'_>) -> Disk {
+        let survivors = self.disk.cut_power(o.rng);
+        if survivors > 0 {
+            o.trace.say(format_args!("{survivors} unsynced writes had reached the disk"));
+        }
+        self.disk
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.machine.is_idle()
+    }
+}
+
+/// Wakes nobody: turns come by chance.
+pub(crate) struct NoWake;
+
+impl NoWake {
+    pub(crate) fn new() -> Arc<dyn Wake> {
+        Arc::new(Self)
+    }
+}
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}

@@ -1,0 +1,173 @@
+//! The projections' turns: what `projections/src/driver.rs` does, with answers that come late.
+
+use std::collections::VecDeque;
+
+use ledgermq_core::event::EventRef;
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_log::{Class, Log, StateItem, StateTail, Ticket};
+use ledgermq_projections::checkpoint::{MemoryStore, Store};
+use ledgermq_projections::notice::Notice;
+use ledgermq_projections::projector::{Options as ProjectorOptions, Output, Projector};
+use ledgermq_projections::reader::Reader;
+use ledgermq_projections::views::retained::RetainedMessage;
+
+use crate::node::Outside;
+use crate::node::log::NoWake;
+use crate::node::worker::Worker;
+
+pub(crate) struct Projections {
+    projector: Projector,
+    pub(crate) reader: Reader,
+    pub(crate) store: MemoryStore,
+    tail: StateTail,
+    /// What it asked for and got no answer to.
+    asked: VecDeque<Output>,
+    /// The append on its way.
+    appending: Option<Ticket>,
+    started: Timestamp,
+}
+
+impl Projections {
+    pub(crate) fn open(
+        mut store: MemoryStore,
+        log: &Log,
+        o: &mut Outside<'_>,
+    ) -> Result<Self, String> {
+        store.set_failing(false);
+        let options = ProjectorOptions {
+            node: 1,
+            start: log.start(),
+            limits: o.options.queued,
+            checkpoint_interval: o.options.checkpoint_interval,
+        };
+        let status = log.status();
+        let projector =
+            Projector::open(options, &mut store, status.first_index, status.commit_index)
+                .map_err(|error| format!("the projections do not open: {error}"))?;
+        let tail = log.tail_state(projector.next_index(), NoWake::new());
+        let reader = projector.reader();
+        let asked = VecDeque::new();
+        let started = o.now;
+        Ok(Self { projector, reader, store, tail, asked, appending: None, started })
+    }
+
+    pub(crate) fn turn(
+        &mut self,
+        log: &Log,
+        workers: &mut [Worker],
+        o: &mut Outside<'_>,
+    ) -> Result<(), String> {
+        let now = self.clock(o);
+        let mut batches = Vec::new();
+        let bytes = if o.rng.permille(300) { 1 } else { 256 << 10 };
+        let mut items = Vec::new();
+        let taken = self.tail.take(bytes, &mut items);
+        taken.map_err(|error| format!("the projections cannot read on: {error}"))?;
+        for item in items {
+            match item {
+                StateItem::Batch(batch) => batches.push(batch),
+                StateItem::Snapshot(_) => return Err("a snapshot on a single node".to_owned()),
+            }
+        }
+        self.projector.purge_wanted(log.purge_wanted());
+        let (mut notices, mut out) = (Vec::new(), Vec::new());
+        self.projector
+            .turn(now, &batches, &mut notices, &mut out)
+            .map_err(|broken| format!("the views broke: {broken}"))?;
+        for notice in notices {
+            let producer = match &notice {
+                Notice::SessionReady { producer, .. }
+                | Notice::Retained { producer, .. }
+                | Notice::SessionEnded { producer, .. } => *producer,
+            };
+            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(producer.local)) {
+                worker.inbox.push_back(notice);
+            }
+        }
+        self.perform(log, out, o);
+        Ok(())
+    }
+
+    /// Answers what the projector asked for.
+    pub(crate) fn answer(&mut self, log: &Log, o: &mut Outside<'_>) -> Result<(), String> {
+        let now = self.clock(o);
+        self.look_for_receipt(now)?;
+        let Some(asked) = self.asked.pop_front() else { return Ok(()) };
+        let mut out = Vec::new();
+        match asked {
+            Output::Save(changes) => {
+                let result = self.store.commit(&changes);
+                self.projector.saved(now, result, &mut out);
+            }
+            Output::Keep { upto, messages } => {
+                let is_kept = self.keep(log, upto, &messages);
+                self.projector.kept(now, is_kept.then_some(upto), &messages, &mut out);
+            }
+            Output::Append(_) | Output::Checkpointed(_) | Output::PurgeAllowed(_) => {}
+        }
+        self.perform(log, out, o);
+        Ok(())
+    }
+
+    fn perform(&mut self, log: &Log, out: Vec<Output>, o: &mut Outside<'_>) {
+        let now = self.clock(o);
+        for output in out {
+            match output {
+                Output::Append(events) => {
+                    let mut batch = log.builder();
+                    events.write(&mut batch);
+                    match log.submit(Class::Progress, batch) {
+                        Ok(ticket) => self.appending = Some(ticket),
+                        Err(_) => self.projector.appended(now, None),
+                    }
+                }
+                Output::Save(_) | Output::Keep { .. } => self.asked.push_back(output),
+                Output::Checkpointed(index) => log.checkpointed(index),
+                Output::PurgeAllowed(index) => log.purge_allowed(index),
+            }
+        }
+    }
+
+    fn look_for_receipt(&mut self, now: Timestamp) -> Result<(), String> {
+        let Some(ticket) = &self.appending else { return Ok(()) };
+        if let Some(receipt) = ticket.try_receipt().map_err(|error| error.to_string())? {
+            self.appending = None;
+            self.projector.appended(now, Some(receipt.index));
+        }
+        Ok(())
+    }
+
+    /// Whether everything committed is applied.
+    pub(crate) fn is_at_end(&self, commit: Index) -> bool {
+        self.tail.position() > commit
+    }
+
+    /// An even clock from an arbitrary beginning.
+    fn clock(&self, o: &Outside<'_>) -> Timestamp {
+        Timestamp(0).plus(o.now.since(self.started))
+    }
+
+    fn keep(&mut self, log: &Log, upto: Index, offsets: &[Offset]) -> bool {
+        let mut copies = Vec::new();
+        for offset in offsets {
+            let Ok(Some(batch)) = log.read(offset.index) else { continue };
+            let body = batch.batch();
+            let ordinal = usize::try_from(offset.ordinal).expect("it is a number of a record");
+            let Some(Ok(record)) = body.records().nth(ordinal) else { continue };
+            if let Ok(EventRef::MessagePublished(message)) = record.event() {
+                let session = record
+                    .session
+                    .and_then(|slot| body.sessions().nth(usize::from(slot)).and_then(Result::ok));
+                let publisher = session.map(|session| session.client);
+                copies.push(RetainedMessage::new(
+                    &message,
+                    record.key_id,
+                    publisher,
+                    batch.time,
+                    *offset,
+                ));
+            }
+        }
+        self.store.keep(upto, &copies).is_ok()
+    }
+}

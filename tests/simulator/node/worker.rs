@@ -1,0 +1,238 @@
+//! A worker's turns: what `gateway/src/worker.rs` does, with pipes for sockets.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ledgermq_core::identity::ClientId;
+use ledgermq_core::offset::Timestamp;
+use ledgermq_core::reason::ReasonCode;
+use ledgermq_gateway::shard::{Shard, Stage, Token};
+use ledgermq_log::{Class, Log, Producer, Tail};
+use ledgermq_projections::notice::Notice;
+
+use crate::network::{ConnId, Read};
+use crate::node::log::NoWake;
+use crate::node::projections::Projections;
+use crate::node::sources::SimSources;
+use crate::node::{Outside, peer};
+
+/// One worker.
+pub(crate) struct Worker {
+    producer: Producer,
+    tail: Tail,
+    /// What its clock, the wall clock when it started, gained.
+    started: (Timestamp, Timestamp),
+    pub(crate) shard: Shard,
+    sources: SimSources,
+    pub(crate) inbox: VecDeque<Notice>,
+    accepted: Vec<ConnId>,
+    sockets: BTreeMap<Token, Socket>,
+}
+
+/// A connection's end at the node.
+#[derive(Debug)]
+struct Socket {
+    conn: ConnId,
+    /// Its input is not taken at the moment.
+    is_paused: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(log: &Log, o: &mut Outside<'_>) -> Self {
+        let names: ledgermq_gateway::shard::Names = Box::new(|| ClientId::from("nobody"));
+        let position = log.status().commit_index + 1;
+        let producer = log.producer(NoWake::new());
+        let shard = Shard::new(
+            producer.id(),
+            o.options.settings.clone(),
+            o.options.shard,
+            Stage::new(producer.builder(), names),
+            position,
+            o.wall,
+        );
+        Self {
+            tail: log.tail_gapless(position, NoWake::new()),
+            producer,
+            started: (o.now, o.wall),
+            shard,
+            sources: SimSources::default(),
+            inbox: VecDeque::new(),
+            accepted: Vec::new(),
+            sockets: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it is the worker whose producer has this number.
+    pub(crate) fn is(&self, local: u16) -> bool {
+        self.producer.id().local == local
+    }
+
+    /// Its clock: it never runs backwards.
+    fn clock(&self, o: &Outside<'_>) -> Timestamp {
+        let (started, wall) = self.started;
+        wall.plus(o.now.since(started))
+    }
+
+    pub(crate) fn accept(&mut self, o: &Outside<'_>, conn: ConnId) {
+        let now = self.clock(o);
+        let token = self.shard.accept(now, peer(conn));
+        self.sockets.insert(token, Socket { conn, is_paused: false });
+        self.accepted.push(conn);
+    }
+
+    /// Tells every client that the node stops.
+    pub(crate) fn end_all(&mut self, o: &Outside<'_>) {
+        let now = self.clock(o);
+        self.shard.end_all(now, ReasonCode::ServerShuttingDown);
+    }
+
+    pub(crate) fn is_idle(&self, log: &Log) -> bool {
+        self.inbox.is_empty() && self.tail.position() > log.status().commit_index
+    }
+
+    /// Batches that were asked for come.
+    pub(crate) fn load(&mut self, log: &Log, o: &mut Outside<'_>) -> Result<(), String> {
+        self.sources.load(log, o.rng)
+    }
+
+    pub(crate) fn turn(
+        &mut self,
+        log: &Log,
+        projections: &Projections,
+        o: &mut Outside<'_>,
+    ) -> Result<(), String> {
+        let now = self.clock(o);
+        self.sources.reader = Some(projections.reader.clone());
+        self.refresh(log, now);
+        self.take_notices(now, o);
+        self.read(now, o);
+        self.hand_over();
+        self.take_committed(now, o)?;
+        self.shard.retry(now, &mut self.sources);
+        self.shard.tick(now);
+        self.hand_over();
+        self.write(now, o);
+        Ok(())
+    }
+
+    fn refresh(&mut self, log: &Log, now: Timestamp) {
+        let settings = &mut self.shard.settings;
+        let did_take = settings.takes_publishes;
+        let gate = log.gate();
+        settings.takes_publishes = gate.accepts(Class::Publish);
+        settings.takes_sessions = gate.accepts(Class::Open);
+        if settings.takes_publishes && !did_take {
+            self.shard.on_gate_opened(now);
+        }
+    }
+
+    fn take_notices(&mut self, now: Timestamp, o: &mut Outside<'_>) {
+        let count = o.rng.size(0, self.inbox.len());
+        let count = if o.rng.permille(700) { self.inbox.len() } else { count };
+        for notice in self.inbox.drain(..count) {
+            self.shard.on_notice(now, notice, &mut self.sources);
+        }
+    }
+
+    fn read(&mut self, now: Timestamp, o: &mut Outside<'_>) {
+        let mut resumed = Vec::new();
+        self.shard.take_resumed(&mut resumed);
+        for token in resumed {
+            if let Some(socket) = self.sockets.get_mut(&token) {
+                socket.is_paused = false;
+            }
+        }
+        let tokens: Vec<_> = self.sockets.keys().copied().collect();
+        for token in tokens {
+            if self.shard.stage().is_congested() {
+                return;
+            }
+            self.read_one(now, token, o);
+        }
+    }
+
+    fn read_one(&mut self, now: Timestamp, token: Token, o: &mut Outside<'_>) {
+        let Some(socket) = self.sockets.get_mut(&token) else { return };
+        let Some(connection) = o.network.get_mut(socket.conn) else { return };
+        if socket.is_paused || !connection.up.is_readable() {
+            return;
+        }
+        if !self.shard.takes_bytes(token) {
+            socket.is_paused = true;
+            return;
+        }
+        let max = if o.rng.permille(200) { o.rng.size(1, 100) } else { 64 << 10 };
+        match connection.up.read(max) {
+            Read::Bytes(bytes) => self.shard.on_bytes(now, token, &bytes, &mut self.sources),
+            Read::Nothing => {}
+            Read::Closed => {
+                self.shard.on_transport_closed(now, token);
+                self.close(token, o);
+            }
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let producer = &mut self.producer;
+        self.shard.stage().hand_over(|class, batch| producer.push(class, batch).is_ok());
+    }
+
+    fn take_committed(&mut self, now: Timestamp, o: &mut Outside<'_>) -> Result<(), String> {
+        let mut batches = Vec::new();
+        let taken = self.tail.take(o.options.committed_bytes, &mut batches);
+        taken.map_err(|error| format!("a worker cannot read on: {error}"))?;
+        for batch in batches {
+            self.shard.on_committed(now, &batch, &mut self.sources);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, now: Timestamp, o: &mut Outside<'_>) {
+        // A socket that takes bytes again is written without being asked for.
+        let mut tokens: Vec<_> = self.sockets.keys().copied().collect();
+        let mut dirty = Vec::new();
+        self.shard.take_dirty(&mut dirty);
+        dirty.retain(|token| !self.sockets.contains_key(token));
+        tokens.extend(dirty);
+        for token in tokens {
+            self.write_one(now, token, o);
+        }
+        let mut closed = Vec::new();
+        self.shard.take_closed(&mut closed);
+        for token in closed {
+            self.close(token, o);
+        }
+    }
+
+    fn write_one(&mut self, now: Timestamp, token: Token, o: &mut Outside<'_>) {
+        let Some(socket) = self.sockets.get(&token) else { return };
+        let conn = socket.conn;
+        loop {
+            let output = self.shard.output(token);
+            if output.is_empty() {
+                break;
+            }
+            let Some(connection) = o.network.get_mut(conn) else { return };
+            match connection.down.send(output, o.options.socket_bytes) {
+                Some(0) => return,
+                Some(bytes) => self.shard.written(now, token, bytes, &mut self.sources),
+                None => {
+                    self.shard.on_transport_closed(now, token);
+                    return self.close(token, o);
+                }
+            }
+        }
+        if self.shard.is_ending(token) {
+            self.shard.forget(token);
+            self.close(token, o);
+        }
+    }
+
+    fn close(&mut self, token: Token, o: &mut Outside<'_>) {
+        let Some(socket) = self.sockets.remove(&token) else { return };
+        if let Some(connection) = o.network.get_mut(socket.conn) {
+            o.trace.say(format_args!("the node closes connection {}", socket.conn));
+            connection.node_left = true;
+            connection.down.close();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What must be true: a slow and simple fold of the committed log, written apart from the broker's.
+
+mod model;
+mod owing;
+mod session;
+mod voids;
+mod wills;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_log::CommittedBatch;
+
+use crate::book::Uid;
+
+pub(crate) use session::{Life, OwedEntry, Session};
+pub(crate) use voids::Voids;
+
+/// The committed history and what follows from it.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// Every batch that was ever committed, from index 1; none for raft's own entries.
+    pub(crate) history: BTreeMap<Index, Arc<CommittedBatch>>,
+    pub(crate) last_index: Index,
+    pub(crate) time: Timestamp,
+    pub(crate) voids: Voids,
+    pub(crate) sessions: BTreeMap<String, Session>,
+    /// Sessions from their making to their end, in order.
+    pub(crate) lives: Vec<Life>,
+    /// By the address of a connection: what its opening found.
+    pub(crate) opened: BTreeMap<String, Opened>,
+    pub(crate) retained: BTreeMap<String, Retained>,
+    pub(crate) wills: wills::Wills,
+    /// How often a message stands in the log and counts.
+    pub(crate) published: BTreeMap<Uid, u32>,
+    /// How often (client, filter) was subscribed, and given up.
+    pub(crate) subscribed: BTreeMap<(String, String), u32>,
+    pub(crate) unsubscribed: BTreeMap<(String, String), u32>,
+    /// How often a client released QoS 2 messages.
+    pub(crate) released: BTreeMap<String, u32>,
+    /// Void records and batches met.
+    pub(crate) void_records: u64,
+    /// What no invariant had the chance to say yet.
+    pub(crate) faults: Vec<String>,
+    /// Whether messages may be given up because too many wait.
+    pub(crate) may_drop: bool,
+    /// Whether sessions that end with their connection were dropped messages for that reason.
+    pub(crate) may_lose_transient: bool,
+}
+
+/// An opening of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub(crate) life: usize,
+    pub(crate) is_resumed: bool,
+}
+
+/// A retained message.
+#[derive(Clone, Debug)]
+pub(crate) struct Retained {
+    pub(crate) uid: Option<Uid>,
+    pub(crate) qos: ledgermq_core::packet::QoS,
+    pub(crate) at: Offset,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) publisher: Option<String>,
+}
+
+impl Oracle {
+    /// Takes a committed batch. One that was seen before must be the same again.
+    pub(crate) fn on_committed(&mut self, batch: &Arc<CommittedBatch>) {
+        if batch.index <= self.last_index {
+            return self.compare(batch);
+        }
+        if batch.time < self.time {
+            self.fault(format!("the log's time ran backwards at {}", batch.index));
+        }
+        self.time = batch.time;
+        self.last_index = batch.index;
+        self.history.insert(batch.index, Arc::clone(batch));
+        self.apply(batch);
+    }
+
+    /// What the log said of its end after a restart.
+    pub(crate) fn on_recovered(&mut self, commit: Index) {
+        if commit < self.last_index {
+            let last = self.last_index;
+            self.fault(format!("index {last} was committed, the log came back with {commit}"));
+        }
+    }
+
+    pub(crate) fn fault(&mut self, what: String) {
+        self.faults.push(what);
+    }
+
+    fn compare(&mut self, again: &CommittedBatch) {
+        let index = again.index;
+        let Some(before) = self.history.get(&index) else {
+            return self.fault(format!("an entry of raft's own became a batch at {index}"));
+        };
+        let voids = |batch: &CommittedBatch| -> Vec<bool> {
+            batch.batch().records().flatten().map(|record| batch.is_void(&record)).collect()
+        };
+        let is_same = before.time == again.time
+            && before.producer == again.producer
+            && before.sequence == again.sequence
+            && before.bytes() == again.bytes()
+            && voids(before) == voids(again)
+            && events(before) == events(again);
+        if !is_same {
+            self.fault(format!("the batch at {index} is another than it was"));
+        }
+    }
+}
+
+fn events(batch: &CommittedBatch) -> Vec<String> {
+    batch.batch().records().flatten().map(|record| format!("{:?}", record.event())).collect()
+}

@@ -1,0 +1,207 @@
+//! The fold itself, event by event.
+
+use ledgermq_core::event::{Event, EventRef, MessagePublished, SessionOpened};
+use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_log::CommittedBatch;
+
+use crate::book::uid_of;
+use crate::oracle::wills::Armed;
+use crate::oracle::{Life, Opened, Oracle, Retained, Session};
+
+/// Whether `now` is too early for what was to wait from `since` until `due`.
+///
+/// The log's time may run at half the pace of true time while it slides back to the wall clock,
+/// and whoever appends what is due cannot know how fast it will run.
+pub(super) fn is_early(since: Timestamp, due: Timestamp, now: Timestamp) -> bool {
+    let waited = now.since(since).as_secs_f64();
+    waited * 2.0 + 1.0 < due.since(since).as_secs_f64()
+}
+
+impl Oracle {
+    pub(super) fn apply(&mut self, batch: &CommittedBatch) {
+        let voids = self.voids.next(batch);
+        let body = batch.batch();
+        let sessions: Vec<_> = body.sessions().flatten().collect();
+        for (record, is_void) in body.records().zip(voids) {
+            let Ok(record) = record else {
+                return self.fault(format!("a record of {} cannot be read", batch.index));
+            };
+            let at = Offset::new(batch.index, record.ordinal);
+            if batch.is_void(&record) != is_void {
+                self.fault(format!("{at} is void: {}, should be: {is_void}", !is_void));
+            }
+            if is_void {
+                self.void_records += 1;
+                continue;
+            }
+            let client = record.session.map(|slot| sessions[usize::from(slot)].client.to_owned());
+            match record.event() {
+                Ok(EventRef::MessagePublished(message)) => {
+                    self.on_published(at, batch.time, client.as_deref(), &message);
+                    if let Some(cause) = record.cause
+                        && let Err(fault) = self.wills.fire(cause, batch.time)
+                    {
+                        self.fault(fault);
+                    }
+                }
+                Ok(EventRef::Other(event)) => {
+                    self.on_event(at, batch, client.unwrap_or_default(), event);
+                }
+                Err(error) => self.fault(format!("the event at {at}: {error}")),
+            }
+        }
+    }
+
+    fn on_event(&mut self, at: Offset, batch: &CommittedBatch, client: String, event: Event) {
+        let now = batch.time;
+        match event {
+            Event::NodeStarted { start, .. } => {
+                let lost: Vec<_> = self
+                    .sessions
+                    .iter()
+                    .filter(|(_, session)| session.online.is_some_and(|held| held != start))
+                    .map(|(client, session)| (client.clone(), session.interval))
+                    .collect();
+                for (client, interval) in lost {
+                    self.close(&client, now, true, interval);
+                }
+            }
+            Event::SessionOpened(opened) => self.open(at, now, batch.producer.start, *opened),
+            Event::SessionClosed { publish_will, session_expiry_interval, .. } => {
+                if self.sessions.get(&client).is_some_and(|session| session.online.is_some()) {
+                    self.close(&client, now, publish_will, session_expiry_interval);
+                }
+            }
+            Event::SessionExpired => self.expire(&client, now),
+            Event::Subscribed { subscriptions } => {
+                self.on_subscribed(at, now, &client, subscriptions);
+            }
+            Event::Unsubscribed { filters } => {
+                for filter in filters {
+                    let filter = filter.as_str().to_owned();
+                    if let Some(session) = self.sessions.get_mut(&client) {
+                        session.subscriptions.remove(&filter);
+                    }
+                    *self.unsubscribed.entry((client.clone(), filter)).or_default() += 1;
+                }
+            }
+            Event::MessageReleased { packet_ids } => {
+                let count = u32::try_from(packet_ids.len()).expect("few");
+                *self.released.entry(client).or_default() += count;
+            }
+            Event::MessageDropped { from, upto, reason } => {
+                self.on_dropped(&client, now, from, upto, reason);
+            }
+            Event::DeliveryStarted { .. }
+            | Event::DeliveryReceived { .. }
+            | Event::DeliveryProgressed { .. } => {}
+        }
+    }
+
+    fn open(&mut self, at: Offset, now: Timestamp, start: u64, opened: SessionOpened) {
+        let client = opened.client.to_string();
+        let old = self.sessions.remove(&client);
+        let is_resumed =
+            !opened.clean_start && old.as_ref().is_some_and(|old| old.can_resume(now));
+        if let Some(old) = &old {
+            self.supersede(old, now, is_resumed);
+        }
+        let (life, subscriptions) = match old.filter(|_| is_resumed) {
+            Some(old) => (old.life, old.subscriptions),
+            None => {
+                self.lives.push(Life { client: client.clone(), ..Life::default() });
+                (self.lives.len() - 1, std::collections::BTreeMap::new())
+            }
+        };
+        self.lives[life].was_transient |= opened.session_expiry_interval == 0;
+        self.opened.insert(opened.peer.clone(), Opened { life, is_resumed });
+        let session = Session {
+            life,
+            epoch: at,
+            interval: opened.session_expiry_interval,
+            online: Some(start),
+            offline_since: now,
+            subscriptions,
+            will: opened.will.map(|message| Armed { message }),
+        };
+        self.sessions.insert(client, session);
+    }
+
+    /// A new connection takes the place of `old`, which may still be connected.
+    fn supersede(&mut self, old: &Session, now: Timestamp, is_resumed: bool) {
+        if old.online.is_some() {
+            if let Some(will) = &old.will
+                && (!is_resumed || will.message.delay_interval == 0)
+            {
+                self.wills.arm(old.epoch, now, now, false);
+            }
+        } else if is_resumed {
+            self.wills.call_off(old.epoch, now);
+        } else {
+            self.wills.settle(old.epoch, now);
+        }
+        if !is_resumed {
+            self.lives[old.life].is_over = true;
+        }
+    }
+
+    fn close(&mut self, client: &str, now: Timestamp, publish_will: bool, interval: u32) {
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        let is_over = interval == 0 || !session.is_persistent();
+        session.online = None;
+        session.offline_since = now;
+        if let Some(will) = session.will.take()
+            && publish_will
+        {
+            let delay = if is_over { 0 } else { will.message.delay_interval.min(interval) };
+            let due = Timestamp(now.0 + u64::from(delay) * 1_000_000);
+            self.wills.arm(session.epoch, now, due, delay > 0);
+        }
+        session.interval = interval;
+        if is_over {
+            let life = session.life;
+            self.lives[life].is_over = true;
+            self.sessions.remove(client);
+        }
+    }
+
+    fn expire(&mut self, client: &str, now: Timestamp) {
+        let Some(session) = self.sessions.remove(client) else { return };
+        if session.online.is_some() {
+            self.fault(format!("the session of {client} expired while it was connected"));
+        } else if session.interval == u32::MAX || is_early(session.offline_since, session.expires(), now) {
+            self.fault(format!("the session of {client} expired before its time"));
+        }
+        self.wills.settle(session.epoch, now);
+        self.lives[session.life].is_over = true;
+    }
+
+    fn on_published(
+        &mut self,
+        at: Offset,
+        now: Timestamp,
+        client: Option<&str>,
+        message: &MessagePublished<'_>,
+    ) {
+        let uid = uid_of(message.payload);
+        if let Some(uid) = uid {
+            *self.published.entry(uid).or_default() += 1;
+        }
+        let expires = message
+            .message_expiry_interval
+            .map(|interval| Timestamp(now.0 + u64::from(interval) * 1_000_000));
+        if let Some(uid) = uid {
+            self.owe_to_all(at, now, uid, expires, client, message);
+        }
+        if !message.retain {
+            return;
+        }
+        if message.payload.is_empty() {
+            self.retained.remove(message.topic);
+        } else {
+            let publisher = client.map(str::to_owned);
+            let retained = Retained { uid, qos: message.qos, at, expires, publisher };
+            self.retained.insert(message.topic.to_owned(), retained);
+        }
+    }
+}

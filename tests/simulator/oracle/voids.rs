@@ -1,0 +1,69 @@
+//! Admission, told again: which records count.
+
+use std::collections::BTreeMap;
+
+use ledgermq_core::event::{Event, EventRef};
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::Offset;
+use ledgermq_log::CommittedBatch;
+
+/// Last sequence of each producer, current epoch of each client.
+#[derive(Debug, Default)]
+pub(crate) struct Voids {
+    sequences: BTreeMap<ProducerId, u64>,
+    epochs: BTreeMap<String, Epoch>,
+}
+
+/// The current epoch of a client.
+#[derive(Clone, Copy, Debug)]
+struct Epoch {
+    at: Offset,
+    /// It ends with its connection.
+    is_transient: bool,
+}
+
+impl Voids {
+    /// Which records of the next batch are void, in order.
+    pub(crate) fn next(&mut self, batch: &CommittedBatch) -> Vec<bool> {
+        let body = batch.batch();
+        let last = self.sequences.entry(batch.producer).or_insert(0);
+        if batch.sequence != *last + 1 {
+            return body.records().map(|_| true).collect();
+        }
+        *last += 1;
+        let sessions: Vec<_> = body.sessions().flatten().collect();
+        let mut voids = Vec::new();
+        for record in body.records().flatten() {
+            let session = record.session.map(|slot| sessions[usize::from(slot)]);
+            let is_void = session.is_some_and(|session| {
+                self.epochs.get(session.client).is_none_or(|epoch| epoch.at != session.epoch)
+            });
+            voids.push(is_void);
+            if is_void {
+                continue;
+            }
+            match record.event() {
+                Ok(EventRef::Other(Event::SessionOpened(opened))) => {
+                    let epoch = Epoch {
+                        at: Offset::new(batch.index, record.ordinal),
+                        is_transient: opened.session_expiry_interval == 0,
+                    };
+                    self.epochs.insert(opened.client.to_string(), epoch);
+                }
+                Ok(EventRef::Other(Event::NodeStarted { .. })) => {
+                    self.epochs.retain(|_, epoch| !epoch.is_transient);
+                }
+                Ok(EventRef::Other(
+                    Event::SessionExpired
+                    | Event::SessionClosed { session_expiry_interval: 0, .. },
+                )) => {
+                    if let Some(session) = session {
+                        self.epochs.remove(session.client);
+                    }
+                }
+                _ => {}
+            }
+        }
+        voids
+    }
+}

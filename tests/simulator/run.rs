@@ -1,0 +1,86 @@
+//! The tests: many seeds, one seed, the same seed twice, the seeds that once found something.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::world::{Tally, World};
+
+/// Seeds of a normal run.
+const SEEDS: u64 = 300;
+
+/// What is known of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outcome {
+    hash: u64,
+    lines: u64,
+    tally: Tally,
+}
+
+/// Runs a seed. A failure comes as text: options, tail of the trace, what was broken.
+fn run(seed: u64, is_loud: bool) -> Result<Outcome, String> {
+    let mut world = World::new(seed, is_loud);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    });
+    let Err(fault) = result else {
+        let (hash, lines) = (world.trace.hash(), world.trace.lines());
+        return Ok(Outcome { hash, lines, tally: world.tally });
+    };
+    let tail: Vec<_> = world.trace.tail().map(String::as_str).collect();
+    Err(format!(
+        "seed {seed}: {fault}\n--- options\n{:#?}\n--- trace\n{}\n--- seed {seed}, step {}: {fault}\n\
+         repeat: LEDGERMQ_SIM_SEED={seed} cargo test --test simulator -- --nocapture one_seed",
+        world.options,
+        tail.join("\n"),
+        world.tally.steps,
+    ))
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// `LEDGERMQ_SIM_SEEDS` and `LEDGERMQ_SIM_FIRST` choose others.
+#[test]
+fn every_seed_keeps_the_invariants() {
+    let first = number("LEDGERMQ_SIM_FIRST").unwrap_or(1);
+    let seeds = number("LEDGERMQ_SIM_SEEDS").unwrap_or(SEEDS);
+    let keeps_going = number("LEDGERMQ_SIM_KEEP_GOING").is_some();
+    let mut sum = Tally::default();
+    let mut failed = Vec::new();
+    for seed in first..first + seeds {
+        match run(seed, false) {
+            Ok(outcome) => sum.add(&outcome.tally),
+            Err(report) if keeps_going => {
+                println!("{}", report.lines().next().unwrap_or_default());
+                failed.push(seed);
+            }
+            Err(report) => panic!("{report}"),
+        }
+    }
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed: {failed:?}", failed.len());
+    println!("{seeds} seeds from {first}: {sum:?}");
+    assert!(sum.crashes > 0 && sum.resumed > 0 && sum.void > 0 && sum.received > 0, "{sum:?}");
+}
+
+/// `LEDGERMQ_SIM_SEED` names it; its whole trace is printed.
+#[test]
+fn one_seed() {
+    let Some(seed) = number("LEDGERMQ_SIM_SEED") else { return };
+    if let Err(report) = run(seed, true) {
+        let summary: Vec<_> = report.lines().rev().take(2).collect();
+        panic!("{}\n{}", summary[1], summary[0]);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [1, 2, 3, 44, 555] {
+        let once = run(seed, false).unwrap_or_else(|report| panic!("{report}"));
+        let again = run(seed, false).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(once, again, "seed {seed}");
+        assert!(once.lines > 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! What was seen at the clients' end, for the invariants to judge.
+
+use ledgermq_core::packet::QoS;
+use ledgermq_core::reason::ReasonCode;
+
+use crate::book::Uid;
+use crate::network::ConnId;
+
+/// One observation.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen {
+    /// CONNACK with success.
+    ConnAck { client: usize, conn: ConnId, session_present: bool },
+    /// PUBACK or PUBREC with success, for a message with a number.
+    PubAcked { client: usize, uid: Uid },
+    /// PUBCOMP for a released message of a persistent session.
+    PubComp { client: usize },
+    /// A filter was granted.
+    SubAck { client: usize, filter: &'static str },
+    /// A filter was given up.
+    UnsubAck { client: usize, filter: &'static str },
+    /// A message came.
+    Received(Receipt),
+    /// The node stands again after a crash or a stop.
+    Recovered { commit: u64 },
+    /// The views at an index, told by the node and folded from the beginning.
+    Views { applied: u64, node: u64, scratch: u64 },
+    /// A topic's retained message in the views, at an index that the oracle stands at.
+    Retained { topic: &'static str, payload: Option<Vec<u8>> },
+    /// A session's filters in the views, at an index that the oracle stands at.
+    Session { client: usize, filters: Option<Vec<String>> },
+    /// The node sent DISCONNECT.
+    Disconnected { client: usize, reason: ReasonCode },
+    /// The node broke the protocol.
+    Broken(String),
+    /// Faults have stopped and everything had its time.
+    Settled,
+}
+
+/// A PUBLISH as the client took it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) client: usize,
+    pub(crate) conn: ConnId,
+    pub(crate) uid: Uid,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) dup: bool,
+    /// A QoS 2 message that the client held already: not given to the application again.
+    pub(crate) is_known: bool,
+    /// The session was new with this connection.
+    pub(crate) is_fresh: bool,
+    /// QoS 1 and 2 messages that the client had not answered before this one.
+    pub(crate) in_flight: usize,
+    pub(crate) receive_maximum: usize,
+    /// The identifier was in use for another message.
+    pub(crate) is_id_taken: bool,
+}
