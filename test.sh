@@ -7,8 +7,8 @@
 set -eu
 cd "$(dirname "$0")"
 
-parts_all='unit fuzz system clients kill power disk-full damage restart'
-parts_long='long-crash long-fuzz long-restart'
+parts_all='unit fuzz simulator system clients kill power disk-full damage restart'
+parts_long='long-crash long-sim long-fuzz long-restart'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
 debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs'
@@ -117,6 +117,7 @@ run_part() {
             count cargo test --locked -p ledgermq --bins ;;
         fuzz) fuzz_part 20 ;;
         long-fuzz) fuzz_part 600 ;;
+        simulator) count cargo test --locked -p ledgermq --test simulator ;;
         system) count cargo test --locked -p ledgermq --test system ;;
         clients) system_part clients ;;
         kill) system_part kill ;;
@@ -128,6 +129,11 @@ run_part() {
             LEDGERMQ_TEST_EVENTS=10000000 LEDGERMQ_TEST_SESSIONS=100000
             export LEDGERMQ_TEST_EVENTS LEDGERMQ_TEST_SESSIONS
             system_part restart
+            ;;
+        long-sim)
+            LEDGERMQ_SIM_SEEDS=20000
+            export LEDGERMQ_SIM_SEEDS
+            count cargo test --locked -p ledgermq --test simulator -- --nocapture every_seed
             ;;
         long-crash)
             LEDGERMQ_TEST_KILLS=100 LEDGERMQ_TEST_CUTS=50

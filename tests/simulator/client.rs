@@ -104,6 +104,7 @@ pub(crate) struct Link {
 
 /// An answer that the client owes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the packets are called so")]
 enum Answer {
     PubAck(PacketId),
     PubRec(PacketId),
@@ -194,10 +195,11 @@ impl Client {
         if s.rng.permille(habits.publish) {
             self.publish_one(s);
         }
-        if s.rng.permille(habits.subscribe) {
+        let is_patient = self.link.as_ref().is_some_and(|link| link.requests.len() < 8);
+        if is_patient && s.rng.permille(habits.subscribe) {
             self.subscribe(s);
         }
-        if s.rng.permille(habits.unsubscribe) {
+        if is_patient && s.rng.permille(habits.unsubscribe) {
             self.unsubscribe(s);
         }
         if s.rng.permille(habits.mute) {

@@ -12,8 +12,6 @@ mod retained;
 mod sessions;
 mod wills;
 
-use ledgermq_core::offset::Timestamp;
-
 use crate::book::Book;
 use crate::client::Client;
 use crate::oracle::Oracle;
@@ -21,7 +19,6 @@ use crate::seen::Seen;
 
 /// What an invariant may look at.
 pub(crate) struct Facts<'a> {
-    pub(crate) now: Timestamp,
     pub(crate) oracle: &'a Oracle,
     pub(crate) book: &'a Book,
     pub(crate) clients: &'a [Client],

@@ -8,7 +8,6 @@
     clippy::unwrap_used,
     reason = "a test fails by panicking, and says what it does"
 )]
-#![expect(missing_docs, reason = "a test has no users")]
 
 mod book;
 mod client;

@@ -74,7 +74,7 @@ impl Node {
             projections.reader.applied(),
         ));
         o.oracle.on_recovered(status.commit_index);
-        let told = log.log.tail_gapless(status.first_index, NoWake::new());
+        let told = log.log.tail_gapless(status.first_index, NoWake::shared());
         let mut node = Self { log, projections, workers, told, takes_connections: false };
         node.tell(o)?;
         Ok(node)

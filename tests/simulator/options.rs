@@ -80,6 +80,8 @@ impl Options {
             backlog_messages_max: tight(rng, &[4, 30, 200], 100_000),
             backlog_bytes_max: tight(rng, &[100, 1000, 20_000], 256 << 20),
             pinned_bytes_max: tight(rng, &[0, 500, 5000], 4 << 20),
+            answers_bytes_max: tight(rng, &[100, 2000], 16 << 20),
+            persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
         };
         let queued = if rng.permille(120) {
             Limits { queued_messages: rng.size(3, 40), queued_bytes: rng.range(500, 50_000) }
@@ -166,5 +168,6 @@ impl Habits {
 pub(crate) const TOPICS: [&str; 8] = ["a/b", "a/c", "b/c", "a", "d/e/f", "a/b/c", "$x/y", "/"];
 /// Topic Filters that are subscribed to.
 pub(crate) const FILTERS: [&str; 14] = [
-    "#", "+/c", "a/+", "a/#", "a/b", "a/c", "b/c", "a", "+", "d/+/f", "+/+/+", "$x/#", "/+", "+/b/#",
+    "#", "+/c", "a/+", "a/#", "a/b", "a/c", "b/c", "a", "+", "d/+/f", "+/+/+", "$x/#", "/+",
+    "+/b/#",
 ];

@@ -12,7 +12,7 @@ pub(crate) enum Seen {
     /// CONNACK with success.
     ConnAck { client: usize, conn: ConnId, session_present: bool },
     /// PUBACK or PUBREC with success, for a message with a number.
-    PubAcked { client: usize, uid: Uid },
+    PubAcked { uid: Uid },
     /// PUBCOMP for a released message of a persistent session.
     PubComp { client: usize },
     /// A filter was granted.
@@ -22,7 +22,7 @@ pub(crate) enum Seen {
     /// A message came.
     Received(Receipt),
     /// The node stands again after a crash or a stop.
-    Recovered { commit: u64 },
+    Recovered,
     /// The views at an index, told by the node and folded from the beginning.
     Views { applied: u64, node: u64, scratch: u64 },
     /// A topic's retained message in the views, at an index that the oracle stands at.

@@ -69,10 +69,8 @@ impl World {
         let options = Options::draw(&mut rng);
         let clients =
             (0..options.clients).map(|number| Client::new(number, &options, &mut rng)).collect();
-        let oracle = Oracle {
-            may_drop: options.queued.queued_messages < 1000,
-            ..Oracle::default()
-        };
+        let oracle =
+            Oracle { may_drop: options.queued.queued_messages < 1000, ..Oracle::default() };
         Self {
             now: START,
             wall_ahead: WALL_AHEAD,
@@ -154,8 +152,17 @@ impl World {
 
     fn turn_client_at(&mut self, at: usize, is_settling: bool) {
         let Self { now, rng, network, book, trace, seen, oracle, options, .. } = self;
-        let mut surroundings =
-            Surroundings { now: *now, rng, network, book, trace, seen, oracle, options, is_settling };
+        let mut surroundings = Surroundings {
+            now: *now,
+            rng,
+            network,
+            book,
+            trace,
+            seen,
+            oracle,
+            options,
+            is_settling,
+        };
         self.clients[at].turn(&mut surroundings);
     }
 
@@ -190,7 +197,6 @@ impl World {
                 _ => {}
             }
             let facts = Facts {
-                now: self.now,
                 oracle: &self.oracle,
                 book: &self.book,
                 clients: &self.clients,

@@ -60,10 +60,9 @@ impl Client {
             last_sent: s.now,
             keep_alive: self.keep_alive,
             opened: s.now,
-            receive_maximum: self.receive_maximum.map_or(
-                if is_v5 { 65_535 } else { usize::MAX },
-                usize::from,
-            ),
+            receive_maximum: self
+                .receive_maximum
+                .map_or(if is_v5 { 65_535 } else { usize::MAX }, usize::from),
         });
         let id = self.id.clone();
         let connect = Connect {
@@ -98,14 +97,8 @@ impl Client {
     fn will(&mut self, s: &mut Surroundings<'_>) -> (Vec<u8>, &'static str, QoS, bool, u32) {
         let topic = *s.rng.pick(&TOPICS[..s.options.topics.min(6)]);
         let qos = *s.rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
-        let message = Message {
-            client: self.number,
-            topic,
-            qos,
-            seq: 0,
-            may_expire: false,
-            is_will: true,
-        };
+        let message =
+            Message { client: self.number, topic, qos, seq: 0, may_expire: false, is_will: true };
         let uid = s.book.add(message);
         let delay = *s.rng.pick(&[0, 0, 1, 20]);
         (payload(uid, 0), topic, qos, s.rng.permille(200), delay)

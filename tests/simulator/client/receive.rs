@@ -4,8 +4,8 @@ use ledgermq_core::codec;
 use ledgermq_core::packet::{Ack, ConnAck, Packet, ProtocolVersion, Publish, QoS};
 
 use crate::book::uid_of;
-use crate::node::peer;
 use crate::client::{Answer, Client, Request, Surroundings};
+use crate::node::peer;
 use crate::seen::{Receipt, Seen};
 
 impl Client {
@@ -51,7 +51,8 @@ impl Client {
             Packet::PubRec(ack) => self.on_acknowledged(s, ack, QoS::ExactlyOnce),
             Packet::PubComp(ack) => self.on_pubcomp(s, ack),
             Packet::PubRel(ack) => {
-                s.trace.say(format_args!("{} PUBREL id {} {:?}", self.id, ack.packet_id, ack.reason));
+                s.trace
+                    .say(format_args!("{} PUBREL id {} {:?}", self.id, ack.packet_id, ack.reason));
                 self.incoming.remove(&ack.packet_id);
                 link.answers.push_back(Answer::PubComp(ack.packet_id));
             }
@@ -181,7 +182,7 @@ impl Client {
         }
         let message = &mut self.outgoing[at];
         if let Some(uid) = message.uid {
-            s.seen.push(Seen::PubAcked { client: self.number, uid });
+            s.seen.push(Seen::PubAcked { uid });
         }
         if qos == QoS::ExactlyOnce {
             message.is_received = true;
@@ -193,16 +194,19 @@ impl Client {
 
     /// A message is done; the place that it took is free.
     fn take_out(&mut self, at: usize) {
-        let (Some(message), Some(link)) = (self.outgoing.remove(at), &mut self.link) else { return };
+        let (Some(message), Some(link)) = (self.outgoing.remove(at), &mut self.link) else {
+            return;
+        };
         link.quota += u16::from(message.charged == Some(link.conn));
         debug_assert!(link.quota <= link.quota_max);
     }
 
     fn on_pubcomp(&mut self, s: &mut Surroundings<'_>, ack: &Ack<'_>) {
         let Some(link) = &mut self.link else { return };
-        let position = self.outgoing.iter().position(|message| {
-            message.packet_id == ack.packet_id && message.is_received
-        });
+        let position = self
+            .outgoing
+            .iter()
+            .position(|message| message.packet_id == ack.packet_id && message.is_received);
         if let Some(at) = position {
             let is_found = !ack.reason.is_error();
             if link.is_persistent && is_found {

@@ -31,8 +31,7 @@ impl Client {
         } else {
             let seq = self.sequences.entry((topic, qos)).or_default();
             *seq += 1;
-            let message =
-                Message {
+            let message = Message {
                 client: self.number,
                 topic,
                 qos,

@@ -18,10 +18,8 @@ impl Invariant for Acknowledged {
         let oracle = facts.oracle;
         let client_of = |client: &usize| facts.clients[*client].id.clone();
         match seen {
-            Seen::PubAcked { uid, .. } => {
-                if !oracle.published.contains_key(uid) {
-                    return Err(format!("m{uid} was acknowledged and is not in the log"));
-                }
+            Seen::PubAcked { uid } if !oracle.published.contains_key(uid) => {
+                return Err(format!("m{uid} was acknowledged and is not in the log"));
             }
             Seen::SubAck { client, filter } => {
                 let acked = self.subscribed.entry((*client, filter)).or_default();

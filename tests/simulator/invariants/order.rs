@@ -4,9 +4,9 @@
 //! the order of the log. (A session that subscribed between two messages may get the earlier one
 //! later, if its publisher sends it again: it was first owed then.)
 
-use std::collections::{BTreeMap, BTreeSet};
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::packet::QoS;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::book::Uid;
 use crate::invariants::{Facts, Invariant, life_of};
@@ -31,14 +31,17 @@ impl Invariant for Order {
         if message.is_will {
             return Ok(());
         }
-        // Of a message that stands in the log more than once, the first copy may be missing.
+        let life = life_of(receipt.conn, facts)?;
+        // Of a message that stands in the log more than once, the first copy may be missing: it
+        // expired, or too much waited.
         let is_single = facts.oracle.published.get(&receipt.uid).is_some_and(|count| *count == 1);
-        let may_be_missing =
-            facts.oracle.may_drop || message.may_expire || receipt.qos == QoS::AtMostOnce;
+        let may_be_missing = facts.oracle.may_drop
+            || message.may_expire
+            || receipt.qos == QoS::AtMostOnce
+            || facts.oracle.lives[life].was_transient;
         if may_be_missing && !is_single {
             return Ok(());
         }
-        let life = life_of(receipt.conn, facts)?;
         let stream = (life, message.client, message.topic, message.qos, receipt.qos);
         let (taken, newest) = self.streams.entry(stream).or_default();
         let first = facts.oracle.lives[life].first.get(&(receipt.uid, receipt.qos)).copied();

@@ -20,7 +20,8 @@ impl Owed {
             }
             let mut due: BTreeMap<(Uid, usize), u32> = BTreeMap::new();
             for entry in &life.owed {
-                let is_expired = entry.is_brief || entry.expires.is_some_and(|at| at <= facts.oracle.time);
+                let is_expired =
+                    entry.is_brief || entry.expires.is_some_and(|at| at <= facts.oracle.time);
                 if !entry.is_dropped && !is_expired {
                     *due.entry((entry.uid, entry.qos as usize)).or_default() += 1;
                 }

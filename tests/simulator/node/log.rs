@@ -78,7 +78,7 @@ impl SimLog {
 pub(crate) struct NoWake;
 
 impl NoWake {
-    pub(crate) fn new() -> Arc<dyn Wake> {
+    pub(crate) fn shared() -> Arc<dyn Wake> {
         Arc::new(Self)
     }
 }

@@ -44,7 +44,7 @@ impl Projections {
         let projector =
             Projector::open(options, &mut store, status.first_index, status.commit_index)
                 .map_err(|error| format!("the projections do not open: {error}"))?;
-        let tail = log.tail_state(projector.next_index(), NoWake::new());
+        let tail = log.tail_state(projector.next_index(), NoWake::shared());
         let reader = projector.reader();
         let asked = VecDeque::new();
         let started = o.now;

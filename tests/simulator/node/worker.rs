@@ -40,7 +40,7 @@ impl Worker {
     pub(crate) fn new(log: &Log, o: &mut Outside<'_>) -> Self {
         let names: ledgermq_gateway::shard::Names = Box::new(|| ClientId::from("nobody"));
         let position = log.status().commit_index + 1;
-        let producer = log.producer(NoWake::new());
+        let producer = log.producer(NoWake::shared());
         let shard = Shard::new(
             producer.id(),
             o.options.settings.clone(),
@@ -50,7 +50,7 @@ impl Worker {
             o.wall,
         );
         Self {
-            tail: log.tail_gapless(position, NoWake::new()),
+            tail: log.tail_gapless(position, NoWake::shared()),
             producer,
             started: (o.now, o.wall),
             shard,

@@ -101,8 +101,7 @@ impl Oracle {
     fn open(&mut self, at: Offset, now: Timestamp, start: u64, opened: SessionOpened) {
         let client = opened.client.to_string();
         let old = self.sessions.remove(&client);
-        let is_resumed =
-            !opened.clean_start && old.as_ref().is_some_and(|old| old.can_resume(now));
+        let is_resumed = !opened.clean_start && old.as_ref().is_some_and(|old| old.can_resume(now));
         if let Some(old) = &old {
             self.supersede(old, now, is_resumed);
         }
@@ -169,7 +168,9 @@ impl Oracle {
         let Some(session) = self.sessions.remove(client) else { return };
         if session.online.is_some() {
             self.fault(format!("the session of {client} expired while it was connected"));
-        } else if session.interval == u32::MAX || is_early(session.offline_since, session.expires(), now) {
+        } else if session.interval == u32::MAX
+            || is_early(session.offline_since, session.expires(), now)
+        {
             self.fault(format!("the session of {client} expired before its time"));
         }
         self.wills.settle(session.epoch, now);

@@ -29,9 +29,8 @@ impl Session {
 
     /// Whether a new connection at `now` finds it.
     pub(crate) fn can_resume(&self, now: Timestamp) -> bool {
-        let is_expired = self.online.is_none()
-            && self.interval != u32::MAX
-            && self.expires() <= now;
+        let is_expired =
+            self.online.is_none() && self.interval != u32::MAX && self.expires() <= now;
         self.is_persistent() && !is_expired
     }
 

@@ -54,8 +54,7 @@ impl Voids {
                     self.epochs.retain(|_, epoch| !epoch.is_transient);
                 }
                 Ok(EventRef::Other(
-                    Event::SessionExpired
-                    | Event::SessionClosed { session_expiry_interval: 0, .. },
+                    Event::SessionExpired | Event::SessionClosed { session_expiry_interval: 0, .. },
                 )) => {
                     if let Some(session) = session {
                         self.epochs.remove(session.client);

@@ -137,7 +137,7 @@ impl World {
             }
             Err(error) => return Err(error),
         };
-        self.seen.push(Seen::Recovered { commit: node.log.log.status().commit_index });
+        self.seen.push(Seen::Recovered);
         self.node = Some(node);
         Ok(())
     }
