@@ -196,11 +196,7 @@ impl World {
                 Seen::ConnAck { session_present: true, .. } => self.tally.resumed += 1,
                 _ => {}
             }
-            let facts = Facts {
-                oracle: &self.oracle,
-                book: &self.book,
-                clients: &self.clients,
-            };
+            let facts = Facts { oracle: &self.oracle, book: &self.book, clients: &self.clients };
             for (name, invariant) in &mut self.invariants {
                 invariant.see(&seen, &facts).map_err(|fault| format!("{name}: {fault}"))?;
             }

@@ -2,7 +2,6 @@
 
 use ledgermq_core::event::{DeliveryPhase, DeliveryRef, DropReason, Outstanding};
 use ledgermq_core::identity::PacketId;
-use ledgermq_core::packet::QoS;
 
 use crate::views::Views;
 use crate::views::dirty::Row;
@@ -86,8 +85,7 @@ impl Views {
     }
 
     /// Messages were given up. What waits in the queue is: a delivery under way is spared, unless
-    /// it is the very reason. The client may hold the identifier of a QoS 2 delivery: it is kept
-    /// until a connection has released it.
+    /// it is the very reason.
     pub(super) fn message_dropped(
         &mut self,
         slot: Slot,
@@ -101,14 +99,9 @@ impl Views {
         let spared = match reason {
             DropReason::QueueFull | DropReason::Expired => published(&session.head.outstanding),
             DropReason::TooLarge | DropReason::Purged => {
-                let owed = &session.owed;
-                session.head.outstanding.retain_mut(|held| {
+                session.head.outstanding.retain(|held| {
                     let is_dropped = from <= held.message && held.message <= upto;
-                    if held.phase == DeliveryPhase::Received || !is_dropped {
-                        return true;
-                    }
-                    held.phase = DeliveryPhase::Received;
-                    owed.get(held.message).is_some_and(|entry| entry.qos() == QoS::ExactlyOnce)
+                    held.phase == DeliveryPhase::Received || !is_dropped
                 });
                 Vec::new()
             }

@@ -79,7 +79,8 @@ impl Model {
                 if let Some(held) = self.sessions.get_mut(client).filter(|held| held.is_persistent)
                 {
                     held.owed.retain(|(at, ..)| at > upto || outstanding.contains(at));
-                    held.outstanding.clone_from(outstanding);
+                    let is_owed = |at: &u64| held.owed.iter().any(|(owed, ..)| owed == at);
+                    held.outstanding = outstanding.iter().copied().filter(is_owed).collect();
                 }
             }
             Step::Receive { client, nth } => {

@@ -171,6 +171,33 @@ fn an_expired_answer_to_a_subscription_is_dropped_too() {
 }
 
 #[test]
+fn progress_forgets_a_qos_1_delivery_that_was_given_up_meanwhile() {
+    check(
+        "open c expiry=9\n sub c a qos=1\n pub p a 1 qos=1; pub p a 2 qos=1\n drop c 3:0 3:0 full
+         progress c 3:1 1=3:0 2=3:1",
+        "c 1:0 online, a qos 1, upto 3:1, 2=3:1, owed 3:1/1 (2 bytes)",
+    );
+}
+
+#[test]
+fn a_qos_2_delivery_that_was_given_up_before_its_start_is_only_released() {
+    check(
+        "open c expiry=9\n sub c a qos=2\n pub p a 1 qos=2\n drop c 3:0 3:0 full\n start c 1=3:0
+         progress c 3:0 1=3:0",
+        "c 1:0 online, a qos 2, upto 3:0, 1=3:0!",
+    );
+}
+
+#[test]
+fn an_identifier_that_is_given_out_again_settles_its_former_message() {
+    check(
+        "open c expiry=9\n sub c a qos=2\n pub p a 1 qos=2; pub p a 2 qos=2\n start c 1=3:0
+         receive c 1\n start c 1=3:1",
+        "c 1:0 online, a qos 2, 1=3:1, owed 3:1/2 (2 bytes)",
+    );
+}
+
+#[test]
 fn a_message_that_is_too_large_is_settled_though_it_is_under_way() {
     check(
         "open c expiry=9\n sub c a qos=2\n pub p a 1 qos=2; pub p a 2 qos=2\n start c 1=3:0 2=3:1\n drop c 3:0 3:0 large",

@@ -23,8 +23,7 @@ pub(crate) struct Order {
 impl Invariant for Order {
     fn see(&mut self, seen: &Seen, facts: &Facts<'_>) -> Result<(), String> {
         let Seen::Received(receipt) = seen else { return Ok(()) };
-        // With RETAIN set it may be an answer to a subscription, which is older than its place.
-        if receipt.uid == 0 || receipt.retain {
+        if receipt.uid == 0 {
             return Ok(());
         }
         let message = facts.book.get(receipt.uid);
@@ -44,6 +43,11 @@ impl Invariant for Order {
         }
         let stream = (life, message.client, message.topic, message.qos, receipt.qos);
         let (taken, newest) = self.streams.entry(stream).or_default();
+        // With RETAIN set it may be an answer to a subscription, which is older than its place.
+        if receipt.retain {
+            taken.insert(receipt.uid);
+            return Ok(());
+        }
         let first = facts.oracle.lives[life].first.get(&(receipt.uid, receipt.qos)).copied();
         let first = first.unwrap_or_default();
         if taken.insert(receipt.uid) && first < *newest {
