@@ -28,6 +28,7 @@ pub use outputs::{Outputs, Settings};
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::codec;
 use crate::identity::{ClientId, PacketId};
 use crate::offset::{Offset, Timestamp};
 use crate::packet::{Packet, ProtocolVersion};
@@ -146,6 +147,16 @@ impl Connection {
     #[must_use]
     pub fn takes_input(&self) -> bool {
         matches!(self.state, State::Connecting | State::Open)
+    }
+
+    /// Whether `packet` is within the client's Maximum Packet Size. `[MQTT-3.1.2-24]`
+    fn is_taken(&self, packet: &Packet<'_>) -> bool {
+        if self.packet_bytes_max == u32::MAX {
+            return true;
+        }
+        let mut bytes = Vec::new();
+        let encoded = codec::encode(packet, self.version, &mut bytes);
+        encoded.is_ok() && bytes.len() <= self.packet_bytes_max as usize
     }
 
     /// Where the connection stands.

@@ -11,6 +11,7 @@ mod committed;
 mod delivery;
 mod draining;
 mod input;
+mod lifecycle;
 mod matching;
 mod notices;
 mod stage;
@@ -31,11 +32,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use ledgermq_core::connection::{Connection, Ending, Settings};
-use ledgermq_core::event::{DeliveryRef, SessionRef};
+use ledgermq_core::connection::{Connection, Settings};
+use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
-use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 use ledgermq_projections::notice::{RetainedDelivery, SessionState};
 use ledgermq_projections::views::owed::Owed;
@@ -49,8 +49,6 @@ use wheel::Wheel;
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Settled deliveries of one session after which progress is logged at once.
 pub const PROGRESS_MESSAGES_MAX: u32 = 1000;
-/// How long a connection that we end may take to read what was sent before.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Bounds of what a shard keeps for one client.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +125,8 @@ pub struct Shard {
     starving: Vec<Token>,
     unlogged: Vec<Token>,
     progress_due: Timestamp,
+    /// When the log was last behind, so that no connection was read.
+    congested: Timestamp,
     wheel: Wheel,
     stats: ShardStats,
 }
@@ -162,6 +162,7 @@ impl Shard {
             starving: Vec::new(),
             unlogged: Vec::new(),
             progress_due: now.plus(PROGRESS_INTERVAL),
+            congested: Timestamp::default(),
             wheel: Wheel::new(now),
             stats: ShardStats::default(),
         }
@@ -173,24 +174,6 @@ impl Shard {
         self.stats.accepted += 1;
         self.schedule(token);
         token
-    }
-
-    /// The transport of `token` was closed or failed.
-    pub fn on_transport_closed(&mut self, now: Timestamp, token: Token) {
-        self.end(now, token, Ending::TransportLost);
-        self.forget(token);
-    }
-
-    /// Ends a connection for a reason of the server's.
-    pub fn end(&mut self, now: Timestamp, token: Token, ending: Ending) {
-        self.turn(now, token, |machine, sink, _| machine.on_ended(ending, sink));
-    }
-
-    /// Ends every connection (server shutting down).
-    pub fn end_all(&mut self, now: Timestamp, reason: ReasonCode) {
-        for token in self.table.tokens() {
-            self.end(now, token, Ending::Server(reason));
-        }
     }
 
     /// Number of connections.
@@ -310,6 +293,9 @@ impl Shard {
             self.progress_due = now.plus(PROGRESS_INTERVAL);
             self.log_progress(now);
         }
+        if self.stage.is_congested() {
+            self.congested = now;
+        }
         let mut due = Vec::new();
         self.wheel.advance(now, &mut due);
         for token in due {
@@ -334,41 +320,6 @@ impl Shard {
                     machine.flush_progress(sink);
                 }
             });
-        }
-    }
-
-    fn on_silence(&mut self, now: Timestamp, token: Token) {
-        let Some(client) = self.table.get_mut(token) else { return };
-        if client.scheduled.is_none_or(|due| due > now) {
-            // An entry from before it was scheduled to be looked at earlier.
-            return;
-        }
-        client.scheduled = None;
-        // While we do not read, nobody is silent.
-        if client.is_excused() || self.stage.is_congested() {
-            client.machine.excuse_silence(now);
-        }
-        match client.deadline(&self.settings) {
-            Some(deadline) if deadline > now => self.schedule(token),
-            None => {}
-            Some(_) if client.link.is_ending => {
-                // It had its time to read what we sent.
-                self.closed.push(token);
-                self.forget(token);
-            }
-            Some(_) => {
-                self.stats.silent += 1;
-                self.end(now, token, Ending::Server(ReasonCode::KeepAliveTimeout));
-            }
-        }
-    }
-
-    /// Sees to it that the wheel returns `token` at its deadline, if not earlier.
-    fn schedule(&mut self, token: Token) {
-        let Some(client) = self.table.get_mut(token) else { return };
-        let Some(deadline) = client.deadline(&self.settings) else { return };
-        if client.scheduled.is_none_or(|due| due > deadline) {
-            client.scheduled = Some(self.wheel.insert(deadline, token));
         }
     }
 
@@ -398,37 +349,7 @@ impl Shard {
             self.unlogged.push(token);
         }
         if client.link.is_ending && !client.is_detached {
-            client.link.linger_until = now.plus(LINGER);
-            self.detach(token);
-            self.schedule(token);
-        }
-    }
-
-    /// Takes an ended connection out of everything that finds it by its session.
-    fn detach(&mut self, token: Token) {
-        let Some(client) = self.table.get_mut(token) else { return };
-        client.is_detached = true;
-        client.backlog = None;
-        self.withheld.remove(&token);
-        for subscription in std::mem::take(&mut client.subscriptions) {
-            self.subscriptions.remove(&subscription.filter, token);
-        }
-        let Some(SessionRef { client, epoch }) = client.link.session.clone() else { return };
-        self.by_epoch.remove(&epoch);
-        if self.by_client.get(&client) == Some(&token) {
-            self.by_client.remove(&client);
-        }
-    }
-
-    /// Frees the place of `token`, whose transport is closed. One whose opening is on its way is
-    /// kept until that is committed and can be closed.
-    pub fn forget(&mut self, token: Token) {
-        let Some(client) = self.table.get_mut(token) else { return };
-        client.link.is_ending = true;
-        client.link.is_gone = true;
-        self.detach(token);
-        if self.table.get(token).is_some_and(|client| !client.is_opening) {
-            self.table.remove(token);
+            self.linger(now, token);
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::codec;
 use crate::connection::inflight::Step;
 use crate::connection::{Connection, Outputs, State};
 use crate::event::{DeliveryRef, Event};
@@ -158,9 +157,7 @@ impl Connection {
             return false;
         }
         let packet_id = (delivery.qos != QoS::AtMostOnce).then_some(PacketId::MIN);
-        let packet = publish(delivery, packet_id, false);
-        let mut bytes = Vec::new();
-        codec::encode_publish(&packet, self.version, &mut bytes).is_err() || bytes.len() > max
+        !self.is_taken(&Packet::Publish(publish(delivery, packet_id, false)))
     }
 }
 

@@ -89,10 +89,24 @@ impl Connection {
             return;
         }
         debug_assert!(self.epoch != Offset::ZERO, "it is committed before it is folded");
+        let client = self.client.clone();
+        let connack = Packet::ConnAck(Box::new(self.connack(client.as_deref(), resumed, settings)));
+        if !self.is_taken(&connack) {
+            return self.drop_connection(ReasonCode::PacketTooLarge, out);
+        }
         self.state = State::Open;
         self.last_input = now;
         self.receive.resume(&resumed.inbound);
-        let client = self.client.clone();
+        out.send(&connack);
+        self.deliver.resume(resumed, out);
+    }
+
+    fn connack<'a>(
+        &self,
+        client: Option<&'a str>,
+        resumed: &Resumed,
+        settings: &Settings,
+    ) -> ConnAck<'a> {
         let mut connack = ConnAck::new(resumed.session_present, ReasonCode::Success);
         if self.version == ProtocolVersion::V5 {
             connack.receive_maximum = Some(settings.receive_maximum);
@@ -101,12 +115,9 @@ impl Connection {
             connack.server_keep_alive = (settings.server_keep_alive > 0
                 && self.keep_alive == settings.server_keep_alive)
                 .then_some(self.keep_alive);
-            if self.assigned_id {
-                connack.assigned_client_identifier = client.as_deref();
-            }
+            connack.assigned_client_identifier = client.filter(|_| self.assigned_id);
         }
-        out.send(&Packet::ConnAck(Box::new(connack)));
-        self.deliver.resume(resumed, out);
+        connack
     }
 
     /// Answers CONNECT with a failure and ends the connection. `[MQTT-3.1.4-2]`

@@ -20,6 +20,10 @@ impl Connection {
         }) {
             return self.fail(ReasonCode::ProtocolError, out);
         }
+        let codes = vec![ReasonCode::Success; subscribe.filters.len()];
+        if !self.is_taken(&Packet::SubAck(answer(subscribe.packet_id, codes))) {
+            return self.fail(ReasonCode::PacketTooLarge, out);
+        }
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (filter, options) in &subscribe.filters {
@@ -45,6 +49,10 @@ impl Connection {
     }
 
     pub(super) fn on_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, out: &mut impl Outputs) {
+        let codes = vec![ReasonCode::Success; unsubscribe.filters.len()];
+        if !self.is_taken(&Packet::UnsubAck(answer(unsubscribe.packet_id, codes))) {
+            return self.fail(ReasonCode::PacketTooLarge, out);
+        }
         let filters: Vec<_> = unsubscribe
             .filters
             .iter()

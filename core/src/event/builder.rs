@@ -7,6 +7,11 @@ use crate::event::{Event, MessagePublished, SessionRef};
 use crate::identity::ClientId;
 use crate::offset::Offset;
 
+/// Bytes of a session in the table, without its Client Identifier.
+const SESSION_BYTES: usize = 14;
+/// Bytes of a fence.
+const FENCE_BYTES: usize = 8;
+
 /// A batch that is being written. Reused from batch to batch, it does not allocate.
 ///
 /// The first `headroom` bytes of the buffer are left to the log's envelope, so that nothing is
@@ -21,6 +26,8 @@ pub struct BatchBuilder {
     slots: HashMap<Offset, u16>,
     last: Option<(Offset, u16)>,
     fences: Vec<(u32, u32)>,
+    /// Bytes of the sessions and fences.
+    tables_bytes: usize,
 }
 
 impl BatchBuilder {
@@ -36,6 +43,7 @@ impl BatchBuilder {
             slots: HashMap::new(),
             last: None,
             fences: Vec::new(),
+            tables_bytes: 0,
         }
     }
 
@@ -57,9 +65,14 @@ impl BatchBuilder {
         self.count == 0
     }
 
-    /// Bytes of the records so far.
+    /// Bytes of the events so far, with what they add to the batch's tables (a session with a long
+    /// Client Identifier may be larger than its event).
     #[must_use]
     pub fn bytes(&self) -> usize {
+        self.records_bytes() + self.tables_bytes
+    }
+
+    fn records_bytes(&self) -> usize {
         self.buffer.len() - self.headroom
     }
 
@@ -82,8 +95,9 @@ impl BatchBuilder {
         event: &Event,
     ) -> u32 {
         if event.is_fence() {
-            let position = u32_of(self.bytes());
+            let position = u32_of(self.records_bytes());
             self.fences.push((self.count, position));
+            self.tables_bytes += FENCE_BYTES;
         }
         let slot = self.slot(session);
         self.record(KIND_OTHER, 0, slot, cause, |out| {
@@ -95,9 +109,10 @@ impl BatchBuilder {
     /// of the first of them.
     pub fn absorb(&mut self, other: &mut Self) -> u32 {
         let first = self.count;
-        let base = self.bytes();
+        let base = self.records_bytes();
         for &(ordinal, position) in &other.fences {
             self.fences.push((first + ordinal, u32_of(base) + position));
+            self.tables_bytes += FENCE_BYTES;
         }
         let remap: Vec<u16> = other
             .sessions
@@ -123,7 +138,7 @@ impl BatchBuilder {
     /// Closes the batch: appends the tables, hands the bytes (headroom first) over and takes
     /// `spare` as the buffer of the next batch.
     pub fn finish(&mut self, spare: Vec<u8>) -> Vec<u8> {
-        let records_bytes = self.bytes();
+        let records_bytes = self.records_bytes();
         let before_sessions = self.buffer.len();
         for session in &self.sessions {
             self.buffer.extend_from_slice(&session.epoch.index.to_le_bytes());
@@ -160,6 +175,7 @@ impl BatchBuilder {
         self.slots.clear();
         self.last = None;
         self.fences.clear();
+        self.tables_bytes = 0;
     }
 
     fn slot(&mut self, session: Option<(&ClientId, Offset)>) -> u16 {
@@ -173,6 +189,7 @@ impl BatchBuilder {
         }
         let slot = *self.slots.entry(epoch).or_insert_with(|| {
             self.sessions.push(SessionRef { client: client.clone(), epoch });
+            self.tables_bytes += SESSION_BYTES + client.len();
             u16::try_from(self.sessions.len() - 1).expect("bounded by the batch's bytes")
         });
         self.last = Some((epoch, slot));

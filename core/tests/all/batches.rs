@@ -99,6 +99,9 @@ fn built(entries: &[Entry], headroom: usize) -> Vec<u8> {
     builder.finish(Vec::new())
 }
 
+/// Bytes of a batch behind its tables.
+const FOOTER: usize = 24;
+
 proptest! {
     #[test]
     fn what_was_built_is_read(entries in vec(entry(), 0..20), headroom in 0_usize..50) {
@@ -155,7 +158,9 @@ proptest! {
         for entry in &entries {
             entry.append(&mut builder);
         }
+        let told = builder.bytes();
         let bytes = builder.finish(spare);
+        prop_assert_eq!(told, bytes.len() - 9 - FOOTER);
         prop_assert_eq!(&bytes[9..], &built(&entries, 0));
         builder.clear();
         prop_assert_eq!(&builder.finish(Vec::new())[9..], &built(&[], 0));

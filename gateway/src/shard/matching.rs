@@ -12,12 +12,15 @@ use crate::shard::table::Token;
 
 /// Topics whose matches are remembered; beyond it all are forgotten.
 const CACHED_TOPICS_MAX: usize = 16 << 10;
+/// Bytes of the topics and matches that are remembered, as above.
+const CACHED_BYTES_MAX: usize = 16 << 20;
 
 /// The subscriptions of a shard's connections, with the answers given lately.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     tree: FilterTree<Token, Subscriber>,
     cache: HashMap<Box<str>, Arc<[Match]>>,
+    cached_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ pub(crate) struct Grant {
 impl Subscriptions {
     /// Makes or replaces the subscription of `token` to the filter; says whether it is new.
     pub(crate) fn insert(&mut self, token: Token, subscription: &Subscription) -> bool {
-        self.cache.clear();
+        self.forget();
         let Subscription { filter, options, identifier } = subscription;
         let subscriber = Subscriber { options: *options, identifier: *identifier };
         self.tree.insert(filter, token, subscriber).is_none()
@@ -54,7 +57,7 @@ impl Subscriptions {
 
     /// Ends the subscription of `token` to `filter`.
     pub(crate) fn remove(&mut self, filter: &TopicFilter, token: Token) {
-        self.cache.clear();
+        self.forget();
         self.tree.remove(filter, &token);
     }
 
@@ -67,15 +70,27 @@ impl Subscriptions {
         self.tree.for_each_match(topic, |token, subscriber| found.push((*token, *subscriber)));
         found.sort_by_key(|(token, _)| *token);
         let matches: Arc<[Match]> = found.chunk_by(|(a, _), (b, _)| a == b).map(match_of).collect();
-        if self.cache.len() == CACHED_TOPICS_MAX {
-            self.cache.clear();
+        let bytes = topic.len() + matches.iter().map(Match::bytes).sum::<usize>();
+        if self.cache.len() == CACHED_TOPICS_MAX || self.cached_bytes + bytes > CACHED_BYTES_MAX {
+            self.forget();
         }
+        self.cached_bytes += bytes;
         self.cache.insert(topic.into(), Arc::clone(&matches));
         matches
+    }
+
+    fn forget(&mut self) {
+        self.cache.clear();
+        self.cached_bytes = 0;
     }
 }
 
 impl Match {
+    fn bytes(&self) -> usize {
+        let grants = std::iter::once(&self.grant).chain(self.own.iter().flatten());
+        size_of::<Self>() + grants.map(|grant| size_of_val(&*grant.identifiers)).sum::<usize>()
+    }
+
     /// What holds for a message of `publisher`.
     pub(crate) fn grant(&self, publisher: Option<Token>) -> Option<&Grant> {
         match &self.own {

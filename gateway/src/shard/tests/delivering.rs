@@ -203,3 +203,22 @@ fn progress_is_logged_in_a_while_or_after_a_thousand() {
     world.settle();
     assert!(world.rest.views.session("c").unwrap().owed_messages() < 3);
 }
+
+#[test]
+fn a_client_that_reads_slowly_but_always_something_holds_little() {
+    let limits = ShardLimits { output_bytes_max: 1000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let peer = world.subscriber(client::connect(V5, "c"), "t", 0);
+    let publisher = publisher(&mut world);
+    world.block(peer, true);
+    let payload = "x".repeat(100);
+    for _ in 0..1000 {
+        publish_all(&mut world, publisher, 0, &[&payload]);
+        world.block(peer, false);
+        let World { now, shards, rest } = &mut world;
+        shards[0].write_some(*now, peer.token, 90, rest);
+        world.block(peer, true);
+        let client = world.shard().table.get(peer.token).unwrap();
+        assert!(client.link.held_bytes() < 3000);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ledgermq_core::event::{Event, MessagePublished};
 use ledgermq_core::identity::ProducerId;
-use ledgermq_core::packet::{Connect, QoS};
+use ledgermq_core::packet::{Connect, QoS, SubscriptionOptions};
 use proptest::prelude::*;
 
 use crate::shard::ShardLimits;
@@ -24,6 +24,8 @@ enum Step {
     Answer(usize),
     /// So many bytes reach the subscriber.
     Write(usize),
+    /// The subscriber makes its subscription again; nothing is delivered until that is folded.
+    Subscribe,
     Commit,
     Feed,
     Fold,
@@ -43,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0_u8..3).prop_map(Step::Publish),
         12 => (0_usize..8).prop_map(Step::Answer),
         8 => (1_usize..60).prop_map(Step::Write),
+        1 => Just(Step::Subscribe),
         6 => Just(Step::Commit),
         8 => Just(Step::Feed),
         8 => Just(Step::Fold),
@@ -94,6 +97,7 @@ impl Run {
             Step::Publish(qos) => self.publish(qos),
             Step::Answer(which) => self.answer(which),
             Step::Write(bytes) => self.write(bytes),
+            Step::Subscribe => self.subscribe(),
             Step::Commit => self.world.commit(),
             Step::Feed => {
                 self.world.feed();
@@ -162,6 +166,12 @@ impl Run {
         if let Some(packet) = self.subscriber.answer(which) {
             self.world.send(peer, &packet);
         }
+    }
+
+    fn subscribe(&mut self) {
+        let Some(peer) = self.peer.filter(|_| self.subscriber.is_open()) else { return };
+        let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..Default::default() };
+        self.world.send(peer, &client::subscribe_with(1, &[("t", options)], None));
     }
 
     fn write(&mut self, bytes: usize) {

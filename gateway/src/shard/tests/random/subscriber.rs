@@ -53,6 +53,11 @@ impl Subscriber {
         }
     }
 
+    /// Whether CONNACK came.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     pub(super) fn expect(&mut self, n: u16, qos: u8) {
         self.published.insert(n, qos);
     }
@@ -103,6 +108,7 @@ impl Subscriber {
                 self.settled.extend(self.held.remove(&id));
                 self.due.push(Answer::Complete(id));
             }
+            "SUBACK" => {}
             "DISCONNECT" => self.is_away(),
             message => self.on_publish(message.strip_prefix("t=").unwrap().parse().unwrap(), rest),
         }
