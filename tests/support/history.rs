@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ledgermq_core::packet::QoS;
 
 /// Violations that are printed; the rest is counted.
-const SHOWN: usize = 20;
+const SHOWN: usize = 40;
 
 /// What one publisher was promised. Its messages are numbered from 1.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +103,7 @@ impl Verdict {
         let exactly_once = publisher.qos.min(delivered.qos) == QoS::ExactlyOnce;
         let mut seen = BTreeSet::new();
         let mut highest = 0;
-        for &number in numbers {
+        for (arrival, &number) in numbers.iter().enumerate() {
             if !seen.insert(number) {
                 self.repeated += 1;
                 if exactly_once {
@@ -112,7 +112,10 @@ impl Verdict {
                 continue;
             }
             if number < highest {
-                self.violations.push(format!("{road}: {number} came after {highest}"));
+                self.violations.push(format!(
+                    "{road}: {number} came after {highest} (arrival {arrival} of {})",
+                    numbers.len()
+                ));
             }
             highest = highest.max(number);
             if number > publisher.sent || publisher.refused.contains(&number) {
