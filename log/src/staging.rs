@@ -105,13 +105,17 @@ impl Staging {
             self.refused[class as usize] += 1;
             return Err(Full);
         }
-        self.waiting_bytes += events.bytes();
         if !queue.is_exact
             && let Some(last) = queue.batches.back_mut()
             && last.events.bytes() + events.bytes() <= TARGET_BYTES
         {
-            return Ok(Pushed { sequence: last.sequence, ordinal: last.events.absorb(events) });
+            // Together they are smaller: they share the sessions that both name.
+            let before = last.events.bytes();
+            let ordinal = last.events.absorb(events);
+            self.waiting_bytes += last.events.bytes() - before;
+            return Ok(Pushed { sequence: last.sequence, ordinal });
         }
+        self.waiting_bytes += events.bytes();
         let spare = queue.spare.pop().unwrap_or_else(|| BatchBuilder::new(ENVELOPE_BYTES));
         let events = std::mem::replace(events, spare);
         let sequence = queue.next;
@@ -171,5 +175,46 @@ impl Staging {
     /// Bytes that wait.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use ledgermq_core::event::MessagePublished;
+    use ledgermq_core::identity::ClientId;
+    use ledgermq_core::offset::Offset;
+    use ledgermq_core::packet::QoS;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn the_account_is_even_when_all_is_taken_also_of_merged_batches() {
+        let mut staging = Staging::default();
+        let producer = staging.add(1, 1, false, Arc::new(Nobody));
+        let client = ClientId::from("a client of several batches");
+        let message = MessagePublished {
+            qos: QoS::AtMostOnce,
+            retain: false,
+            packet_id: None,
+            topic: "t",
+            message_expiry_interval: None,
+            properties: &[],
+            payload: b"x",
+        };
+        for _ in 0..3 {
+            let mut events = BatchBuilder::new(ENVELOPE_BYTES);
+            events.publish(Some((&client, Offset::new(1, 0))), None, &message);
+            staging.push(producer, Class::Publish, &mut events).unwrap();
+        }
+        let mut taken = Vec::new();
+        staging.take(usize::MAX, &mut taken);
+        assert_eq!(taken.len(), 1);
+        assert_eq!(staging.waiting_bytes(), 0);
     }
 }
