@@ -27,7 +27,7 @@ pub(super) struct Gauges {
     committed_bytes: Counter,
     void_batches: Counter,
     syncs: Counter,
-    sync_micros: Counter,
+    last_sync: Gauge,
     no_space: Counter,
     accepted: Counter,
     refused_connections: Counter,
@@ -79,7 +79,7 @@ impl Gauges {
             committed_bytes: counter!("ledgermq_log_bytes_total"),
             void_batches: counter!("ledgermq_log_void_batches_total"),
             syncs: counter!("ledgermq_log_fsyncs_total"),
-            sync_micros: counter!("ledgermq_log_fsync_microseconds_total"),
+            last_sync: gauge!("ledgermq_log_last_fsync_seconds"),
             no_space: counter!("ledgermq_log_no_space_total"),
             accepted: counter!("ledgermq_mqtt_connections_accepted_total"),
             refused_connections: counter!("ledgermq_mqtt_connections_refused_total"),
@@ -123,7 +123,7 @@ impl Gauges {
         self.committed_bytes.absolute(status.committed_bytes);
         self.void_batches.absolute(status.void_batches);
         self.syncs.absolute(status.syncs.counts.iter().sum());
-        self.sync_micros.absolute(status.syncs.sum_micros);
+        self.last_sync.set(status.last_sync.as_secs_f64());
         self.no_space.absolute(status.no_space);
     }
 

@@ -293,8 +293,7 @@ impl Publisher {
     fn turn(&mut self, client: &mut Client, next_id: &mut u16) -> std::io::Result<()> {
         loop {
             while self.running.load(Ordering::Relaxed) && self.open.len() < WINDOW {
-                *next_id = next_id.checked_add(1).unwrap_or(1);
-                let packet_id = PacketId::new(*next_id).expect("from 1");
+                let packet_id = self.free_id(next_id);
                 self.history.sent += 1;
                 let open = Open { packet_id, number: self.history.sent, released: false };
                 self.open.push_back(open);
@@ -319,6 +318,18 @@ impl Publisher {
                     self.history.violations.push(format!("{name}: no answer in {PATIENCE:?}"));
                     self.open.clear();
                 }
+            }
+        }
+    }
+
+    /// The next identifier that is not in use. While a full disk refuses at full speed, the
+    /// identifiers go round, and a few exchanges may still be open. `[MQTT-2.2.1-3]`
+    fn free_id(&self, next_id: &mut u16) -> PacketId {
+        loop {
+            *next_id = next_id.checked_add(1).unwrap_or(1);
+            let id = PacketId::new(*next_id).expect("from 1");
+            if self.open.iter().all(|open| open.packet_id != id) {
+                return id;
             }
         }
     }
