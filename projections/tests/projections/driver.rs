@@ -58,7 +58,7 @@ impl Node {
     fn start_with(directory: &Path, config: ledgermq_log::Config, checkpoint: Duration) -> Self {
         let log = ledgermq_log::Options::new(directory.join("log"), 1);
         let options = ledgermq_log::Options { config, ..log };
-        let (log, log_thread) = ledgermq_log::open(options).expect("the log opens");
+        let (log, log_thread) = open_log(&options);
         let options = Options {
             node: 1,
             start: log.start(),
@@ -136,6 +136,18 @@ impl Node {
         self.log_thread.join().expect("it ended well");
         self.reader.with(table)
     }
+}
+
+/// Opens the log. The appending thread of a node that has stopped is not waited for (its append may
+/// wait for a full disk), so that it may hold the files for a moment longer.
+fn open_log(options: &ledgermq_log::Options) -> (Log, LogThread) {
+    for _ in 0..500 {
+        if let Ok(opened) = ledgermq_log::open(options.clone()) {
+            return opened;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ledgermq_log::open(options.clone()).expect("the log opens")
 }
 
 fn opened(client: &str) -> SessionOpened {
