@@ -72,7 +72,9 @@ impl LogSources {
             self.order.push_back((index, bytes));
             self.bytes += bytes;
         }
+        // The newest stays, however large: somebody waits for it.
         while self.bytes > CACHE_BYTES_MAX
+            && self.order.len() > 1
             && let Some((oldest, bytes)) = self.order.pop_front()
         {
             self.cache.remove(&oldest);

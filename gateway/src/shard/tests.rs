@@ -5,6 +5,7 @@ mod client;
 mod delivering;
 mod ending;
 mod exactly_once;
+mod input;
 mod opening;
 mod publishing;
 mod random;

@@ -1,0 +1,80 @@
+//! Bytes to packets.
+
+use ledgermq_core::packet::Packet;
+
+use super::client::{self, V3, V5};
+use super::world::World;
+
+#[test]
+fn packets_may_come_byte_by_byte() {
+    let mut world = World::default();
+    let peer = world.accept(0);
+    let mut bytes = client::bytes_of(&Packet::Connect(Box::new(client::connect(V5, "c"))), V5);
+    bytes.extend(client::bytes_of(&client::subscribe(1, "t", 1), V5));
+    bytes.extend(client::bytes_of(&Packet::Publish(client::publish(1, 2, "t", "hello")), V5));
+    for byte in bytes {
+        world.send_bytes(peer, &[byte]);
+        world.settle();
+    }
+    assert_eq!(
+        world.received(peer),
+        ["CONNACK 0x00", "SUBACK 1 [01]", "PUBACK 2", "t=hello q1 #1"]
+    );
+}
+
+#[test]
+fn many_packets_may_come_at_once() {
+    let mut world = World::default();
+    let peer = world.subscriber(client::connect(V3, "c"), "t", 0);
+    let mut bytes = Vec::new();
+    for n in 0..1000 {
+        let payload = n.to_string();
+        bytes.extend(client::bytes_of(&Packet::Publish(client::publish(0, 0, "t", &payload)), V3));
+    }
+    let (head, tail) = bytes.split_at(bytes.len() / 2 + 1);
+    world.send_bytes(peer, head);
+    world.send_bytes(peer, tail);
+    world.settle();
+    let expected: Vec<_> = (0..1000).map(|n| format!("t={n}")).collect();
+    assert_eq!(world.received(peer), expected);
+}
+
+#[test]
+fn a_packet_that_is_too_large_is_refused_when_its_length_is_known() {
+    let mut world = World::default();
+    world.shard().settings.packet_bytes_max = 1000;
+    let peer = world.open(client::connect(V5, "c"));
+    world.read(peer);
+    // A PUBLISH of 1,001 bytes, of which 5 came.
+    world.send_bytes(peer, &[0x30, 0xe6, 0x07, 0, 1]);
+    assert_eq!(world.read(peer), ["DISCONNECT 0x95"]);
+    assert!(world.is_closed(peer));
+}
+
+#[test]
+fn nothing_is_kept_of_packets_that_were_taken() {
+    let mut world = World::default();
+    let peer = world.open(client::connect(V5, "c"));
+    let payload = "x".repeat(100_000);
+    let bytes = client::bytes_of(&Packet::Publish(client::publish(0, 0, "t", &payload)), V5);
+    let (head, tail) = bytes.split_at(70_000);
+    world.send_bytes(peer, head);
+    let held = |world: &mut World| world.shard().table.get(peer.token).unwrap().input.capacity();
+    assert!(held(&mut world) >= 70_000);
+    world.send_bytes(peer, tail);
+    assert!(held(&mut world) <= 512);
+}
+
+#[test]
+fn bytes_behind_the_end_of_a_connection_count_for_nothing() {
+    let mut world = World::default();
+    let peer = world.open(client::persistent("c"));
+    world.read(peer);
+    let mut bytes = client::bytes_of(&client::disconnect(), V5);
+    bytes.extend(client::bytes_of(&Packet::Publish(client::publish(1, 1, "t", "x")), V5));
+    world.send_bytes(peer, &bytes);
+    world.settle();
+    assert_eq!(world.received(peer), [""; 0]);
+    assert!(world.is_closed(peer));
+    assert_eq!(world.shard().stats().received, [0, 0, 0]);
+}
