@@ -1,7 +1,7 @@
 //! The recent batches, shared by all tails of the process.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use ledgermq_core::offset::Index;
@@ -21,15 +21,21 @@ pub(crate) struct Ring {
     sleepers: Vec<Weak<Sleeper>>,
 }
 
-/// A tail's side of the bell.
+/// A tail as the log thread sees it: whom to wake, and what it still needs.
 pub(crate) struct Sleeper {
     is_asleep: AtomicBool,
+    /// The next index that the tail takes.
+    next: AtomicU64,
     wake: Arc<dyn Wake>,
 }
 
 impl Sleeper {
-    pub(crate) fn new(wake: Arc<dyn Wake>) -> Self {
-        Self { is_asleep: AtomicBool::new(false), wake }
+    pub(crate) fn new(next: Index, wake: Arc<dyn Wake>) -> Self {
+        Self { is_asleep: AtomicBool::new(false), next: AtomicU64::new(next), wake }
+    }
+
+    pub(crate) fn set_next(&self, next: Index) {
+        self.next.store(next, Ordering::Release);
     }
 
     pub(crate) fn set_asleep(&self, is_asleep: bool) {
@@ -59,6 +65,14 @@ impl Ring {
     pub(crate) fn add_sleeper(&mut self, sleeper: &Arc<Sleeper>) {
         self.sleepers.retain(|sleeper| sleeper.strong_count() > 0);
         self.sleepers.push(Arc::downgrade(sleeper));
+    }
+
+    /// The lowest index from `first` on that a tail has not taken. A tail below `first` has lost
+    /// what it wanted already.
+    pub(crate) fn lowest_needed(&self, first: Index) -> Option<Index> {
+        let sleepers = self.sleepers.iter().filter_map(Weak::upgrade);
+        let next = sleepers.map(|sleeper| sleeper.next.load(Ordering::Acquire));
+        next.filter(|next| *next >= first).min()
     }
 
     /// Takes the batches of one commit, which goes up to `last`, and wakes who sleeps.

@@ -24,7 +24,7 @@ pub struct Tail {
 
 impl Tail {
     pub(crate) fn new(next: Index, shared: Arc<Shared>, wake: Arc<dyn Wake>) -> Self {
-        let sleeper = Arc::new(Sleeper::new(wake));
+        let sleeper = Arc::new(Sleeper::new(next, wake));
         lock(&shared.ring).add_sleeper(&sleeper);
         Self { next, shared, sleeper }
     }
@@ -37,6 +37,16 @@ impl Tail {
     /// [`TailError::Gap`] once if batches were purged before they were taken; the tail then stands
     /// behind the gap. [`TailError::Stopped`] when everything was taken and the log has stopped.
     pub fn take(
+        &mut self,
+        bytes_max: usize,
+        out: &mut Vec<Arc<CommittedBatch>>,
+    ) -> Result<(), TailError> {
+        let result = self.take_some(bytes_max, out);
+        self.sleeper.set_next(self.next);
+        result
+    }
+
+    fn take_some(
         &mut self,
         bytes_max: usize,
         out: &mut Vec<Arc<CommittedBatch>>,

@@ -8,7 +8,7 @@ use ledgermq_core::offset::Index;
 
 use crate::clock::Now;
 use crate::machine::{LogMachine, TurnError};
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
 use crate::store::{LogStore, StoreError};
 
 /// How often to look whether there is something to do.
@@ -118,6 +118,9 @@ impl<S: LogStore> LogMachine<S> {
             .min(self.shared.checkpointed.load(Ordering::Relaxed))
             .min(self.shared.purge_allowed.load(Ordering::Relaxed))
             .min(self.checkpoint.index());
+        // A tail of this process that is a moment behind must not find a gap.
+        let needed = lock(&self.shared.ring).lowest_needed(first);
+        let upto = needed.map_or(upto, |needed| upto.min(needed - 1));
         if upto < first || !self.space.make_room_to_purge() {
             return Ok(());
         }

@@ -64,6 +64,10 @@ fn a_reader_that_comes_too_late_is_told_the_gap() {
     log.log.checkpointed(u64::MAX);
     log.log.purge_allowed(u64::MAX);
     log.run(Duration::from_secs(3));
+    assert!(log.log.status().first_index <= next, "a tail that is on its way is waited for");
+    drop(tail);
+    log.run(Duration::from_secs(3));
+    let mut tail = log.tail(next);
     let gap = tail.take(1, &mut batches).expect_err("it is gone");
     assert_eq!(gap, TailError::Gap { from: next, to: wanted });
     let purged = log.log.read(next).expect_err("it is gone");
