@@ -13,24 +13,7 @@ pub(super) const V5: ProtocolVersion = ProtocolVersion::V5;
 
 /// CONNECT without a session that outlives the connection.
 pub(super) fn connect(version: ProtocolVersion, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        clean_start: version == V3,
-        keep_alive: 0,
-        client_id,
-        username: None,
-        password: None,
-        will: None,
-        session_expiry_interval: None,
-        receive_maximum: None,
-        maximum_packet_size: None,
-        topic_alias_maximum: None,
-        request_response_information: None,
-        request_problem_information: None,
-        authentication_method: None,
-        authentication_data: None,
-        user_properties: Vec::new(),
-    }
+    Connect::new(version, client_id, version == V3)
 }
 
 /// CONNECT with a session that outlives the connection.
