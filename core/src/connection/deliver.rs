@@ -126,11 +126,18 @@ impl Connection {
 
     /// A message of this session, of QoS 1 or 2, cannot be sent any more (it expired, is too large
     /// or gone): settles it. `[MQTT-3.1.2-25]`
-    pub fn skip(&mut self, message: DeliveryRef) {
+    ///
+    /// One of QoS 2 that an earlier connection may have sent may stand half received at the
+    /// client: its identifier is released before another message gets it.
+    pub fn skip(&mut self, message: DeliveryRef, qos: QoS, out: &mut impl Outputs) {
         self.deliver.note_handed(message);
-        match self.deliver.waiting(message) {
-            Some(at) => self.deliver.settle(at),
-            None => self.deliver.note_settled(),
+        let Some(at) = self.deliver.waiting(message) else {
+            return self.deliver.note_settled();
+        };
+        if self.deliver.entry(at).step == Step::Resumed && qos == QoS::ExactlyOnce {
+            self.receive_or_release(at, out);
+        } else {
+            self.deliver.settle(at);
         }
     }
 

@@ -44,11 +44,8 @@ impl Connection {
         match self.deliver.entry(at).step {
             // [MQTT-4.3.3-4] [MQTT-4.4.0-2]
             Step::AwaitingPubRec if reason.is_error() => self.deliver.settle(at),
-            Step::AwaitingPubRec if self.is_persistent() => {
-                self.deliver.move_to(at, Step::Receiving);
-                out.append(Event::DeliveryReceived { packet_ids: vec![packet_id] });
-            }
-            Step::AwaitingPubRec | Step::AwaitingPubComp => self.release(at, out),
+            Step::AwaitingPubRec => self.receive_or_release(at, out),
+            Step::AwaitingPubComp => self.release(at, out),
             // PUBREL follows the commit; or see PUBACK.
             Step::Receiving | Step::Resumed => {}
             Step::Starting | Step::Started | Step::AwaitingPubAck => {
@@ -98,6 +95,16 @@ impl Connection {
             upto: self.deliver.upto,
             outstanding: self.deliver.outstanding(),
         });
+    }
+
+    /// The client has the message: logs that first, if the session outlives the connection.
+    pub(super) fn receive_or_release(&mut self, at: usize, out: &mut impl Outputs) {
+        if !self.is_persistent() {
+            return self.release(at, out);
+        }
+        self.deliver.move_to(at, Step::Receiving);
+        let packet_id = self.deliver.entry(at).packet_id;
+        out.append(Event::DeliveryReceived { packet_ids: vec![packet_id] });
     }
 
     fn release(&mut self, at: usize, out: &mut impl Outputs) {

@@ -142,10 +142,10 @@ impl Shard {
             return;
         }
         self.turn(now, token, |machine, sink, _| {
-            machine.skip(message);
             if machine.is_persistent() {
                 sink.append(Event::MessageDropped { from: message, upto: message, reason });
             }
+            machine.skip(message, qos, sink);
         });
     }
 }

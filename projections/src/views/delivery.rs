@@ -2,6 +2,7 @@
 
 use ledgermq_core::event::{DeliveryPhase, DeliveryRef, DropReason, Outstanding};
 use ledgermq_core::identity::PacketId;
+use ledgermq_core::packet::QoS;
 
 use crate::views::Views;
 use crate::views::dirty::Row;
@@ -99,9 +100,17 @@ impl Views {
         let spared = match reason {
             DropReason::QueueFull | DropReason::Expired => published(&session.head.outstanding),
             DropReason::TooLarge | DropReason::Purged => {
-                session.head.outstanding.retain(|held| {
+                let owed = &session.owed;
+                session.head.outstanding.retain_mut(|held| {
                     let is_dropped = from <= held.message && held.message <= upto;
-                    held.phase == DeliveryPhase::Received || !is_dropped
+                    if held.phase == DeliveryPhase::Received || !is_dropped {
+                        return true;
+                    }
+                    // The client may hold a QoS 2 message of an earlier connection: its identifier
+                    // is released like one that was answered.
+                    held.phase = DeliveryPhase::Received;
+                    let entry = owed.get(held.message);
+                    entry.is_some_and(|entry| entry.qos() == QoS::ExactlyOnce)
                 });
                 Vec::new()
             }

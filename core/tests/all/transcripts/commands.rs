@@ -37,7 +37,8 @@ impl Machine {
             "cycle" => self.cycle(&mut words),
             "skip" => {
                 let message = words.message();
-                self.turn(|machine, _, _| machine.skip(message));
+                let qos = words.qos();
+                self.turn(|machine, _, out| machine.skip(message, qos, out));
             }
             "caught_up" => self.turn(|machine, _, _| machine.on_caught_up()),
             "flush" => self.turn(|machine, _, out| machine.flush_progress(out)),
