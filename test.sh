@@ -11,7 +11,7 @@ parts_all='unit fuzz simulator system clients kill power disk-full damage restar
 parts_long='long-crash long-sim long-fuzz long-restart'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
-debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs'
+debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace'
 python='paho-mqtt==2.1.0'
 tools=$PWD/target/tools
 PATH=$PATH:/usr/sbin:/sbin

@@ -156,6 +156,20 @@ impl Broker {
         }
     }
 
+    /// Number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("the broker runs").id()
+    }
+
+    /// Whether a tracer holds every thread of the process.
+    pub(crate) fn is_traced(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id()));
+        threads.expect("a process has threads").flatten().all(|thread| {
+            let status = std::fs::read_to_string(thread.path().join("status"));
+            status.is_ok_and(|text| !text.contains("TracerPid:\t0\n"))
+        })
+    }
+
     /// The exit status if the process ended by itself.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let process = self.process.as_mut().expect("the broker was started");
@@ -233,8 +247,7 @@ impl Broker {
 
     /// Resident memory of the process in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let id = self.process.as_ref().expect("the broker was started").id();
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.expect("VmRSS in kB") * 1024

@@ -119,30 +119,54 @@ fn more_unacknowledged_messages_than_the_receive_maximum_are_a_fault() {
 #[test]
 fn the_queue_of_a_session_keeps_the_newest_messages() {
     let broker = BrokerOptions::default().set("gateway.limits.queued_messages", 10).start();
+    assert_eq!(kept_in_queue(&broker, 50, 0), (40..50).collect::<Vec<u32>>());
+}
+
+#[test]
+fn the_queue_of_a_session_keeps_the_newest_bytes() {
+    let broker = BrokerOptions::default().set("gateway.limits.queued_bytes", "10KiB").start();
+    let kept = kept_in_queue(&broker, 50, 1000);
+    // Ten of a thousand bytes each and a little more; the topic counts, too.
+    assert_eq!(kept, (40..50).collect::<Vec<u32>>());
+}
+
+/// What a session finds that was away while numbered messages, `padding` bytes longer than their
+/// number, were published.
+fn kept_in_queue(broker: &Broker, messages: u32, padding: usize) -> Vec<u32> {
     let persistent = || Options::v5("sleeper").persistent();
     let mut sleeper = persistent().connect(broker.mqtt);
     sleeper.subscribe("t", QoS::AtLeastOnce);
     sleeper.disconnect();
     let mut publisher = Options::v5("publisher").connect(broker.mqtt);
-    for n in 0..50 {
-        publisher.publish("t", n.to_string(), QoS::AtLeastOnce);
+    for n in 0..messages {
+        publisher.publish("t", format!("{n}{}", " ".repeat(padding)), QoS::AtLeastOnce);
     }
     // Drops are events of their own, a moment behind the messages.
     std::thread::sleep(Duration::from_millis(500));
     let mut sleeper = persistent().connect(broker.mqtt);
     let mut texts = Vec::new();
     while let Some(message) = sleeper.message_within(Duration::from_millis(500)) {
-        texts.push(message.text().parse::<u32>().unwrap());
+        texts.push(message.text().trim_end().parse().unwrap());
     }
-    assert_eq!(texts, (40..50).collect::<Vec<u32>>());
+    texts
 }
 
 #[test]
 fn messages_beyond_the_retained_limit_are_refused() {
     let broker = BrokerOptions::default().set("gateway.limits.retained_messages", 2).start();
+    only_two_are_retained(&broker, "value");
+}
+
+#[test]
+fn bytes_beyond_the_retained_limit_are_refused() {
+    let broker = BrokerOptions::default().set("gateway.limits.retained_bytes", "2000B").start();
+    only_two_are_retained(&broker, &"x".repeat(1000));
+}
+
+fn only_two_are_retained(broker: &Broker, payload: &str) {
     let mut client = Options::v5("client").connect(broker.mqtt);
-    client.publish_retained("1", "value", QoS::AtLeastOnce);
-    client.publish_retained("2", "value", QoS::AtLeastOnce);
+    client.publish_retained("1", payload, QoS::AtLeastOnce);
+    client.publish_retained("2", payload, QoS::AtLeastOnce);
     // The count is that of the view, a moment behind the log.
     std::thread::sleep(Duration::from_millis(300));
     let third = Publish { retain: true, ..message("3", b"value", QoS::AtLeastOnce) };
