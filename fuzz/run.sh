@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-targets='packet_decode event_batch topic_filter'
+targets='packet_decode event_batch topic_filter acl_file'
 
 usage() {
     echo "usage: fuzz/run.sh TARGET SECONDS|FILE"

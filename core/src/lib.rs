@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure: no socket, clock, task, thread or random source. Time is an argument.
 
+pub mod access;
 pub mod codec;
 pub mod connection;
 pub mod event;

@@ -69,6 +69,13 @@ pub fn levels(topic: &str) -> usize {
     topic.bytes().filter(|byte| *byte == b'/').count() + 1
 }
 
+/// What the valid Topic Filter `filter` matches Topic Names by: the FILTER of a Shared
+/// Subscription, else the whole.
+#[must_use]
+pub fn pattern(filter: &str) -> &str {
+    split_share(filter).ok().flatten().map_or(filter, |(_, pattern)| pattern)
+}
+
 /// A valid Topic Filter; cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TopicFilter(Arc<str>);
@@ -105,7 +112,7 @@ impl TopicFilter {
     /// What Topic Names are matched against: the FILTER of a Shared Subscription, else the whole.
     #[must_use]
     pub fn pattern(&self) -> &str {
-        split_share(&self.0).ok().flatten().map_or(&self.0, |(_, filter)| filter)
+        pattern(&self.0)
     }
 
     /// Whether the Topic Name `topic` matches. A Shared Subscription matches by its FILTER.

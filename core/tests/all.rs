@@ -2,6 +2,7 @@
 
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests fail that way")]
 mod all {
+    mod access;
     mod batches;
     mod differential;
     mod fuzz;

@@ -1,5 +1,6 @@
 //! What must hold of any bytes. A check that fails panics.
 
+use ledgermq_core::access::{self, Action, Identity, Rules};
 use ledgermq_core::codec::{PACKET_BYTES_MAX, decode, encode};
 use ledgermq_core::event::batch::{Batch, BatchSession, Record};
 use ledgermq_core::event::{BatchBuilder, EventRef};
@@ -34,6 +35,35 @@ fn packets(data: &[u8], version: ProtocolVersion) {
         encode(&again, version, &mut once_more).expect("what was decoded can be encoded");
         assert_eq!(once_more, bytes);
         rest = &rest[length..];
+    }
+}
+
+/// Client, user and topic on a line each, then an `acl_file`: an error names a line of it; what may
+/// be subscribed to as a Topic Name may be received, and the reverse; nobody without rules may less.
+pub fn acl_file(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else { return };
+    let mut lines = text.splitn(4, '\n');
+    let mut next = || lines.next().unwrap_or_default();
+    let (client, user, topic, acl) = (next(), next(), next(), next());
+    let list = match access::parse(acl) {
+        Ok(list) => list,
+        Err(error) => {
+            assert!((1..=acl.lines().count()).contains(&error.line), "{error}");
+            return;
+        }
+    };
+    let rules = Rules::new(Some(&list));
+    for username in [None, Some(user)] {
+        let who = Identity { client, username };
+        if check_name(topic).is_ok() && !topic.starts_with("$share") {
+            let receives = rules.may(&who, Action::Receive, topic);
+            assert_eq!(rules.may(&who, Action::Subscribe, topic), receives);
+            let _ = rules.may(&who, Action::Publish, topic);
+            assert!(!receives || rules.may(&who, Action::Subscribe, "#") || topic.starts_with('$'));
+        }
+        if TopicFilter::new(topic).is_ok() {
+            let _ = rules.may(&who, Action::Subscribe, topic);
+        }
     }
 }
 

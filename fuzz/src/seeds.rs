@@ -18,18 +18,27 @@ const TOPICS: [&str; 8] = [
     "a+b\n#a\na#\n+a\na/#/b",
     "\u{e4}/\u{20ac}/\u{1f600}\n\u{e4}/+/\u{1f600}\n\u{e4}/#",
 ];
+const ACLS: [&str; 4] = [
+    "c\nu\na/b\ntopic read a/#\nuser u\ntopic write a/+\ntopic deny a/b/#\ntopic readwrite my topic",
+    "c\nu v\nx/c/u v\n# comment\n\npattern read x/%c/%u\nuser u v\npattern deny %u/y-%c/#",
+    "+\n#\n$SYS/x\npattern %c/#\npattern read $SYS/#\npattern deny %u",
+    "c\nu\n$share/g/a/+/#\ntopic read a/#\ntopic deny a/+\ntopic deny a/+/+/#\ntopic read a",
+];
 
 /// Seeds of a target by name; none for an unknown target.
 pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
     match target {
         "packet_decode" => golden(&PACKETS, ""),
         "event_batch" => golden(&BATCHES, ".canonical"),
-        "topic_filter" => (0..)
-            .zip(TOPICS)
-            .map(|(number, text)| (format!("topics-{number}"), text.into()))
-            .collect(),
+        "topic_filter" => texts("topics", &TOPICS),
+        "acl_file" => texts("acl", &ACLS),
         _ => Vec::new(),
     }
+}
+
+fn texts(name: &str, texts: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let texts = (0..).zip(texts);
+    texts.map(|(number, text)| (format!("{name}-{number}"), text.as_bytes().into())).collect()
 }
 
 /// The lines `NAME = HEX` of golden files, but for names that end in `without`.

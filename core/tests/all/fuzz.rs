@@ -22,6 +22,11 @@ fn topics_hold() {
     check("topic_filter", checks::topic_filter);
 }
 
+#[test]
+fn access_rules_hold() {
+    check("acl_file", checks::acl_file);
+}
+
 /// Every seed, and every beginning of it.
 fn check(target: &str, check: fn(&[u8])) {
     let seeds = seeds::of(target);
