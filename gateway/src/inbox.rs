@@ -4,13 +4,19 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ledgermq_core::offset::Index;
+use ledgermq_core::offset::{Index, Offset};
 use ledgermq_log::{CommittedBatch, ReadError, Wake};
+use ledgermq_projections::checkpoint::StoreError;
 use ledgermq_projections::notice::Notice;
+use ledgermq_projections::views::retained::RetainedMessage;
 use mio::net::TcpStream;
 
 /// Answer of the reader thread.
-pub(crate) type Loaded = Result<Option<Arc<CommittedBatch>>, ReadError>;
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    Batch(Index, Result<Option<Arc<CommittedBatch>>, ReadError>),
+    Kept(Offset, Result<Option<Arc<RetainedMessage>>, StoreError>),
+}
 
 /// Something for a worker.
 #[derive(Debug)]
@@ -19,8 +25,8 @@ pub(crate) enum Inbound {
     Accepted(TcpStream, SocketAddr),
     /// A notice of the projections.
     Notice(Notice),
-    /// A batch that was asked for.
-    Loaded(Index, Loaded),
+    /// Something that was asked for.
+    Loaded(Loaded),
     /// End all connections and return when the rest is written.
     Drain,
 }

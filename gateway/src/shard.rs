@@ -14,6 +14,7 @@ mod input;
 mod lifecycle;
 mod matching;
 mod notices;
+mod sources;
 mod stage;
 mod stats;
 mod table;
@@ -22,23 +23,20 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use sources::{Fetched, Sources};
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
 pub use table::Token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use ledgermq_core::connection::{Connection, Settings};
-use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
-use ledgermq_log::CommittedBatch;
 use ledgermq_projections::notice::{RetainedDelivery, SessionState};
-use ledgermq_projections::views::owed::Owed;
 
 use client::{Client, Pause, Sink};
 use matching::Subscriptions;
@@ -80,26 +78,6 @@ impl Default for ShardLimits {
             pinned_bytes_max: 4 << 20,
         }
     }
-}
-
-/// Answer to a request for a batch.
-#[derive(Clone, Debug)]
-pub enum Fetched {
-    /// Here it is.
-    Ready(Arc<CommittedBatch>),
-    /// It is being read: [`Shard::retry`] when it is there.
-    Loading,
-    /// It was purged.
-    Gone,
-}
-
-/// Where a shard reads what it does not hold: the log and the views.
-pub trait Sources {
-    /// The committed batch at `index`.
-    fn batch(&mut self, index: Index) -> Fetched;
-    /// The next messages owed to the persistent session of `client` after `after`, at most `max`;
-    /// answers up to which index the view has applied the log.
-    fn owed(&mut self, client: &str, after: DeliveryRef, max: usize, out: &mut Vec<Owed>) -> Index;
 }
 
 /// The connections of one worker.

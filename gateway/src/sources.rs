@@ -1,5 +1,5 @@
-//! Where a worker reads what its shard does not hold: the views at once, the log on a thread of
-//! its own, so that a disk never holds the connections up.
+//! Where a worker reads what its shard does not hold: the views at once; the log and what was kept
+//! from it on a thread of its own, so that a disk never holds the connections up.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,27 +8,39 @@ use std::thread::{self, JoinHandle};
 
 use hashbrown::{HashMap, HashSet};
 use ledgermq_core::event::DeliveryRef;
-use ledgermq_core::offset::Index;
-use ledgermq_log::{Log, ReadError};
+use ledgermq_core::offset::{Index, Offset};
+use ledgermq_log::{CommittedBatch, Log, ReadError};
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::owed::Owed;
+use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::inbox::{Inbound, Inbox, Loaded};
 use crate::shard::{Fetched, Sources};
 
-/// Bytes of batches that a worker keeps for its slow connections.
+/// Bytes of batches and messages that a worker keeps for its slow connections.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 /// Requests under way.
 const REQUESTS_MAX: usize = 64;
+/// Kept messages asked for at a time: the session that needs the first will need the others.
+const KEPT_AHEAD_MAX: usize = 32;
 
 /// The sources of one worker. One read of a batch serves all its connections that wait for it.
 pub(crate) struct LogSources {
     views: Reader,
-    requests: SyncSender<Index>,
-    requested: HashSet<Index>,
-    cache: HashMap<Index, Fetched>,
-    order: VecDeque<(Index, usize)>,
+    requests: SyncSender<Wanted>,
+    requested: HashSet<Wanted>,
+    batches: HashMap<Index, Fetched<Arc<CommittedBatch>>>,
+    kept: HashMap<Offset, Fetched<Arc<RetainedMessage>>>,
+    /// What the two maps hold, the oldest first, with its bytes.
+    order: VecDeque<(Wanted, usize)>,
     bytes: usize,
+}
+
+/// What the reader thread is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    Batch(Index),
+    Kept(Offset),
 }
 
 impl LogSources {
@@ -40,14 +52,16 @@ impl LogSources {
         worker: usize,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (requests, asked) = sync_channel(REQUESTS_MAX);
-        let thread = thread::Builder::new()
-            .name(format!("reader-{worker}"))
-            .spawn(move || read_batches(&asked, &log, &inbox))?;
+        let thread = thread::Builder::new().name(format!("reader-{worker}")).spawn({
+            let views = views.clone();
+            move || read_all(&asked, &log, &views, &inbox)
+        })?;
         let sources = Self {
             views,
             requests,
             requested: HashSet::new(),
-            cache: HashMap::new(),
+            batches: HashMap::new(),
+            kept: HashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
         };
@@ -55,32 +69,61 @@ impl LogSources {
     }
 
     /// Takes an answer of the reader thread in.
-    pub(crate) fn on_loaded(&mut self, index: Index, loaded: Loaded) -> Result<(), ReadError> {
-        self.requested.remove(&index);
-        let fetched = match loaded {
-            Ok(Some(batch)) => Fetched::Ready(batch),
-            Err(ReadError::Purged { .. }) => Fetched::Gone,
-            // Not committed: it cannot be owed then. The next look asks again.
-            Ok(None) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let bytes = match &fetched {
-            Fetched::Ready(batch) => batch.bytes(),
-            Fetched::Loading | Fetched::Gone => 64,
-        };
-        if self.cache.insert(index, fetched).is_none() {
-            self.order.push_back((index, bytes));
-            self.bytes += bytes;
+    pub(crate) fn on_loaded(&mut self, loaded: Loaded) -> Result<(), ReadError> {
+        match loaded {
+            Loaded::Batch(index, result) => {
+                self.requested.remove(&Wanted::Batch(index));
+                let fetched = match result {
+                    Ok(Some(batch)) => Fetched::Ready(batch),
+                    Err(ReadError::Purged { .. }) => Fetched::Gone,
+                    // Not committed: it cannot be owed then. The next look asks again.
+                    Ok(None) => return Ok(()),
+                    Err(error) => return Err(error),
+                };
+                let bytes = bytes(&fetched, |batch| batch.bytes());
+                if self.batches.insert(index, fetched).is_none() {
+                    self.remember(Wanted::Batch(index), bytes);
+                }
+            }
+            Loaded::Kept(at, result) => {
+                self.requested.remove(&Wanted::Kept(at));
+                // Nothing is known of what cannot be read: the next look asks again.
+                let Ok(message) = result else { return Ok(()) };
+                let fetched = message.map_or(Fetched::Gone, Fetched::Ready);
+                let bytes = bytes(&fetched, |message| {
+                    usize::try_from(message.bytes()).unwrap_or(CACHE_BYTES_MAX)
+                });
+                if self.kept.insert(at, fetched).is_none() {
+                    self.remember(Wanted::Kept(at), bytes);
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Makes room for what was put into its map.
+    fn remember(&mut self, loaded: Wanted, bytes: usize) {
+        self.order.push_back((loaded, bytes));
+        self.bytes += bytes;
         // The newest stays, however large: somebody waits for it.
         while self.bytes > CACHE_BYTES_MAX
             && self.order.len() > 1
             && let Some((oldest, bytes)) = self.order.pop_front()
         {
-            self.cache.remove(&oldest);
+            match oldest {
+                Wanted::Batch(index) => drop(self.batches.remove(&index)),
+                Wanted::Kept(at) => drop(self.kept.remove(&at)),
+            }
             self.bytes -= bytes;
         }
-        Ok(())
+    }
+
+    /// Asks the reader thread. A full channel is no loss: the connection asks again at the shard's
+    /// next retry.
+    fn ask(&mut self, wanted: Wanted) {
+        if !self.requested.contains(&wanted) && self.requests.try_send(wanted).is_ok() {
+            self.requested.insert(wanted);
+        }
     }
 
     /// Number of retained messages and their bytes.
@@ -90,13 +133,27 @@ impl LogSources {
 }
 
 impl Sources for LogSources {
-    fn batch(&mut self, index: Index) -> Fetched {
-        if let Some(fetched) = self.cache.get(&index) {
+    fn batch(&mut self, index: Index) -> Fetched<Arc<CommittedBatch>> {
+        if let Some(fetched) = self.batches.get(&index) {
             return fetched.clone();
         }
-        // A full channel is no loss: the connection asks again at the shard's next retry.
-        if !self.requested.contains(&index) && self.requests.try_send(index).is_ok() {
-            self.requested.insert(index);
+        self.ask(Wanted::Batch(index));
+        Fetched::Loading
+    }
+
+    fn kept(
+        &mut self,
+        at: Offset,
+        ahead: impl Iterator<Item = Offset>,
+    ) -> Fetched<Arc<RetainedMessage>> {
+        if let Some(fetched) = self.kept.get(&at) {
+            return fetched.clone();
+        }
+        self.ask(Wanted::Kept(at));
+        for next in ahead.take(KEPT_AHEAD_MAX - 1) {
+            if !self.kept.contains_key(&next) {
+                self.ask(Wanted::Kept(next));
+            }
         }
         Fetched::Loading
     }
@@ -109,8 +166,20 @@ impl Sources for LogSources {
     }
 }
 
-fn read_batches(asked: &Receiver<Index>, log: &Log, inbox: &Inbox) {
-    while let Ok(index) = asked.recv() {
-        inbox.push(Inbound::Loaded(index, log.read(index)));
+fn bytes<T>(fetched: &Fetched<T>, of: impl FnOnce(&T) -> usize) -> usize {
+    const OVERHEAD: usize = 64;
+    match fetched {
+        Fetched::Ready(content) => OVERHEAD + of(content),
+        Fetched::Loading | Fetched::Gone => OVERHEAD,
+    }
+}
+
+fn read_all(asked: &Receiver<Wanted>, log: &Log, views: &Reader, inbox: &Inbox) {
+    while let Ok(wanted) = asked.recv() {
+        let loaded = match wanted {
+            Wanted::Batch(index) => Loaded::Batch(index, log.read(index)),
+            Wanted::Kept(at) => Loaded::Kept(at, views.kept(at)),
+        };
+        inbox.push(Inbound::Loaded(loaded));
     }
 }

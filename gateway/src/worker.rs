@@ -207,7 +207,7 @@ impl Turning {
                 Inbound::Notice(notice) => {
                     worker.shard.on_notice(now, notice, &mut worker.sources);
                 }
-                Inbound::Loaded(index, loaded) => worker.sources.on_loaded(index, loaded)?,
+                Inbound::Loaded(loaded) => worker.sources.on_loaded(loaded)?,
                 Inbound::Drain => {
                     self.draining.get_or_insert(now.plus(DRAIN_TIMEOUT));
                     worker.shard.end_all(now, ReasonCode::ServerShuttingDown);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 
-use crate::views::Kept;
 use crate::views::retained::RetainedMessage;
 
 pub use checksum::row_checksum;
@@ -63,6 +62,19 @@ pub enum StoreError {
 /// Takes the rows of a checkpoint in, in the order of their tables and keys. An error means that
 /// the row cannot be.
 pub type RowVisitor<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), StoreError> + 'a;
+
+/// Messages that were copied before the log was purged.
+pub trait Kept: Send + Sync {
+    /// The message that was published at `at`. `None` is final: it was not kept, or was forgotten
+    /// since nobody is owed it.
+    ///
+    /// Reads a disk: ask where nobody is held up by that.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]. Nothing is known of the message then: ask again.
+    fn get(&self, at: Offset) -> Result<Option<Arc<RetainedMessage>>, StoreError>;
+}
 
 /// Where checkpoints are: a file, or memory in the simulator.
 pub trait Store: Send {

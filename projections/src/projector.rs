@@ -19,7 +19,7 @@ use ledgermq_log::CommittedBatch;
 use crate::checkpoint::{Changes, StoreError};
 use crate::notice::Notice;
 use crate::reader::Reader;
-use crate::views::{Broken, Kept, Limits};
+use crate::views::{Broken, Limits};
 
 pub use events::Events;
 pub use open::OpenError;
@@ -76,7 +76,6 @@ pub enum Output {
 pub struct Projector {
     options: Options,
     reader: Reader,
-    kept_source: Arc<dyn Kept>,
     /// Time of the last batch, and `now` when it was applied.
     last_batch: (Timestamp, Timestamp),
     /// Whether the log was told what an earlier process saved and kept.
@@ -220,7 +219,7 @@ impl Projector {
         };
         self.kept.extend(messages);
         self.kept_upto = self.kept_upto.max(upto);
-        self.reader.views_mut().set_kept(self.kept_upto, Arc::clone(&self.kept_source));
+        self.reader.views_mut().set_kept(self.kept_upto);
         out.push(Output::PurgeAllowed(upto));
     }
 

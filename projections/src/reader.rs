@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use ledgermq_core::offset::Index;
+use ledgermq_core::offset::{Index, Offset};
 
+use crate::checkpoint::{Kept, StoreError};
 use crate::views::Views;
+use crate::views::retained::RetainedMessage;
 
 /// A cheap handle to the views: many readers, one writer (the projection driver).
 #[derive(Clone)]
@@ -15,6 +17,7 @@ pub struct Reader {
 
 struct Shared {
     views: RwLock<Views>,
+    kept: Arc<dyn Kept>,
     applied: AtomicU64,
     checkpointed: AtomicU64,
     retained_messages: AtomicU64,
@@ -24,13 +27,14 @@ struct Shared {
 }
 
 impl Reader {
-    pub(crate) fn new(views: Views) -> Self {
+    pub(crate) fn new(views: Views, kept: Arc<dyn Kept>) -> Self {
         let shared = Shared {
             applied: AtomicU64::new(views.applied()),
             checkpointed: AtomicU64::new(views.applied()),
             retained_messages: AtomicU64::new(views.retained().len()),
             retained_bytes: AtomicU64::new(views.retained().bytes()),
             views: RwLock::new(views),
+            kept,
             is_ready: AtomicBool::new(false),
             failed: OnceLock::new(),
         };
@@ -40,6 +44,16 @@ impl Reader {
     /// Reads the views. Holds the driver up: be brief, and never block inside.
     pub fn with<T>(&self, read: impl FnOnce(&Views) -> T) -> T {
         read(&self.views())
+    }
+
+    /// The owed message that was published at `at`, if it was kept before the log was purged.
+    /// `None` is final. Reads a disk, without holding the views.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read. Nothing is known of the message then: ask again.
+    pub fn kept(&self, at: Offset) -> Result<Option<Arc<RetainedMessage>>, StoreError> {
+        self.shared.kept.get(at)
     }
 
     /// Everything up to this index is in the views.

@@ -22,7 +22,6 @@ pub mod sessions;
 pub mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
@@ -34,7 +33,7 @@ use crate::views::dirty::{Dirty, Row};
 use crate::views::fold::{Place, Sources};
 use crate::views::hints::Hints;
 use crate::views::owed::{BATCH_RECORDS_MAX, INDEX_MAX, Owed, OwedSource};
-use crate::views::retained::{Retained, RetainedMessage};
+use crate::views::retained::Retained;
 use crate::views::session::Session;
 use crate::views::sessions::Sessions;
 use crate::views::subscriptions::Subscriptions;
@@ -58,12 +57,6 @@ impl Default for Limits {
     }
 }
 
-/// Messages that were copied before the log was purged.
-pub trait Kept: Send + Sync {
-    /// The message that was published at `at`, if it was kept.
-    fn get(&self, at: Offset) -> Option<Arc<RetainedMessage>>;
-}
-
 /// Everything that the log's events add up to, at one index.
 #[derive(Default)]
 pub struct Views {
@@ -81,7 +74,6 @@ pub struct Views {
     broken: Option<Broken>,
 
     // Derived or configured: in no row, and no part of what the fold is.
-    kept: Option<Arc<dyn Kept>>,
     kept_upto: Index,
     dirty: Dirty,
     hints: Hints,
@@ -191,19 +183,13 @@ impl Views {
         };
         out.extend(session.owed.after(after).take(max).map(|entry| {
             let message = entry.message();
-            let source = if entry.is_answer() {
-                session.owed.answer(message).map(Arc::clone)
-            } else if message.at.index <= self.kept_upto {
-                self.kept.as_ref().and_then(|kept| kept.get(message.at))
-            } else {
-                None
+            let answer = entry.is_answer().then(|| session.owed.answer(message)).flatten();
+            let source = match answer {
+                Some(answer) => OwedSource::Answer(answer.clone()),
+                None if message.at.index <= self.kept_upto => OwedSource::Kept,
+                None => OwedSource::Log,
             };
-            Owed {
-                message,
-                qos: entry.qos(),
-                retain: entry.retain(),
-                source: source.map_or(OwedSource::Log, OwedSource::Kept),
-            }
+            Owed { message, qos: entry.qos(), retain: entry.retain(), source }
         }));
     }
 
@@ -221,10 +207,9 @@ impl Views {
         owed
     }
 
-    /// What is owed up to `upto` was copied to `kept`: [`Views::owed`] answers it from there.
-    pub fn set_kept(&mut self, upto: Index, kept: Arc<dyn Kept>) {
+    /// What is owed up to `upto` was kept: [`Views::owed`] says so.
+    pub fn set_kept(&mut self, upto: Index) {
         self.kept_upto = upto;
-        self.kept = Some(kept);
     }
 
     fn apply_records(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::event::batch::Fence;
 use ledgermq_core::identity::PacketId;
+use ledgermq_core::offset::Offset;
 use ledgermq_core::packet::QoS;
 use ledgermq_log::CommittedBatch;
 use ledgermq_projections::views::owed::{Owed, OwedSource};
@@ -48,8 +49,10 @@ pub(crate) enum Source {
     Pinned(Arc<CommittedBatch>, Fence),
     /// In the log.
     Logged,
-    /// Kept by the projections.
-    Kept(Arc<RetainedMessage>),
+    /// Kept by the projections before the log was purged.
+    Kept,
+    /// Here, since the owed view holds it: an answer to a subscription.
+    Answer(Arc<RetainedMessage>),
     /// Answer to a subscription, with the identifiers of those that brought it.
     Retained(Arc<RetainedMessage>, Box<[u32]>),
 }
@@ -57,8 +60,8 @@ pub(crate) enum Source {
 impl Pending {
     pub(crate) fn new(message: DeliveryRef, qos: QoS, retain: bool, source: Source) -> Self {
         let payload_bytes = match &source {
-            Source::Kept(message) | Source::Retained(message, _) => message.payload.len(),
-            Source::Pinned(..) | Source::Logged => 0,
+            Source::Answer(message) | Source::Retained(message, _) => message.payload.len(),
+            Source::Pinned(..) | Source::Logged | Source::Kept => 0,
         };
         let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
         Self { message, qos, retain, payload_bytes, source, starting: None }
@@ -70,7 +73,8 @@ impl From<Owed> for Pending {
         let Owed { message, qos, retain, source } = owed;
         let source = match source {
             OwedSource::Log => Source::Logged,
-            OwedSource::Kept(message) => Source::Kept(message),
+            OwedSource::Kept => Source::Kept,
+            OwedSource::Answer(message) => Source::Answer(message),
         };
         Self::new(message, qos, retain, source)
     }
@@ -104,6 +108,12 @@ impl Backlog {
     /// The message that is next.
     pub(crate) fn front(&self) -> Option<&Pending> {
         self.queue.front()
+    }
+
+    /// Kept messages among those that wait, in order.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = Offset> {
+        let kept = self.queue.iter().filter(|pending| matches!(pending.source, Source::Kept));
+        kept.map(|pending| pending.message.at)
     }
 
     /// Place of the newest message that waits.

@@ -8,10 +8,9 @@ use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::QoS;
 use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::CommittedBatch;
-use ledgermq_projections::views::owed::OwedSource;
 use ledgermq_projections::views::retained::RetainedMessage;
 
-use crate::shard::backlog::{Pending, Source};
+use crate::shard::backlog::{Backlog, Pending, Source};
 use crate::shard::client::Client;
 use crate::shard::delivery::remaining;
 use crate::shard::table::Token;
@@ -22,12 +21,17 @@ const OWED_MESSAGES_MAX: usize = 256;
 
 /// The message at the head of a backlog with its content.
 enum Next {
-    Kept(Pending, Arc<RetainedMessage>),
-    Batch(Pending, Arc<CommittedBatch>),
-    /// The log was purged beyond it.
+    Content(Pending, Content),
+    /// The log was purged beyond it, and it was not kept.
     Purged(Pending),
     /// The client has it already.
     Answered,
+}
+
+/// Where a message's content is at hand.
+enum Content {
+    Message(Arc<RetainedMessage>),
+    Batch(Arc<CommittedBatch>),
 }
 
 impl Shard {
@@ -100,7 +104,7 @@ impl Shard {
     fn take_next(&mut self, token: Token, sources: &mut impl Sources) -> Option<Next> {
         let client = self.table.get_mut(token)?;
         let backlog = client.backlog.as_mut()?;
-        let Pending { message, qos, ref source, .. } = *backlog.front()?;
+        let Pending { message, qos, .. } = *backlog.front()?;
         if qos > QoS::AtMostOnce {
             if client.machine.is_under_way(message) {
                 backlog.pop();
@@ -110,37 +114,14 @@ impl Shard {
                 return None;
             }
         }
-        let batch = match source {
-            Source::Kept(kept) | Source::Retained(kept, _) => {
-                let kept = Arc::clone(kept);
-                return backlog.pop().map(|pending| Next::Kept(pending, kept));
+        match look_up(backlog, sources)? {
+            Fetched::Ready(content) => backlog.pop().map(|pending| Next::Content(pending, content)),
+            Fetched::Gone => backlog.pop().map(Next::Purged),
+            Fetched::Loading => {
+                self.starve(token);
+                None
             }
-            Source::Pinned(batch, _) => Arc::clone(batch),
-            Source::Logged => match sources.batch(message.at.index) {
-                Fetched::Ready(batch) => batch,
-                Fetched::Gone => return self.take_purged(token, sources),
-                Fetched::Loading => {
-                    self.starve(token);
-                    return None;
-                }
-            },
-        };
-        backlog.pop().map(|pending| Next::Batch(pending, batch))
-    }
-
-    /// The head of the backlog is gone from the log: it was copied before that, or is lost.
-    fn take_purged(&mut self, token: Token, sources: &mut impl Sources) -> Option<Next> {
-        let client = self.table.get_mut(token)?;
-        let pending = client.backlog.as_mut()?.pop()?;
-        let mut owed = Vec::new();
-        if let Some(session) = &client.link.session {
-            sources.owed(&session.client, before(pending.message), 1, &mut owed);
         }
-        let owed = owed.pop().filter(|owed| owed.message == pending.message);
-        Some(match owed.map(|owed| owed.source) {
-            Some(OwedSource::Kept(kept)) => Next::Kept(pending, kept),
-            Some(OwedSource::Log) | None => Next::Purged(pending),
-        })
     }
 
     fn deliver_next(&mut self, now: Timestamp, token: Token, next: Next) {
@@ -149,7 +130,7 @@ impl Shard {
             Next::Purged(Pending { message, qos, .. }) => {
                 self.give_up(now, token, message, qos, DropReason::Purged);
             }
-            Next::Kept(pending, kept) => {
+            Next::Content(pending, Content::Message(kept)) => {
                 let content = MessagePublished {
                     qos: kept.qos,
                     retain: kept.retain,
@@ -161,7 +142,7 @@ impl Shard {
                 };
                 self.send_pending(now, token, pending, &content, kept.time);
             }
-            Next::Batch(pending, batch) => match content_of(&batch, &pending) {
+            Next::Content(pending, Content::Batch(batch)) => match content_of(&batch, &pending) {
                 Some(content) => self.send_pending(now, token, pending, &content, batch.time),
                 None => {
                     let Pending { message, qos, .. } = pending;
@@ -205,6 +186,30 @@ impl Shard {
     }
 }
 
+/// Looks for the content of the head of `backlog`. Only what is neither in the log nor kept is gone:
+/// a copy was there before the purge.
+fn look_up(backlog: &Backlog, sources: &mut impl Sources) -> Option<Fetched<Content>> {
+    let Pending { message, source, .. } = backlog.front()?;
+    let at = message.at;
+    Some(match source {
+        Source::Answer(message) | Source::Retained(message, _) => {
+            Fetched::Ready(Content::Message(Arc::clone(message)))
+        }
+        Source::Pinned(batch, _) => Fetched::Ready(Content::Batch(Arc::clone(batch))),
+        Source::Logged => logged(at, sources).or_else(|| kept(at, backlog, sources)),
+        Source::Kept => kept(at, backlog, sources).or_else(|| logged(at, sources)),
+    })
+}
+
+fn logged(at: Offset, sources: &mut impl Sources) -> Fetched<Content> {
+    sources.batch(at.index).map(Content::Batch)
+}
+
+fn kept(at: Offset, backlog: &Backlog, sources: &mut impl Sources) -> Fetched<Content> {
+    let ahead = backlog.kept().filter(|next| *next > at);
+    sources.kept(at, ahead).map(Content::Message)
+}
+
 /// The message that `pending` refers to in its batch.
 fn content_of<'a>(batch: &'a CommittedBatch, pending: &Pending) -> Option<MessagePublished<'a>> {
     let record = match &pending.source {
@@ -217,19 +222,6 @@ fn content_of<'a>(batch: &'a CommittedBatch, pending: &Pending) -> Option<Messag
     match record.event().ok()? {
         EventRef::MessagePublished(message) => Some(message),
         EventRef::Other(_) => None,
-    }
-}
-
-/// The place right before `message`.
-fn before(message: DeliveryRef) -> DeliveryRef {
-    let DeliveryRef { at: Offset { index, ordinal }, nth } = message;
-    match (nth.checked_sub(1), ordinal.checked_sub(1)) {
-        (Some(nth), _) => DeliveryRef { nth, ..message },
-        (None, Some(ordinal)) => DeliveryRef { at: Offset { index, ordinal }, nth: u32::MAX },
-        (None, None) => {
-            let at = Offset { index: index.saturating_sub(1), ordinal: u32::MAX };
-            DeliveryRef { at, nth: u32::MAX }
-        }
     }
 }
 

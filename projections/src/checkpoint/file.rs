@@ -13,9 +13,8 @@ use redb::{
 
 use crate::bytes::{Reader, put_u32, put_u64};
 use crate::checkpoint::{
-    Changes, Meta, RowVisitor, Store, StoreError, Table, VERSION, row_checksum,
+    Changes, Kept, Meta, RowVisitor, Store, StoreError, Table, VERSION, row_checksum,
 };
-use crate::views::Kept;
 use crate::views::retained::RetainedMessage;
 
 use kept::{FileKept, Shared};
@@ -52,9 +51,7 @@ impl FileStore {
     }
 
     fn database(&self) -> Result<Arc<Database>, StoreError> {
-        self.shared.get_or_open(|| {
-            Database::builder().set_cache_size(CACHE_BYTES).create(&self.path).map_err(open_error)
-        })
+        self.shared.get_or_open(|| builder().create(&self.path).map_err(open_error))
     }
 
     /// Runs `write` in a transaction. If anything fails, nothing happened, and the file is closed
@@ -71,7 +68,7 @@ impl FileStore {
             Ok(())
         })();
         result.map_err(|error: redb::Error| {
-            self.shared.close();
+            self.shared.close(&database);
             store_error(error)
         })
     }
@@ -150,7 +147,7 @@ impl Store for FileStore {
     }
 
     fn kept(&self) -> Arc<dyn Kept> {
-        Arc::new(FileKept::new(Arc::clone(&self.shared)))
+        Arc::new(FileKept::new(self.path.clone(), Arc::clone(&self.shared)))
     }
 
     fn kept_offsets(&mut self) -> Result<Vec<Offset>, StoreError> {
@@ -175,6 +172,12 @@ impl Store for FileStore {
             Ok(())
         })
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 fn definition(table: Table) -> Bytes {

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledgermq_core::offset::{Index, Offset};
 
 use crate::checkpoint::{
-    Changes, Meta, RowVisitor, Store, StoreError, Table, VERSION, row_checksum,
+    Changes, Kept, Meta, RowVisitor, Store, StoreError, Table, VERSION, row_checksum,
 };
-use crate::views::Kept;
 use crate::views::retained::RetainedMessage;
 
 /// A store in memory. Clones share it: keep one, crash the projector, and open again with it.
@@ -24,12 +23,18 @@ struct State {
     rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     kept: BTreeMap<Offset, Arc<RetainedMessage>>,
     fails: bool,
+    hides_kept: bool,
 }
 
 impl MemoryStore {
     /// Makes every write fail (or no longer), as a full disk does.
     pub fn set_failing(&self, fails: bool) {
         self.state().fails = fails;
+    }
+
+    /// Makes kept messages unreadable (or readable again), as a failing disk does.
+    pub fn set_kept_hidden(&self, hides: bool) {
+        self.state().hides_kept = hides;
     }
 
     /// Changes a byte of a row, as a failing disk does. Says whether there is a row.
@@ -121,7 +126,11 @@ impl Store for MemoryStore {
 }
 
 impl Kept for MemoryStore {
-    fn get(&self, at: Offset) -> Option<Arc<RetainedMessage>> {
-        self.state().kept.get(&at).cloned()
+    fn get(&self, at: Offset) -> Result<Option<Arc<RetainedMessage>>, StoreError> {
+        let state = self.state();
+        if state.hides_kept {
+            return Err(StoreError::Storage("told to fail".into()));
+        }
+        Ok(state.kept.get(&at).cloned())
     }
 }

@@ -56,14 +56,12 @@ impl Projector {
             }
         };
         let kept = store.kept_offsets()?.into_iter().collect();
-        let kept_source = store.kept();
-        views.set_kept(kept_upto, store.kept());
+        views.set_kept(kept_upto);
         let checkpointed = views.applied();
         let last_batch = (views.time(), Timestamp(0));
         Ok(Self {
             options,
-            reader: Reader::new(views),
-            kept_source,
+            reader: Reader::new(views, store.kept()),
             last_batch,
             is_log_told: false,
             started: Started::No,

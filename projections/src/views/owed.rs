@@ -30,10 +30,12 @@ pub struct Owed {
 /// Where the content of an owed message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwedSource {
-    /// In the log, at the offset of the reference.
+    /// In the log, at the offset of the reference. If it is gone from there it was kept before.
     Log,
-    /// Here: an answer to a subscription, or kept before the log was purged.
-    Kept(Arc<RetainedMessage>),
+    /// Kept before the log was purged ([`crate::reader::Reader::kept`]), if it was there then.
+    Kept,
+    /// Here: an answer to a subscription.
+    Answer(Arc<RetainedMessage>),
 }
 
 /// References in a chunk: the unit in which a checkpoint writes them.

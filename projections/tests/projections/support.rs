@@ -241,8 +241,8 @@ pub(crate) fn owed(views: &Views, client: &str, after: DeliveryRef) -> Vec<Owed>
 fn owed_text(owed: &Owed) -> String {
     let retain = if owed.retain { "r" } else { "" };
     let source = match &owed.source {
-        OwedSource::Log => String::new(),
-        OwedSource::Kept(message) => format!("={}", String::from_utf8_lossy(&message.payload)),
+        OwedSource::Log | OwedSource::Kept => String::new(),
+        OwedSource::Answer(message) => format!("={}", String::from_utf8_lossy(&message.payload)),
     };
     format!("{}/{}{retain}{source}", ref_text(owed.message), owed.qos as u8)
 }

@@ -34,6 +34,7 @@ impl Projections {
         o: &mut Outside<'_>,
     ) -> Result<Self, String> {
         store.set_failing(false);
+        store.set_kept_hidden(false);
         let options = ProjectorOptions {
             node: 1,
             start: log.start(),

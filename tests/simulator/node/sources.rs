@@ -1,25 +1,30 @@
 //! Where a worker reads what its shard does not hold: the views at once, the log when chance wants.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
-use ledgermq_core::offset::Index;
+use ledgermq_core::offset::{Index, Offset};
 use ledgermq_gateway::shard::{Fetched, Sources};
-use ledgermq_log::{Log, ReadError};
+use ledgermq_log::{CommittedBatch, Log, ReadError};
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::owed::Owed;
+use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::rng::Rng;
 
-/// Batches that stay for slow connections.
+/// Batches that stay for slow connections, and kept messages.
 const CACHED_MAX: usize = 8;
 
 #[derive(Default)]
 pub(crate) struct SimSources {
     pub(crate) reader: Option<Reader>,
     requested: BTreeSet<Index>,
-    cache: BTreeMap<Index, Fetched>,
+    cache: BTreeMap<Index, Fetched<Arc<CommittedBatch>>>,
     order: VecDeque<Index>,
+    requested_kept: BTreeSet<Offset>,
+    kept: BTreeMap<Offset, Fetched<Arc<RetainedMessage>>>,
+    kept_order: VecDeque<Offset>,
 }
 
 impl SimSources {
@@ -42,16 +47,46 @@ impl SimSources {
                 self.cache.remove(&oldest);
             }
         }
+        self.load_kept(rng);
         Ok(())
+    }
+
+    fn load_kept(&mut self, rng: &mut Rng) {
+        let Some(reader) = &self.reader else { return };
+        let count = rng.size(1, CACHED_MAX);
+        for at in self.requested_kept.iter().copied().take(count).collect::<Vec<_>>() {
+            self.requested_kept.remove(&at);
+            if let Ok(message) = reader.kept(at) {
+                self.kept.insert(at, message.map_or(Fetched::Gone, Fetched::Ready));
+                self.kept_order.push_back(at);
+            }
+            if self.kept_order.len() > CACHED_MAX
+                && let Some(oldest) = self.kept_order.pop_front()
+            {
+                self.kept.remove(&oldest);
+            }
+        }
     }
 }
 
 impl Sources for SimSources {
-    fn batch(&mut self, index: Index) -> Fetched {
+    fn batch(&mut self, index: Index) -> Fetched<Arc<CommittedBatch>> {
         if let Some(fetched) = self.cache.get(&index) {
             return fetched.clone();
         }
         self.requested.insert(index);
+        Fetched::Loading
+    }
+
+    fn kept(
+        &mut self,
+        at: Offset,
+        _ahead: impl Iterator<Item = Offset>,
+    ) -> Fetched<Arc<RetainedMessage>> {
+        if let Some(fetched) = self.kept.get(&at) {
+            return fetched.clone();
+        }
+        self.requested_kept.insert(at);
         Fetched::Loading
     }
 

@@ -40,8 +40,11 @@ impl World {
             Some(5) => self.jump(),
             Some(6) => {
                 if let Some(node) = &mut self.node {
-                    self.trace.say(format_args!("checkpoints cannot be written"));
+                    let hides = self.rng.permille(500);
+                    let what = if hides { "nor kept messages read" } else { "" };
+                    self.trace.say(format_args!("checkpoints cannot be written {what}"));
                     node.projections.store.set_failing(true);
+                    node.projections.store.set_kept_hidden(hides);
                     let pause = Duration::from_millis(self.rng.range(10, 5_000));
                     self.heal_at = Some(self.now.plus(pause));
                 }
@@ -157,6 +160,7 @@ impl World {
             self.trace.say(format_args!("the disk has room"));
             node.log.disk().set_room(None);
             node.projections.store.set_failing(false);
+            node.projections.store.set_kept_hidden(false);
         }
         if let Some(remains) = &mut self.remains {
             remains.disk.set_room(None);

@@ -36,6 +36,10 @@ impl References {
         self.queue.front()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.queue.iter()
+    }
+
     pub(super) fn last(&self) -> Option<DeliveryRef> {
         self.queue.back().map(|pending| pending.message)
     }

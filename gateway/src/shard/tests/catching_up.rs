@@ -200,3 +200,44 @@ fn what_was_purged_and_not_kept_is_given_up_aloud() {
     world.settle();
     assert_eq!(world.rest.views.session("c").unwrap().owed_messages(), 0);
 }
+
+#[test]
+fn what_was_kept_before_a_purge_waits_until_it_can_be_read() {
+    let mut world = World::with_limits(TIGHT());
+    let peer = world.subscriber(client::persistent("c"), "t", 1);
+    let publisher = publisher(&mut world);
+    world.block(peer, true);
+    for n in 1..=8 {
+        publish(&mut world, publisher, [n]);
+        world.settle();
+    }
+    let position = world.shard().position();
+    world.purge(position);
+    let kept = world.rest.kept.take();
+    world.block(peer, false);
+    world.settle();
+    assert_eq!(world.received(peer), lines(1..=4));
+    assert!(world.shard().is_starving());
+    assert_eq!(world.shard().stats().dropped_purged, 0);
+    world.rest.kept = kept;
+    world.settle();
+    assert_eq!(world.received(peer), lines(5..=8));
+}
+
+#[test]
+fn what_the_log_lost_while_it_waited_is_taken_from_what_was_kept() {
+    let mut world = World::with_limits(ShardLimits { pinned_bytes_max: 0, ..TIGHT() });
+    let peer = world.subscriber(client::persistent("c"), "t", 1);
+    let publisher = publisher(&mut world);
+    world.block(peer, true);
+    for n in 1..=8 {
+        publish(&mut world, publisher, [n]);
+        world.settle();
+    }
+    let position = world.shard().position();
+    // References that point into the log wait in the backlog already.
+    world.purge(position);
+    world.block(peer, false);
+    world.settle();
+    assert_eq!(world.received(peer), lines(1..=8));
+}

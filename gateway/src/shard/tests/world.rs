@@ -7,12 +7,13 @@ use std::time::Duration;
 use ledgermq_core::connection::Settings;
 use ledgermq_core::event::{BatchBuilder, DeliveryRef, Event, EventRef};
 use ledgermq_core::identity::{ClientId, ProducerId};
-use ledgermq_core::offset::{Index, Timestamp};
+use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::packet::{Connect, Packet, ProtocolVersion};
 use ledgermq_log::CommittedBatch;
 use ledgermq_log::testing::History;
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::views::owed::Owed;
+use ledgermq_projections::views::retained::RetainedMessage;
 use ledgermq_projections::views::{Limits, Views};
 
 use crate::shard::{Fetched, Shard, ShardLimits, Sources, Stage, Token};
@@ -53,6 +54,8 @@ pub(super) struct Rest {
     pub(super) is_loading: bool,
     /// Batches below are gone.
     pub(super) purged_below: Index,
+    /// Messages that were kept before that; none if they cannot be read at the moment.
+    pub(super) kept: Option<BTreeMap<Offset, Arc<RetainedMessage>>>,
 }
 
 /// A connection of a shard.
@@ -81,6 +84,7 @@ impl World {
                 notices: Vec::new(),
                 is_loading: false,
                 purged_below: 0,
+                kept: Some(BTreeMap::new()),
             },
         };
         world.add_shard(1, limits);
@@ -336,11 +340,26 @@ impl World {
             self.write();
             let is_idle = self.shards.iter().all(|seat| seat.shard.is_idle());
             let is_starving = self.shards.iter().any(|seat| seat.shard.is_starving());
-            if !is_any && is_idle && (!is_starving || self.rest.is_loading) {
+            let is_waiting = self.rest.is_loading || self.rest.kept.is_none();
+            if !is_any && is_idle && (!is_starving || is_waiting) {
                 return;
             }
         }
         panic!("it does not settle");
+    }
+
+    /// The log is purged below `index`; what is owed was kept before.
+    pub(super) fn purge(&mut self, index: Index) {
+        let owed = self.rest.views.owed_between(0, index - 1);
+        let mut copies = Vec::new();
+        for offset in owed {
+            let batch = &self.rest.batches[usize::try_from(offset.index - 1).unwrap()];
+            RetainedMessage::copy(batch, &[offset], &mut copies);
+        }
+        let kept = copies.into_iter().map(|message| (message.offset, Arc::new(message)));
+        self.rest.kept.get_or_insert_default().extend(kept);
+        self.rest.views.set_kept(index - 1);
+        self.rest.purged_below = index;
     }
 
     // ---- what happened
@@ -401,7 +420,7 @@ impl Seat {
 }
 
 impl Sources for Rest {
-    fn batch(&mut self, index: Index) -> Fetched {
+    fn batch(&mut self, index: Index) -> Fetched<Arc<CommittedBatch>> {
         match index {
             index if index < self.purged_below => Fetched::Gone,
             _ if self.is_loading => Fetched::Loading,
@@ -409,6 +428,17 @@ impl Sources for Rest {
                 let at = usize::try_from(index - 1).unwrap();
                 Fetched::Ready(Arc::clone(&self.batches[at]))
             }
+        }
+    }
+
+    fn kept(
+        &mut self,
+        at: Offset,
+        _ahead: impl Iterator<Item = Offset>,
+    ) -> Fetched<Arc<RetainedMessage>> {
+        match &self.kept {
+            Some(kept) => kept.get(&at).cloned().map_or(Fetched::Gone, Fetched::Ready),
+            None => Fetched::Loading,
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_core::offset::Offset;
 use redb::{Database, ReadableDatabase};
 
-use crate::checkpoint::StoreError;
-use crate::checkpoint::file::{KEPT, existing, offset_key, store_error};
-use crate::views::Kept;
+use crate::checkpoint::file::{KEPT, builder, cut, existing, offset_key, open_error, store_error};
+use crate::checkpoint::{Kept, StoreError};
 use crate::views::retained::RetainedMessage;
 
 /// Bytes of kept messages that stay in memory.
@@ -35,18 +35,19 @@ impl Shared {
         Ok(opened)
     }
 
-    pub(super) fn close(&self) {
-        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn get(&self) -> Option<Arc<Database>> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Lets go of `failed`, unless the file was opened anew since.
+    pub(super) fn close(&self, failed: &Arc<Database>) {
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if database.as_ref().is_some_and(|held| Arc::ptr_eq(held, failed)) {
+            *database = None;
+        }
     }
 }
 
 /// Kept messages, the ones read last in memory: many sessions are owed the same.
 #[derive(Debug)]
 pub(super) struct FileKept {
+    path: PathBuf,
     shared: Arc<Shared>,
     cache: Mutex<Cache>,
 }
@@ -55,41 +56,58 @@ pub(super) struct FileKept {
 struct Cache {
     messages: VecDeque<Arc<RetainedMessage>>,
     bytes: u64,
+    /// The last read failed, which was said: who waits asks again and again.
+    is_failing: bool,
 }
 
 impl FileKept {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, cache: Mutex::default() }
+    pub(super) fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
+        Self { path, shared, cache: Mutex::default() }
     }
 
+    /// Reads the file, which is opened anew if it was closed after an error. It exists: a new one
+    /// in its place would say that nothing was kept.
     fn read(&self, at: Offset) -> Result<Option<RetainedMessage>, StoreError> {
-        let Some(database) = self.shared.get() else {
-            return Ok(None);
-        };
-        let transaction = database.begin_read().map_err(store_error)?;
-        let Some(table) = existing(transaction.open_table(KEPT))? else {
-            return Ok(None);
-        };
-        let Some(row) = table.get(&*offset_key(at)).map_err(store_error)? else {
-            return Ok(None);
-        };
-        RetainedMessage::decode(row.value()).map(Some).map_err(super::cut)
+        let open = || builder().open(&self.path).map_err(open_error);
+        let database = self.shared.get_or_open(open)?;
+        let result = read(&database, at);
+        if matches!(result, Err(StoreError::Storage(_))) {
+            // redb answers nothing more after an error of the storage.
+            self.shared.close(&database);
+        }
+        result
     }
 }
 
+fn read(database: &Database, at: Offset) -> Result<Option<RetainedMessage>, StoreError> {
+    let transaction = database.begin_read().map_err(store_error)?;
+    let Some(table) = existing(transaction.open_table(KEPT))? else {
+        return Ok(None);
+    };
+    let Some(row) = table.get(&*offset_key(at)).map_err(store_error)? else {
+        return Ok(None);
+    };
+    RetainedMessage::decode(row.value()).map(Some).map_err(cut)
+}
+
 impl Kept for FileKept {
-    fn get(&self, at: Offset) -> Option<Arc<RetainedMessage>> {
+    fn get(&self, at: Offset) -> Result<Option<Arc<RetainedMessage>>, StoreError> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(place) = cache.messages.binary_search_by_key(&at, |held| held.offset) {
-            return cache.messages.get(place).cloned();
+            return Ok(cache.messages.get(place).cloned());
         }
-        match self.read(at) {
-            Ok(message) => message.map(|message| cache.add(Arc::new(message))),
-            Err(error) => {
-                tracing::warn!(offset = %at, error = &error as &dyn Error, "cannot read a kept message");
-                None
-            }
+        let result = self.read(at);
+        let did_fail = std::mem::replace(&mut cache.is_failing, result.is_err());
+        if let Err(error) = &result
+            && !did_fail
+        {
+            tracing::warn!(
+                offset = %at,
+                error = error as &dyn Error,
+                "cannot read a kept message; it is tried again"
+            );
         }
+        Ok(result?.map(|message| cache.add(Arc::new(message))))
     }
 }
 
@@ -107,3 +125,6 @@ impl Cache {
         message
     }
 }
+
+#[cfg(test)]
+mod tests;
