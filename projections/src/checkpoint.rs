@@ -116,7 +116,8 @@ pub trait Store: Send {
     /// See [`StoreError`].
     fn kept_offsets(&mut self) -> Result<Vec<Offset>, StoreError>;
 
-    /// Throws everything away but the kept messages.
+    /// Throws everything away, for views that are folded anew from a log that is whole: what was
+    /// kept is still there.
     ///
     /// # Errors
     ///

@@ -168,7 +168,8 @@ impl Store for FileStore {
             for table in Table::ALL {
                 transaction.delete_table(definition(table))?;
             }
-            transaction.open_table(META)?.remove(META_KEY)?;
+            transaction.delete_table(KEPT)?;
+            transaction.delete_table(META)?;
             Ok(())
         })
     }

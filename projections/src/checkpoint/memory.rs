@@ -120,7 +120,9 @@ impl Store for MemoryStore {
         let mut state = self.state();
         state.check()?;
         state.meta = None;
+        state.kept_upto = 0;
         state.rows.clear();
+        state.kept.clear();
         Ok(())
     }
 }

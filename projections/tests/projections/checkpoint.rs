@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_projections::checkpoint::{FileStore, MemoryStore, Meta, Store, VERSION};
 use ledgermq_projections::projector::{Events, OpenError, Options, Output, Projector};
 use ledgermq_projections::views::due::Due;
+use ledgermq_projections::views::retained::RetainedMessage;
 use ledgermq_projections::views::{Limits, Views};
 use proptest::prelude::*;
 
@@ -217,6 +218,31 @@ fn a_damaged_checkpoint_or_one_of_another_version_is_rebuilt_from_the_whole_log(
         assert_eq!(projector.next_index(), 1);
         turn(&mut projector, &world, 0);
         assert_eq!(projector.reader().with(seen), seen(&world.views));
+    }
+}
+
+#[test]
+fn a_rebuilt_checkpoint_allows_no_purge_that_the_one_before_it_had_prepared() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut file = FileStore::open(&directory.path().join("views.redb")).expect("it can be opened");
+    let mut memory = MemoryStore::default();
+    let (world, _) = saved();
+    for store in [&mut memory as &mut dyn Store, &mut file] {
+        store.commit(&world.views.snapshot()).expect("it has room");
+        let mut copies = Vec::new();
+        RetainedMessage::copy(&world.batches[2], &[Offset::new(3, 0)], &mut copies);
+        store.keep(3, &copies).expect("it has room");
+        assert_eq!(store.kept_offsets().expect("it can be read").len(), 1);
+        // The log is shorter than the checkpoint, which is not believed therefore.
+        Projector::open(OPTIONS, store, 1, 2).expect("it is rebuilt");
+        store.commit(&world.views.snapshot()).expect("it has room");
+
+        let mut projector = Projector::open(OPTIONS, store, 1, 3).expect("it is sound");
+        let mut out = Vec::new();
+        projector.turn(Timestamp(0), &[], &mut Vec::new(), &mut out).expect("nothing to fold");
+        assert!(out.iter().any(|output| matches!(output, Output::PurgeAllowed(0))), "{out:?}");
+        assert_eq!(store.kept_offsets().expect("it can be read"), []);
+        assert_eq!(store.kept().get(Offset::new(3, 0)).expect("it can be read"), None);
     }
 }
 
