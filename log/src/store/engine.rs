@@ -142,7 +142,11 @@ impl EngineStore {
             }
             Err(error) => {
                 self.batch = LogBatch::default();
-                Err(if is_no_space(&error) { StoreError::NoSpace } else { failed("write", error) })
+                if !is_no_space(&error) {
+                    return Err(failed("write", error));
+                }
+                self.shared.remove_stray();
+                Err(StoreError::NoSpace)
             }
         }
     }

@@ -46,6 +46,7 @@ pub(super) fn open(
             "cut an unfinished write off the end of the log");
         cut.apply()?;
     }
+    remove(&files_dir, &scan.strays)?;
     if mark.is_some_and(|mark| !mark.clean) {
         renew(&files_dir, mark.as_ref(), &scan)?;
     }
@@ -208,6 +209,15 @@ fn agrees(dir: &Path, mark: &Watermark, scan: &Scan) -> Result<(), OpenError> {
         ));
     }
     Ok(())
+}
+
+/// Removes files that were begun on a full disk and never written.
+fn remove(dir: &Path, strays: &[PathBuf]) -> Result<(), OpenError> {
+    for stray in strays {
+        tracing::warn!(file = %stray.display(), "removed a file that the log never wrote to");
+        fs::remove_file(stray).map_err(|source| io_error("remove", stray, source))?;
+    }
+    if strays.is_empty() { Ok(()) } else { sync_dir(dir) }
 }
 
 /// Writes the end of the newest file again, as it is, and syncs it.

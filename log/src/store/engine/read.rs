@@ -1,5 +1,6 @@
 //! Reading entries from any thread, never beside a purge.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use ledgermq_core::offset::Index;
 use raft::eraftpb::Entry;
 use raft_engine::Engine;
+use raft_engine::internals::LogQueue;
 
 use super::{ENTRIES, scan};
 use crate::error::ReadError;
@@ -48,6 +50,13 @@ impl EngineReader {
         let _no_reader = self.purge.write().unwrap_or_else(PoisonError::into_inner);
         // `purge_expired_files` would rewrite what it takes for old; we know that nothing is.
         self.engine.purge_manager().must_rewrite_append_queue(Some(file), None);
+    }
+
+    /// Removes the file that raft-engine began for a write and had no room for: it goes on in the
+    /// one before. Should that fail, the next opening does it.
+    pub(super) fn remove_stray(&self) {
+        let newest = self.engine.file_span(LogQueue::Append).1;
+        let _ = fs::remove_file(scan::file_path(&self.dir, newest + 1));
     }
 
     /// Term of an entry.

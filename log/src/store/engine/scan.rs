@@ -39,13 +39,15 @@ pub(super) struct Scan {
     pub(super) seal: Option<u64>,
     /// What must be cut off before raft-engine opens the files.
     pub(super) cut: Option<Cut>,
+    /// Files that must be removed before: begun behind the newest, without a header.
+    pub(super) strays: Vec<PathBuf>,
 }
 
 /// Walks all files of `dir`. Changes nothing.
 pub(super) fn scan(dir: &Path, watermark: Option<&Watermark>) -> Result<Scan, OpenError> {
-    let paths = log_files(dir)?;
-    let mut scan = Scan::default();
+    let mut paths = log_files(dir)?;
     check_holes(dir, &paths)?;
+    let mut scan = Scan { strays: take_strays(&mut paths, watermark)?, ..Scan::default() };
     for (place, (seq, path)) in paths.iter().enumerate() {
         let newest = place + 1 == paths.len();
         let file = File::open(path).map_err(|source| io_error("open", path, source))?;
@@ -63,6 +65,36 @@ pub(super) fn scan(dir: &Path, watermark: Option<&Watermark>) -> Result<Scan, Op
         }
     }
     Ok(scan)
+}
+
+/// Takes off the files at the end that no write ever went to: raft-engine begins a file by its
+/// header, and if the disk has no room for that it goes on in the file before, which thus is still
+/// the newest. With a whole header it would be closed and synced.
+fn take_strays(
+    paths: &mut Vec<(u64, PathBuf)>,
+    watermark: Option<&Watermark>,
+) -> Result<Vec<PathBuf>, OpenError> {
+    let mut strays = Vec::new();
+    while let Some((seq, path)) = paths.last() {
+        let is_synced = watermark.is_some_and(|mark| *seq <= mark.file);
+        if is_synced || !is_stray(path, *seq)? {
+            break;
+        }
+        strays.extend(paths.pop().map(|(_, path)| path));
+    }
+    Ok(strays)
+}
+
+fn is_stray(path: &Path, seq: u64) -> Result<bool, OpenError> {
+    let read = |source| io_error("read", path, source);
+    let file = File::open(path).map_err(|source| io_error("open", path, source))?;
+    let length = file.metadata().map_err(read)?.len();
+    let walk = Walk { path, file: &file, seq, length, newest: true };
+    if walk.header()?.is_none() {
+        return Ok(false);
+    }
+    let behind = walk.read(HEADER_BYTES, u64::MAX).map_err(read)?;
+    Ok(behind.iter().all(|&byte| byte == 0))
 }
 
 /// File and byte position of the write that holds the entry.

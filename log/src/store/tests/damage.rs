@@ -264,6 +264,16 @@ fn damage_in_an_older_file_is_found_when_it_is_read() {
     assert!(error.contains("0000000000000001.raftlog at byte"), "{error}");
 }
 
+/// Makes a file behind the newest of `dir` from its first `length` bytes.
+fn begin_next(dir: &Path, length: usize) -> PathBuf {
+    let newest = newest_file(dir);
+    let number: u64 =
+        newest.file_stem().expect("named").to_str().expect("ASCII").parse().expect("a number");
+    let next = dir.join(format!("raft/{:016}.raftlog", number + 1));
+    fs::write(&next, &fs::read(&newest).expect("readable")[..length]).expect("room");
+    next
+}
+
 #[test]
 fn an_unfinished_first_file_and_its_empty_successor_are_cut() {
     // The process died while it began a new file: an empty one, or half a header.
@@ -274,12 +284,39 @@ fn an_unfinished_first_file_and_its_empty_successor_are_cut() {
         drop(store);
         let newest = newest_file(dir.path());
         cut(&newest, end_of(&newest));
-        let number: u64 =
-            newest.file_stem().expect("named").to_str().expect("ASCII").parse().expect("a number");
-        let next = dir.path().join(format!("raft/{:016}.raftlog", number + 1));
-        let header = fs::read(&newest).expect("readable")[..length].to_vec();
-        fs::write(&next, header).expect("room");
+        begin_next(dir.path(), length);
         assert_eq!(try_open(dir.path(), &entries), Outcome::Entries(entries.len()), "{length}");
         assert_eq!(try_open(dir.path(), &entries), Outcome::Entries(entries.len()), "again");
     }
+}
+
+#[test]
+fn a_file_without_a_header_leaves_the_one_before_the_newest() {
+    // The disk was full: the next file got no header, and the log went on in the one before, of
+    // which the zeros behind the end were not cut when the process died.
+    for length in [0, 30] {
+        for torn in [false, true] {
+            let (dir, live) = (temp(), temp());
+            let (store, entries) = build(live.path(), 1000);
+            copy(live.path(), dir.path());
+            drop(store);
+            let newest = newest_file(dir.path());
+            let mut left = entries.len();
+            if torn {
+                flip(&newest, end_of(&newest) - 1, 0);
+                left -= last_write(dir.path()).1;
+            }
+            let stray = begin_next(dir.path(), length);
+            assert_eq!(try_open(dir.path(), &entries), Outcome::Entries(left), "{length}");
+            assert!(!stray.exists());
+            assert_eq!(try_open(dir.path(), &entries), Outcome::Entries(left), "again");
+        }
+    }
+    // With a header the file before was closed and synced: it must be whole.
+    let (dir, live) = (temp(), temp());
+    let (store, entries) = build(live.path(), 1000);
+    copy(live.path(), dir.path());
+    drop(store);
+    begin_next(dir.path(), 69);
+    assert_eq!(try_open(dir.path(), &entries), Outcome::Refused);
 }
