@@ -15,6 +15,27 @@ const SAMPLES: u64 = 512;
 /// How far from the end of the log bytes are damaged.
 const REACH: u64 = 64 << 10;
 
+/// An entry of zeros and ones mostly, in which headers of writes are seen everywhere that make no
+/// sense, and of bytes drawn by splitmix64.
+fn noisy(index: u64, bytes: usize) -> Entry {
+    let mut random = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut data = Vec::with_capacity(bytes + 32);
+    while data.len() < bytes {
+        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^= z >> 27;
+        let run = usize::try_from(1 + (z >> 8) % 24).expect("small");
+        match z % 8 {
+            0 => data.extend_from_slice(&z.to_be_bytes()),
+            1 => data.push(1 << ((z >> 16) % 8)),
+            even if even % 2 == 0 => data.resize(data.len() + run, 0),
+            _ => data.resize(data.len() + run, 0xff),
+        }
+    }
+    data.truncate(bytes);
+    Entry { data: data.into(), ..entry(index, 1, 8) }
+}
+
 /// A log of writes of a few sizes, several files long.
 fn build(dir: &Path, mark_every: u64) -> (EngineStore, Vec<Entry>) {
     let mut store = open(dir).expect("opens");
@@ -25,7 +46,7 @@ fn build(dir: &Path, mark_every: u64) -> (EngineStore, Vec<Entry>) {
         for _ in 0..1 + write % 3 {
             index += 1;
             let bytes = 200 + usize::try_from(write * 7919 % 18_000).expect("small");
-            unit.entries.push(entry(index, 1, bytes));
+            unit.entries.push(noisy(index, bytes));
         }
         entries.extend(unit.entries.iter().cloned());
         store.write(&unit, true).expect("room");
@@ -219,6 +240,22 @@ fn zeros_in_the_middle_of_the_newest_file_are_an_error() {
     let open_file = OpenOptions::new().write(true).open(&file).expect("opens");
     open_file.write_all_at(&[0; 64 << 10], middle).expect("room");
     assert_eq!(try_open(dir.path(), &entries), Outcome::Refused);
+}
+
+#[test]
+fn bytes_of_a_message_that_look_like_a_header_are_no_write() {
+    let (dir, live) = (temp(), temp());
+    let (mut store, entries) = build(live.path(), 1000);
+    // A length of 32 bytes, and a footer that begins behind the end of all numbers.
+    let header = [[0, 0, 0, 0, 0, 0, 0x20, 0], [0xff; 8]].concat();
+    let mut last = entry(entries.len() as u64 + 1, 1, 8);
+    last.data = header.repeat(50).into();
+    store.write(&Unit { entries: vec![last], ..Unit::default() }, true).expect("room");
+    copy(live.path(), dir.path());
+    drop(store);
+    let newest = newest_file(dir.path());
+    flip(&newest, end_of(&newest) - 1, 0);
+    assert_eq!(try_open(dir.path(), &entries), Outcome::Entries(entries.len()));
 }
 
 #[test]

@@ -24,7 +24,8 @@ impl Header {
         // We never let raft-engine compress.
         let uncompressed = length.to_be_bytes()[7] == 0;
         let length = length >> 8;
-        let fits = footer >= BATCH_HEADER && footer + CHECKSUM as u64 + 1 < length;
+        let least = footer.checked_add(CHECKSUM as u64 + 1)?;
+        let fits = footer >= BATCH_HEADER && least < length;
         (uncompressed && fits).then_some(Self { length, footer })
     }
 }
