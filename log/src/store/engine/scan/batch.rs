@@ -53,9 +53,19 @@ impl Found {
         if crc32fast::hash(items) ^ signature != u32::from_le_bytes(*sum) {
             return Err("checksum of the footer of the write there does not match");
         }
+        Self::unchecked(items).ok_or("unknown content of a footer")
+    }
+
+    /// The seal that a footer bears, whether or not its checksum matches.
+    pub(super) fn seal_of(footer: &[u8]) -> Option<u64> {
+        let (items, _) = footer.split_last_chunk::<CHECKSUM>()?;
+        Self::unchecked(items)?.seal
+    }
+
+    fn unchecked(items: &[u8]) -> Option<Self> {
         let mut found = Self::default();
-        found.items(items).ok_or("unknown content of a footer")?;
-        Ok(found)
+        found.items(items)?;
+        Some(found)
     }
 
     fn items(&mut self, mut bytes: &[u8]) -> Option<()> {
