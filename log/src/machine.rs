@@ -84,6 +84,8 @@ pub struct LogMachine<S: LogStore> {
     last_tick: Duration,
     last_sync: Duration,
     is_unsynced: bool,
+    /// The last sync found the disk full.
+    awaits_sync: bool,
     last_time: Timestamp,
     counts: Counts,
     keeping: keeping::Keeping,
@@ -122,6 +124,7 @@ impl<S: LogStore> LogMachine<S> {
             self.checkpoint.step(&self.admission, &mut self.extra);
             self.write(now)?;
         }
+        self.sync_if_due(now)?;
         self.publish()?;
         self.keep(now)?;
         self.report();
@@ -213,7 +216,7 @@ impl<S: LogStore> LogMachine<S> {
         let before = (self.stopwatch)();
         match self.replica.turn(&mut self.extra, is_fsync, &mut self.turned) {
             Ok(()) => {
-                if self.retry.take().is_some() {
+                if self.retry.take().is_some() && !self.awaits_sync {
                     self.space.found_room();
                 }
             }
@@ -231,11 +234,29 @@ impl<S: LogStore> LogMachine<S> {
                 self.counts.syncs.record(self.counts.last_sync);
             }
         }
+        Ok(())
+    }
+
+    /// With `durability = "os-cache"`: syncs what was written. A full disk does not keep it back,
+    /// for it needs no room; should the system ask for some all the same, it is tried again.
+    fn sync_if_due(&mut self, now: Now) -> Result<(), TurnError> {
         let is_due = now.monotonic.saturating_sub(self.last_sync) >= SYNC_INTERVAL;
-        if self.is_unsynced && is_due {
-            self.replica.store_mut().sync()?;
-            self.is_unsynced = false;
-            self.last_sync = now.monotonic;
+        if !self.is_unsynced || !is_due {
+            return Ok(());
+        }
+        self.last_sync = now.monotonic;
+        match self.replica.store_mut().sync() {
+            Ok(()) => {
+                self.is_unsynced = false;
+                if std::mem::take(&mut self.awaits_sync) {
+                    self.space.found_room();
+                }
+            }
+            Err(StoreError::NoSpace) => {
+                self.awaits_sync = true;
+                self.on_no_space(now);
+            }
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

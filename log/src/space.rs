@@ -183,8 +183,7 @@ impl Monitor {
         self.measure();
         if self.free < self.low && self.has_ballast {
             self.give_up_ballast("the disk is nearly full");
-        } else if !self.has_ballast && self.ballast > 0 && self.free >= self.ballast + self.publish
-        {
+        } else if self.may_lay_ballast() {
             self.lay_ballast();
         }
         self.level = self.judge();
@@ -269,6 +268,12 @@ impl Monitor {
         } else {
             Level::Plenty
         }
+    }
+
+    /// Not before what found the disk full went through, whatever the system says of room.
+    fn may_lay_ballast(&self) -> bool {
+        let is_wanted = !self.has_ballast && self.ballast > 0 && !self.full;
+        is_wanted && self.free >= self.ballast.saturating_add(self.publish)
     }
 
     fn lay_ballast(&mut self) {

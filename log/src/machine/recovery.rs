@@ -86,6 +86,7 @@ impl<S: LogStore> LogMachine<S> {
             last_tick: now.monotonic,
             last_sync: now.monotonic,
             is_unsynced: false,
+            awaits_sync: false,
             last_time,
             counts: Counts::default(),
             keeping: Keeping::new(now.monotonic),

@@ -44,6 +44,8 @@ struct Disk {
     mark: Index,
     start: u64,
     capacity: Option<u64>,
+    /// Nothing but writes has room.
+    is_tight: bool,
     ballast: u64,
     file_bytes: u64,
     fate: Fate,
@@ -87,6 +89,12 @@ impl SimulatedDisk {
     /// Bounds the disk, or lifts the bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity = bytes;
+    }
+
+    /// Whether syncs, marks and purges find the disk full, as they do where the system looks for the
+    /// room of a write only then.
+    pub fn set_tight(&self, is_tight: bool) {
+        self.lock().is_tight = is_tight;
     }
 
     /// Decides about the writes to come.
@@ -165,6 +173,11 @@ impl Disk {
         }
         self.writes += 1;
         Ok(())
+    }
+
+    /// As [`Disk::pass`] for what is no write.
+    fn pass_beside(&mut self) -> Result<(), StoreError> {
+        if self.is_tight { Err(StoreError::NoSpace) } else { self.pass() }
     }
 
     fn sync(&mut self) {
@@ -289,14 +302,14 @@ impl LogStore for SimulatedStore {
 
     fn sync(&mut self) -> Result<(), StoreError> {
         let mut disk = self.disk.lock();
-        disk.pass()?;
+        disk.pass_beside()?;
         disk.sync();
         Ok(())
     }
 
     fn mark(&mut self, _clean: bool) -> Result<(), StoreError> {
         let mut disk = self.disk.lock();
-        disk.pass()?;
+        disk.pass_beside()?;
         disk.mark = disk.durable.last().0;
         Ok(())
     }
@@ -310,7 +323,7 @@ impl LogStore for SimulatedStore {
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
         let mut disk = self.disk.lock();
-        disk.pass()?;
+        disk.pass_beside()?;
         disk.sync();
         let Some((file, first)) = disk.current.files.purgeable(upto) else {
             return Ok(disk.current.truncated);

@@ -27,6 +27,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use ledgermq_core::offset::Index;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::config::Durability;
 
@@ -68,11 +70,16 @@ pub(super) enum Found {
 }
 
 impl WatermarkFile {
-    /// Opens or creates the file and reads the newest record.
+    /// Opens or creates the file, with room for both of its slots, and reads the newest record.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Found)> {
         let existed = path.exists();
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        // A record must be writable on a full disk, also the first one of its slot.
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, place(2)) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSPC) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         let mut newest: Option<Watermark> = None;
         for slot in 0..2 {
             let mut bytes = [0; RECORD];
@@ -93,14 +100,16 @@ impl WatermarkFile {
         Ok((Self { file, number }, found))
     }
 
-    /// Writes the next record and syncs it.
+    /// Writes the next record and syncs it. If that fails, the next try is for the same slot: the
+    /// other one is whole.
     pub(super) fn write(&mut self, mut record: Watermark) -> io::Result<()> {
-        self.number += 1;
-        record.number = self.number;
+        record.number = self.number + 1;
         let mut slot = [0; SLOT];
         slot[..RECORD].copy_from_slice(&encode(&record));
-        self.file.write_all_at(&slot, place(self.number % 2))?;
-        self.file.sync_data()
+        self.file.write_all_at(&slot, place(record.number % 2))?;
+        self.file.sync_data()?;
+        self.number = record.number;
+        Ok(())
     }
 }
 
@@ -161,7 +170,22 @@ fn decode(bytes: &[u8; RECORD]) -> Option<Watermark> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
+
+    #[test]
+    fn both_slots_have_their_room_before_the_first_record() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("watermark");
+        let (mut file, _) = WatermarkFile::open(&path).expect("opens");
+        let blocks = || std::fs::metadata(&path).expect("there").blocks();
+        let before = blocks();
+        assert!(before * 512 >= place(2), "{before} blocks");
+        file.write(Watermark::default()).expect("writes");
+        file.write(Watermark::default()).expect("writes");
+        assert_eq!(blocks(), before);
+    }
 
     #[test]
     fn the_newest_whole_record_counts() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_log::store::simulated::SimulatedDisk;
-use ledgermq_log::{Class, Gate, Producer};
+use ledgermq_log::{Class, Config, Durability, Gate, Producer};
 
 use crate::simulated::{FILE, Simulated, config, drain};
 use crate::support::{Bell, payloads, publish};
@@ -90,6 +90,62 @@ fn a_log_that_is_killed_on_a_full_disk_opens_again() {
     assert!(!log.log.gate().accepts(Class::Publish) || log.log.status().free_bytes > 4 * FILE);
     let found = numbers(&payloads(&drain(&mut log.tail(1))));
     assert_eq!(found[..shown.len()], shown[..]);
+}
+
+#[test]
+fn a_disk_that_finds_no_room_for_a_sync_waits_and_loses_nothing() {
+    let config = Config { durability: Durability::OsCache, ..config() };
+    let disk = SimulatedDisk::new(7, FILE);
+    let mut log = Simulated::open(&disk, &config).expect("opens");
+    log.run(Duration::from_millis(300));
+    let mut producer = log.log.producer(Bell::mute());
+    let mut tail = log.tail(1);
+    disk.set_tight(true);
+    let mut at_once = 0;
+    for number in 0..100 {
+        assert!(push(&mut producer, Class::Progress, number));
+        log.turn().expect("a full disk is no failure");
+        at_once += u32::from(!log.next_turn_is_ahead());
+    }
+    assert!(at_once <= 1, "it does not spin, but when the ballast was given up: {at_once}");
+    log.run(Duration::from_secs(3));
+    assert!(log.log.status().no_space > 0);
+    disk.set_tight(false);
+    log.run(Duration::from_secs(3));
+    let shown = numbers(&payloads(&drain(&mut tail)));
+    assert_eq!(shown, (0..100).collect::<Vec<_>>());
+    drop((tail, log));
+    disk.crash();
+    let log = Simulated::open(&disk, &config).expect("opens");
+    assert_eq!(numbers(&payloads(&drain(&mut log.tail(1)))), shown, "all was synced");
+}
+
+#[test]
+fn what_os_cache_took_is_synced_while_a_write_waits_for_room() {
+    let config = Config { durability: Durability::OsCache, ..config() };
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed, FILE);
+        disk.set_capacity(Some(12 * FILE));
+        let mut log = Simulated::open(&disk, &config).expect("opens");
+        let mut producer = log.log.producer(Bell::mute());
+        let mut tail = log.tail(1);
+        let mut pushed = 0;
+        while log.log.status().no_space == 0 || log.log.status().ballast {
+            pushed += u64::from(push(&mut producer, Class::Progress, pushed));
+            log.turn().expect("a full disk is no failure");
+        }
+        for _ in 0..20 {
+            log.turn().expect("a full disk is no failure");
+            assert!(log.next_turn_is_ahead(), "it does not spin");
+        }
+        let shown = numbers(&payloads(&drain(&mut tail)));
+        drop((tail, log));
+        disk.crash();
+        disk.set_capacity(None);
+        let log = Simulated::open(&disk, &config).expect("opens");
+        let found = numbers(&payloads(&drain(&mut log.tail(1))));
+        assert!(found.len() >= shown.len(), "{} of {}", found.len(), shown.len());
+    }
 }
 
 #[test]

@@ -49,6 +49,11 @@ impl Simulated {
         self.machine.turn(self.now).map(drop)
     }
 
+    /// Whether the machine may rest before the next turn.
+    pub(crate) fn next_turn_is_ahead(&self) -> bool {
+        self.machine.next_turn() > self.now.monotonic
+    }
+
     /// Turns through this much time.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now.monotonic + time;

@@ -13,7 +13,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::read::EngineReader;
 use super::scan::{self, Scan, file_path, io_error, missing_file};
-use super::{CONF_KEY, ENTRIES, EngineStore, KEYS, STATE_KEY, TRUNCATED_KEY, UNIT_BYTES, failed};
+use super::{
+    CONF_KEY, ENTRIES, EngineStore, KEYS, Newest, STATE_KEY, TRUNCATED_KEY, UNIT_BYTES, failed,
+};
 use crate::config::{Durability, Options};
 use crate::error::OpenError;
 use crate::store::files::{FileRange, Files, HEADER_BYTES};
@@ -136,6 +138,7 @@ fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, 
         batch: LogBatch::default(),
         raw: Vec::new(),
         files,
+        newest: Newest::default(),
         keys: keys.into_iter().map(|key| (key, 0)).collect(),
         watermark: parts.watermark,
         record: parts.record,

@@ -1,7 +1,7 @@
 //! Reading entries from any thread, never beside a purge.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -38,6 +38,10 @@ impl EngineReader {
             last: AtomicU64::new(0),
             purge: RwLock::new(()),
         }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(super) fn set_range(&self, first: Index, last: Index) {
