@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledgermq_core::offset::Timestamp;
 
@@ -115,15 +115,23 @@ fn turn_until_stopped<S: LogStore>(
             // What a full disk does not take is not lost: nobody was told that it is durable.
             return machine.close();
         }
-        let pause = machine.next_turn().saturating_sub(clock.now().monotonic);
         // The flag first, then the look: else a push between the two would wake nobody.
         shared.is_asleep.store(true, Ordering::SeqCst);
-        let is_waiting = lock(&shared.staging).waiting_bytes() > 0 && machine.is_idle();
-        if !is_waiting && !shared.is_stopping.load(Ordering::SeqCst) {
+        if let Some(pause) = pause(&machine, shared, clock.now().monotonic) {
             thread::park_timeout(pause);
         }
         shared.is_asleep.store(false, Ordering::SeqCst);
     }
+}
+
+/// How long the log thread may sleep; `None` if there is something to do at once.
+fn pause<S: LogStore>(
+    machine: &LogMachine<S>,
+    shared: &Shared,
+    monotonic: Duration,
+) -> Option<Duration> {
+    let must_turn = machine.has_work() || shared.is_stopping.load(Ordering::SeqCst);
+    (!must_turn).then(|| machine.next_turn().saturating_sub(monotonic))
 }
 
 fn stopped(reason: &str) -> Stopped {

@@ -151,6 +151,15 @@ impl<S: LogStore> LogMachine<S> {
             && lock(&self.shared.staging).waiting_bytes() == 0
     }
 
+    /// Whether something was pushed that the next turn takes: not before there is room on the disk,
+    /// and not before what it took last is proposed.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.retry.is_none()
+            && self.unproposed.is_empty()
+            && lock(&self.shared.staging).waiting_bytes() > 0
+    }
+
     /// Until when the machine need not be turned if nothing is pushed.
     #[must_use]
     pub fn next_turn(&self) -> Duration {

@@ -3,10 +3,16 @@ use std::time::Duration;
 
 use ledgermq_core::event::Event;
 use ledgermq_core::offset::Index;
+#[cfg(feature = "testing")]
+use ledgermq_core::quantity::ByteSize;
 
 use super::*;
 use crate::class::Class;
 use crate::committed::CommittedBatch;
+#[cfg(feature = "testing")]
+use crate::config::Config;
+#[cfg(feature = "testing")]
+use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::tail::Tail;
 use crate::wake::Wake;
 
@@ -70,6 +76,52 @@ fn what_was_appended_is_there_after_a_restart_with_the_same_marks() {
     assert_eq!(again.sequence, before.last().expect("twenty").sequence);
     second.stop();
     thread.join().expect("stops");
+}
+
+#[cfg(feature = "testing")]
+fn at(monotonic: Duration) -> Now {
+    Now { wall: Timestamp::from_secs(1), monotonic }
+}
+
+/// A log on a simulated disk that nobody turns.
+#[cfg(feature = "testing")]
+fn still(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
+    let config = Config { file_bytes: ByteSize::mib(1), ..Config::default() };
+    let beginning = Beginning {
+        node: 1,
+        seed: 1,
+        space: Monitor::new(&config, Box::new(disk.clone())),
+        config,
+        stopwatch: Box::new(|| Duration::ZERO),
+    };
+    let store = SimulatedStore::open(disk).expect("opens");
+    LogMachine::recover(store, beginning, at(Duration::ZERO)).expect("recovers")
+}
+
+#[test]
+#[cfg(feature = "testing")]
+fn the_log_thread_does_not_sleep_over_a_push_between_its_turn_and_the_look() {
+    let disk = SimulatedDisk::new(1, 1 << 20);
+    let (log, mut machine) = still(&disk);
+    let now = Duration::from_millis(10);
+    let turn = |machine: &mut LogMachine<_>| machine.turn(at(now)).expect("the disk is good");
+    assert!(!turn(&mut machine));
+    assert!(pause(&machine, log.shared(), now).is_some(), "nothing waits");
+    let mut events = log.builder();
+    events.push(None, None, &Event::NodeStarted { node: 1, start: 1 });
+    let _ticket = log.submit(Class::Progress, events).expect("accepted");
+    assert_eq!(pause(&machine, log.shared(), now), None, "it would be woken by nobody");
+
+    // On a full disk there is nothing to hurry for.
+    disk.set_capacity(Some(0));
+    turn(&mut machine);
+    turn(&mut machine);
+    let mut events = log.builder();
+    events.push(None, None, &Event::NodeStarted { node: 1, start: 2 });
+    let _ticket = log.submit(Class::Progress, events).map_err(drop);
+    assert!(pause(&machine, log.shared(), now).is_some_and(|pause| !pause.is_zero()));
+    log.stop();
+    assert_eq!(pause(&machine, log.shared(), now), None);
 }
 
 #[test]
