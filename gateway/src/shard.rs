@@ -106,6 +106,7 @@ pub struct Shard {
     /// When the log was last behind, so that no connection was read.
     congested: Timestamp,
     wheel: Wheel,
+    log_time: Timestamp,
     stats: ShardStats,
 }
 
@@ -142,8 +143,15 @@ impl Shard {
             progress_due: now.plus(PROGRESS_INTERVAL),
             congested: Timestamp::default(),
             wheel: Wheel::new(now),
+            log_time: Timestamp::default(),
             stats: ShardStats::default(),
         }
+    }
+
+    /// Brings the shard's idea of the log's time up to the moment. Messages expire by it: their
+    /// batches are stamped with it, and it may be far from the shard's own clock.
+    pub fn set_log_time(&mut self, time: Timestamp) {
+        self.log_time = self.log_time.max(time);
     }
 
     /// Takes a new Network Connection.

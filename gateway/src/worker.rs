@@ -179,6 +179,7 @@ impl Turning {
     /// Brings the shard's settings up to the moment.
     fn refresh(&mut self, now: Timestamp) {
         let worker = &mut self.worker;
+        worker.shard.set_log_time(worker.log.time());
         let gate = worker.log.gate();
         let (messages, bytes) = worker.sources.retained();
         let settings = &mut worker.shard.settings;

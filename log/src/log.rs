@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use ledgermq_core::event::BatchBuilder;
 use ledgermq_core::identity::ProducerId;
-use ledgermq_core::offset::Index;
+use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::class::{Class, Gate};
 use crate::committed::CommittedBatch;
@@ -78,6 +78,12 @@ impl Log {
     #[must_use]
     pub fn start(&self) -> u64 {
         self.shared.start
+    }
+
+    /// The log's time now: [`Status::time`].
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        lock(&self.shared.status).time
     }
 
     /// A new local producer. `wake` is called when there is room again after [`crate::Full`].

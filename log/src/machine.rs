@@ -110,6 +110,7 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// [`TurnError`] is final: the log must be dropped, and the node stops.
     pub fn turn(&mut self, now: Now) -> Result<bool, TurnError> {
+        let time = self.clock.read(now);
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now.monotonic;
             if !self.replica.is_stuck() {
@@ -120,14 +121,14 @@ impl<S: LogStore> LogMachine<S> {
             self.shared.set_gate(gate);
         }
         if self.may_write(now) {
-            self.propose(now);
+            self.propose(time);
             self.checkpoint.step(&self.admission, &mut self.extra);
             self.write(now)?;
         }
         self.sync_if_due(now)?;
         self.publish()?;
         self.keep(now)?;
-        self.report();
+        self.report(time);
         let is_waiting = lock(&self.shared.staging).waiting_bytes() > 0;
         Ok(self.retry.is_none() && (is_waiting || self.checkpoint.is_due()))
     }
@@ -184,7 +185,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Gives raft what waits, stamped with the leader's time.
-    fn propose(&mut self, now: Now) {
+    fn propose(&mut self, time: Timestamp) {
         if !self.replica.is_leader() || self.replica.is_stuck() {
             return;
         }
@@ -194,7 +195,6 @@ impl<S: LogStore> LogMachine<S> {
         if self.unproposed.is_empty() {
             return;
         }
-        let time = self.clock.read(now);
         while let Some(mut bytes) = self.unproposed.pop_front() {
             envelope::stamp(&mut bytes, time);
             let bytes = Bytes::from(bytes);
@@ -326,7 +326,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Makes state and counters visible.
-    fn report(&self) {
+    fn report(&self, time: Timestamp) {
         let last = lock(&self.shared.ring).last();
         let (waiting_bytes, refused) = {
             let staging = lock(&self.shared.staging);
@@ -339,6 +339,7 @@ impl<S: LogStore> LogMachine<S> {
         status.first_index = first;
         status.commit_index = last;
         status.term = self.replica.term();
+        status.time = time;
         status.last_time = self.last_time;
         status.clock_jumped = self.clock.jumped();
         status.entries = (last + 1).saturating_sub(first);

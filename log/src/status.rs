@@ -20,6 +20,9 @@ pub struct Status {
     pub unclean: bool,
     /// Raft term.
     pub term: u64,
+    /// The log's time, read in every turn, at least ten times a second. No batch that is pushed from
+    /// now on is stamped with less.
+    pub time: Timestamp,
     /// Time of the last committed batch.
     pub last_time: Timestamp,
     /// The wall clock is this far from the log's time, and the log goes on by the monotonic clock.

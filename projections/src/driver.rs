@@ -194,7 +194,7 @@ impl Running {
             self.take_answers(now, &mut out);
             self.ask_purge(now);
             let is_at_end = self.take_batches(&mut batches)?;
-            self.projector.turn(now, &batches, &mut notices, &mut out)?;
+            self.projector.turn(now, self.log.time(), &batches, &mut notices, &mut out)?;
             if !batches.is_empty() {
                 self.sink.notices(self.projector.next_index() - 1, &mut notices);
                 notices.clear();
@@ -270,7 +270,8 @@ impl Running {
     fn sleep(&mut self, clock: &Clock) {
         let now = clock.now();
         let purge = PURGE_INTERVAL;
-        let wake = self.projector.wake_at(now).map_or(purge, |at| at.since(now).min(purge));
+        let wake = self.projector.wake_at(now, self.log.time());
+        let wake = wake.map_or(purge, |at| at.since(now).min(purge));
         if !wake.is_zero() && self.tail.prepare_sleep() {
             thread::park_timeout(wake);
         }

@@ -26,6 +26,8 @@ pub use open::OpenError;
 
 /// Time between two looks for what is due.
 const DUE_INTERVAL: Duration = Duration::from_millis(50);
+/// Least pause before an instant of the log's time is looked for again.
+const DUE_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Most events that are due in one append.
 const DUE_EVENTS_MAX: usize = 1_000;
 /// Changed rows at which a checkpoint does not wait for its time: bounds the work of one.
@@ -71,13 +73,11 @@ pub enum Output {
     PurgeAllowed(Index),
 }
 
-/// The projections' machine. Its `now` is any clock that runs evenly; the log's time is taken from
-/// the batches.
+/// The projections' machine. Its `now` is any clock that runs evenly; what is due is judged by the
+/// time of the log, which is another.
 pub struct Projector {
     options: Options,
     reader: Reader,
-    /// Time of the last batch, and `now` when it was applied.
-    last_batch: (Timestamp, Timestamp),
     /// Whether the log was told what an earlier process saved and kept.
     is_log_told: bool,
     started: Started,
@@ -127,6 +127,9 @@ impl Projector {
 
     /// Applies `batches`, which follow each other in the log, and says what else is to be done.
     ///
+    /// `log_time` is a time below which the log stamps no batch from now on
+    /// ([`ledgermq_log::Status::time`]): what is due by it is due when it is appended.
+    ///
     /// Notices appear from the moment on when the start of this process is applied: what came
     /// before concerns connections that are gone.
     ///
@@ -136,19 +139,20 @@ impl Projector {
     pub fn turn(
         &mut self,
         now: Timestamp,
+        log_time: Timestamp,
         batches: &[Arc<CommittedBatch>],
         notices: &mut Vec<Notice>,
         out: &mut Vec<Output>,
     ) -> Result<(), Broken> {
         if !batches.is_empty() {
-            self.apply(now, batches, notices)?;
+            self.apply(batches, notices)?;
         }
         if !std::mem::replace(&mut self.is_log_told, true) {
             out.push(Output::Checkpointed(self.checkpointed));
             out.push(Output::PurgeAllowed(self.kept_upto));
         }
         self.start(now, out);
-        self.append_due(now, out);
+        self.append_due(now, log_time, out);
         self.checkpoint(now, out);
         self.keep(now, out);
         Ok(())
@@ -156,11 +160,11 @@ impl Projector {
 
     /// When [`Projector::turn`] wants to be called at the latest, though no batch comes.
     #[must_use]
-    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn wake_at(&self, now: Timestamp, log_time: Timestamp) -> Option<Timestamp> {
         let due = (self.started == Started::Ready && self.append == Append::Idle)
             .then(|| self.reader.with(|views| views.next_due()))
             .flatten()
-            .map(|due| now.plus(due.since(self.log_time(now))).max(self.next_due));
+            .map(|due| now.plus(pause_until(due, log_time)).max(self.next_due));
         let is_unsaved = self.saving.is_some() || self.reader.applied() > self.checkpointed;
         let checkpoint = (is_unsaved && !self.is_save_running).then_some(self.next_checkpoint);
         let start = (self.started == Started::No).then_some(self.next_due);
@@ -239,7 +243,6 @@ impl Projector {
 
     fn apply(
         &mut self,
-        now: Timestamp,
         batches: &[Arc<CommittedBatch>],
         notices: &mut Vec<Notice>,
     ) -> Result<(), Broken> {
@@ -251,7 +254,6 @@ impl Projector {
                 notices.clear();
             }
         }
-        self.last_batch = (views.time(), now);
         reader.publish(&views);
         drop(views);
         self.note_applied();
@@ -289,12 +291,13 @@ impl Projector {
         }
     }
 
-    fn append_due(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    fn append_due(&mut self, now: Timestamp, log_time: Timestamp, out: &mut Vec<Output>) {
         if self.started != Started::Ready || self.append != Append::Idle || now < self.next_due {
             return;
         }
-        let log_time = self.log_time(now);
-        if self.reader.with(|views| views.next_due()).is_none_or(|due| due > log_time) {
+        let (time, next) = self.reader.with(|views| (views.time(), views.next_due()));
+        let log_time = log_time.max(time);
+        if next.is_none_or(|due| due > log_time) {
             return;
         }
         self.next_due = now.plus(DUE_INTERVAL);
@@ -357,10 +360,14 @@ impl Projector {
         self.is_keep_running = true;
         out.push(Output::Keep { upto, messages: owed.into_iter().collect() });
     }
+}
 
-    /// The log's time now: that of the last batch and what passed since.
-    fn log_time(&self, now: Timestamp) -> Timestamp {
-        let (time, seen) = self.last_batch;
-        time.plus(now.since(seen))
+/// How long to wait for an instant of the log's time. That may run half as fast again as the clock
+/// of the waiting, or half as fast: half of the way is never too long, and who is there soon looks
+/// again.
+fn pause_until(due: Timestamp, log_time: Timestamp) -> Duration {
+    match due.since(log_time) {
+        Duration::ZERO => Duration::ZERO,
+        left => (left / 2).max(DUE_PAUSE_MIN),
     }
 }

@@ -60,7 +60,8 @@ impl Shard {
         if !is_ready {
             return self.queue(found.token, pending());
         }
-        let Some(expiry) = remaining(message.message_expiry_interval, batch.time, now) else {
+        let interval = message.message_expiry_interval;
+        let Some(expiry) = remaining(interval, batch.time, self.log_time) else {
             return self.give_up(now, found.token, reference, qos, DropReason::Expired);
         };
         let delivery = Delivery {
@@ -155,9 +156,9 @@ impl Shard {
 pub(super) fn remaining(
     interval: Option<u32>,
     published: Timestamp,
-    now: Timestamp,
+    log_time: Timestamp,
 ) -> Option<Option<u32>> {
     let Some(interval) = interval else { return Some(None) };
-    let waited = u32::try_from(now.since(published).as_secs()).unwrap_or(u32::MAX);
+    let waited = u32::try_from(log_time.since(published).as_secs()).unwrap_or(u32::MAX);
     (waited < interval).then(|| Some(interval - waited))
 }

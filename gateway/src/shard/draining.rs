@@ -162,7 +162,7 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         let Pending { message, qos, retain, .. } = pending;
-        let expiry = match remaining(content.message_expiry_interval, published, now) {
+        let expiry = match remaining(content.message_expiry_interval, published, self.log_time) {
             Some(expiry) => expiry,
             // What was sent once is sent again, expired or not.
             None if client.machine.is_resumed(message) => Some(0),

@@ -6,3 +6,4 @@ mod purge;
 mod reopen;
 mod simulated;
 mod support;
+mod time;

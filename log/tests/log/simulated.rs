@@ -54,6 +54,11 @@ impl Simulated {
         self.machine.next_turn() > self.now.monotonic
     }
 
+    /// Puts the wall clock back.
+    pub(crate) fn set_wall_back(&mut self, by: Duration) {
+        self.now.wall = Timestamp(self.now.wall.0 - u64::try_from(by.as_micros()).expect("short"));
+    }
+
     /// Turns through this much time.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now.monotonic + time;

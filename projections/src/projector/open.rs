@@ -58,11 +58,9 @@ impl Projector {
         let kept = store.kept_offsets()?.into_iter().collect();
         views.set_kept(kept_upto);
         let checkpointed = views.applied();
-        let last_batch = (views.time(), Timestamp(0));
         Ok(Self {
             options,
             reader: Reader::new(views, store.kept()),
-            last_batch,
             is_log_told: false,
             started: Started::No,
             append: Append::Idle,

@@ -133,18 +133,19 @@ fn restarts_at_every_save(
 fn turn(projector: &mut Projector, world: &World, from: usize) {
     let (mut notices, mut out) = (Vec::new(), Vec::new());
     let batches = &world.batches[from..];
-    projector.turn(Timestamp(0), batches, &mut notices, &mut out).expect("it can be folded");
+    projector
+        .turn(Timestamp(0), Timestamp(0), batches, &mut notices, &mut out)
+        .expect("it can be folded");
 }
 
 /// What a projector would append when all is long past.
 fn due_of(mut projector: Projector, world: &World) -> Vec<Due> {
     let (mut notices, mut out) = (Vec::new(), Vec::new());
-    let time = projector.reader().with(Views::time);
-    let now = Timestamp(LONG_PAST.0 - time.0);
-    projector.turn(Timestamp(0), &[], &mut notices, &mut out).expect("nothing to fold");
-    projector.appended(Timestamp(0), Some(world.history.last_index()));
+    let now = Timestamp(0);
+    projector.turn(now, now, &[], &mut notices, &mut out).expect("nothing to fold");
+    projector.appended(now, Some(world.history.last_index()));
     out.clear();
-    projector.turn(now, &[], &mut notices, &mut out).expect("nothing to fold");
+    projector.turn(now, LONG_PAST, &[], &mut notices, &mut out).expect("nothing to fold");
     out.into_iter()
         .find_map(|output| match output {
             Output::Append(Events::Due(due)) => Some(due),
@@ -239,7 +240,8 @@ fn a_rebuilt_checkpoint_allows_no_purge_that_the_one_before_it_had_prepared() {
 
         let mut projector = Projector::open(OPTIONS, store, 1, 3).expect("it is sound");
         let mut out = Vec::new();
-        projector.turn(Timestamp(0), &[], &mut Vec::new(), &mut out).expect("nothing to fold");
+        let (now, mut notices) = (Timestamp(0), Vec::new());
+        projector.turn(now, now, &[], &mut notices, &mut out).expect("nothing to fold");
         assert!(out.iter().any(|output| matches!(output, Output::PurgeAllowed(0))), "{out:?}");
         assert_eq!(store.kept_offsets().expect("it can be read"), []);
         assert_eq!(store.kept().get(Offset::new(3, 0)).expect("it can be read"), None);

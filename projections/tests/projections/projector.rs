@@ -14,7 +14,7 @@ use ledgermq_projections::views::Limits;
 use ledgermq_projections::views::owed::OwedSource;
 use ledgermq_projections::views::retained::RetainedMessage;
 
-use crate::support::{World, owed};
+use crate::support::{EPOCH, World, owed};
 
 /// A projector over a memory store; the world makes its batches.
 struct Turned {
@@ -23,6 +23,7 @@ struct Turned {
     projector: Projector,
     taken: usize,
     now: Timestamp,
+    log_time: Timestamp,
     notices: Vec<Notice>,
     out: Vec<Output>,
 }
@@ -40,7 +41,8 @@ impl Turned {
         let projector = Projector::open(options, &mut held, 1, commit).expect("it is sound");
         let taken = usize::try_from(projector.next_index() - 1).expect("small");
         let (now, notices, out) = (Timestamp::from_secs(1_000), Vec::new(), Vec::new());
-        Self { world, store, projector, taken, now, notices, out }
+        let log_time = Timestamp::from_secs(EPOCH);
+        Self { world, store, projector, taken, now, log_time, notices, out }
     }
 
     /// A projector that knows that its node started.
@@ -61,11 +63,23 @@ impl Turned {
         let batches: Vec<Arc<CommittedBatch>> = self.world.batches[self.taken..].to_vec();
         self.taken = self.world.batches.len();
         let (notices, out) = (&mut self.notices, &mut self.out);
-        self.projector.turn(self.now, &batches, notices, out).expect("it can be folded");
+        let (now, log_time) = (self.now, self.log_time);
+        self.projector.turn(now, log_time, &batches, notices, out).expect("it can be folded");
     }
 
     fn pass(&mut self, seconds: u64) {
+        self.pass_in_log(seconds, seconds);
+    }
+
+    /// The log's time may go slower or faster.
+    fn pass_in_log(&mut self, seconds: u64, log_seconds: u64) {
         self.now = self.now.plus(Duration::from_secs(seconds));
+        self.log_time = self.log_time.plus(Duration::from_secs(log_seconds));
+        self.world.history.set_time(self.log_time);
+    }
+
+    fn wake_at(&self) -> Option<Timestamp> {
+        self.projector.wake_at(self.now, self.log_time)
     }
 
     fn take_save(&mut self) -> Option<Arc<Changes>> {
@@ -122,7 +136,7 @@ fn a_refused_start_is_tried_again() {
     turned.projector.appended(turned.now, None);
     turned.turn();
     assert!(turned.take_append().is_none());
-    assert!(turned.projector.wake_at(turned.now) > Some(turned.now));
+    assert!(turned.wake_at() > Some(turned.now));
     turned.pass(1);
     turned.turn();
     assert!(turned.take_append().is_some());
@@ -153,13 +167,28 @@ fn what_is_due_is_appended_once_though_it_stays_due_until_applied() {
 }
 
 #[test]
-fn it_asks_to_be_woken_for_what_is_due() {
+fn what_is_due_is_judged_by_the_time_of_the_log() {
+    let mut turned = Turned::ready("open c expiry=10\n close c");
+    turned.pass_in_log(15, 8);
+    turned.turn();
+    assert!(turned.take_append().is_none(), "the log would stamp it before its time");
+    turned.pass_in_log(3, 2);
+    turned.turn();
+    assert!(turned.commit().is_some());
+}
+
+#[test]
+fn it_asks_to_be_woken_before_something_can_be_due() {
     let mut turned = Turned::ready("open c expiry=100\n close c");
-    let due = turned.now.plus(Duration::from_secs(100));
     turned.pass(5);
     turned.turn();
     turned.save_all();
-    assert_eq!(turned.projector.wake_at(turned.now), Some(due));
+    // The log's time may run half as fast again.
+    let soonest = turned.now.plus(Duration::from_secs(95) * 2 / 3);
+    let wake = turned.wake_at().expect("something will be due");
+    assert!(turned.now < wake && wake <= soonest, "{wake:?}");
+    turned.pass_in_log(100, 95);
+    assert_eq!(turned.wake_at(), Some(turned.now));
 }
 
 #[test]
@@ -252,7 +281,7 @@ fn owed_messages_are_kept_before_a_purge_and_forgotten_when_nobody_is_owed_them(
         })
     };
     assert_eq!(sources(&turned), [true, true, false]);
-    assert!(turned.projector.wake_at(turned.now).is_none());
+    assert!(turned.wake_at().is_none());
 
     turned.world.fold("progress c 5:0\n pub p z 1");
     turned.pass(60);

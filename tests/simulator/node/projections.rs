@@ -73,7 +73,7 @@ impl Projections {
         self.projector.purge_wanted(log.purge_wanted());
         let (mut notices, mut out) = (Vec::new(), Vec::new());
         self.projector
-            .turn(now, &batches, &mut notices, &mut out)
+            .turn(now, log.time(), &batches, &mut notices, &mut out)
             .map_err(|broken| format!("the views broke: {broken}"))?;
         for notice in notices {
             let producer = match &notice {

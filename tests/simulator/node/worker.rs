@@ -115,6 +115,7 @@ impl Worker {
     }
 
     fn refresh(&mut self, log: &Log, now: Timestamp) {
+        self.shard.set_log_time(log.time());
         let settings = &mut self.shard.settings;
         let did_take = settings.takes_publishes;
         let gate = log.gate();

@@ -8,15 +8,6 @@ use crate::book::uid_of;
 use crate::oracle::wills::Armed;
 use crate::oracle::{Life, Opened, Oracle, Retained, Session};
 
-/// Whether `now` is too early for what was to wait from `since` until `due`.
-///
-/// The log's time may run at half the pace of true time while it slides back to the wall clock,
-/// and whoever appends what is due cannot know how fast it will run.
-pub(super) fn is_early(since: Timestamp, due: Timestamp, now: Timestamp) -> bool {
-    let waited = now.since(since).as_secs_f64();
-    waited * 2.0 + 1.0 < due.since(since).as_secs_f64()
-}
-
 impl Oracle {
     pub(super) fn apply(&mut self, batch: &CommittedBatch) {
         let voids = self.voids.next(batch);
@@ -132,7 +123,7 @@ impl Oracle {
             if let Some(will) = &old.will
                 && (!is_resumed || will.message.delay_interval == 0)
             {
-                self.wills.arm(old.epoch, now, now, false);
+                self.wills.arm(old.epoch, now, false);
             }
         } else if is_resumed {
             self.wills.call_off(old.epoch, now);
@@ -154,7 +145,7 @@ impl Oracle {
         {
             let delay = if is_over { 0 } else { will.message.delay_interval.min(interval) };
             let due = Timestamp(now.0 + u64::from(delay) * 1_000_000);
-            self.wills.arm(session.epoch, now, due, delay > 0);
+            self.wills.arm(session.epoch, due, delay > 0);
         }
         session.interval = interval;
         if is_over {
@@ -168,9 +159,7 @@ impl Oracle {
         let Some(session) = self.sessions.remove(client) else { return };
         if session.online.is_some() {
             self.fault(format!("the session of {client} expired while it was connected"));
-        } else if session.interval == u32::MAX
-            || is_early(session.offline_since, session.expires(), now)
-        {
+        } else if session.interval == u32::MAX || now < session.expires() {
             self.fault(format!("the session of {client} expired before its time"));
         }
         self.wills.settle(session.epoch, now);

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use ledgermq_core::event::WillMessage;
 use ledgermq_core::offset::{Offset, Timestamp};
 
-use crate::oracle::model::is_early;
-
 /// The will of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Armed {
@@ -16,7 +14,6 @@ pub(crate) struct Armed {
 /// A will that waits for its time.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    pub(crate) armed: Timestamp,
     pub(crate) due: Timestamp,
     pub(crate) is_delayed: bool,
 }
@@ -28,14 +25,8 @@ pub(crate) struct Wills {
 }
 
 impl Wills {
-    pub(crate) fn arm(
-        &mut self,
-        epoch: Offset,
-        armed: Timestamp,
-        due: Timestamp,
-        is_delayed: bool,
-    ) {
-        self.pending.insert(epoch, Pending { armed, due, is_delayed });
+    pub(crate) fn arm(&mut self, epoch: Offset, due: Timestamp, is_delayed: bool) {
+        self.pending.insert(epoch, Pending { due, is_delayed });
     }
 
     /// Makes it due at once, whatever it waits for.
@@ -61,7 +52,7 @@ impl Wills {
     pub(crate) fn fire(&mut self, epoch: Offset, now: Timestamp) -> Result<(), String> {
         match self.pending.remove(&epoch) {
             None => Err(format!("a will of {epoch} was published that was not, or no longer, due")),
-            Some(pending) if is_early(pending.armed, pending.due, now) => {
+            Some(pending) if now < pending.due => {
                 Err(format!("the will of {epoch} was published before its time"))
             }
             Some(_) => Ok(()),

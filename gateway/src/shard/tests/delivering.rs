@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::Packet;
 
 use crate::shard::ShardLimits;
@@ -156,6 +157,28 @@ fn messages_expire_live_and_while_they_wait() {
     world.wait(Duration::from_secs(1));
     world.settle();
     assert_eq!(world.rest.views.session("c").unwrap().owed_messages(), 0);
+}
+
+#[test]
+fn messages_expire_by_the_time_of_the_log() {
+    let limits = ShardLimits { output_bytes_max: 1, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let peer = world.subscriber(client::persistent("c"), "t", 1);
+    let publisher = publisher(&mut world);
+    world.block(peer, true);
+    for id in 1..=2 {
+        let mut publish = client::publish(1, id, "t", "m");
+        publish.message_expiry_interval = Some(10);
+        world.send(publisher, &Packet::Publish(publish));
+    }
+    world.settle();
+    // The wall clock was ahead: the log's time goes at half the pace until they meet.
+    world.now = world.now.plus(Duration::from_secs(12));
+    let time = world.now.0 - 6_000_000;
+    world.shard().set_log_time(Timestamp(time));
+    world.block(peer, false);
+    assert_eq!(world.read(peer), ["t=m q1 #1 expiry=10", "t=m q1 #2 expiry=4"]);
+    assert_eq!(world.shard().stats().dropped_expired, 0);
 }
 
 #[test]

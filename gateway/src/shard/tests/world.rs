@@ -124,6 +124,7 @@ impl World {
         self.now = self.now.plus(duration);
         self.rest.history.set_time(self.now);
         for seat in &mut self.shards {
+            seat.shard.set_log_time(self.now);
             seat.shard.tick(self.now);
         }
         self.write();
