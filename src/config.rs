@@ -194,6 +194,10 @@ fn check(effective: &Effective) -> Result<(), ConfigError> {
         let origin = effective.origin(&format!("gateway.{}", error.key));
         ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
     })?;
+    config.log.check().map_err(|error| {
+        let origin = effective.origin(&format!("log.{}", error.key));
+        ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
+    })?;
     check_access(effective)
 }
 

@@ -60,7 +60,41 @@ impl Default for Config {
     }
 }
 
+/// A value that is well-formed but cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("log.{key}: {detail}")]
+pub struct ConfigError {
+    /// The key below `log`.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub detail: &'static str,
+}
+
 impl Config {
+    /// Checks what the types of the fields do not say.
+    ///
+    /// # Errors
+    ///
+    /// The first value that is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let check = |holds: bool, key, detail| match holds {
+            true => Ok(()),
+            false => Err(ConfigError { key, detail }),
+        };
+        check(self.file_bytes.0 >= 1 << 20, "file_bytes", "must be at least 1MiB")?;
+        check(
+            self.hot_bytes_max.0 / 2 >= self.file_bytes.0,
+            "hot_bytes_max",
+            "must be at least twice log.file_bytes",
+        )?;
+        check(
+            self.reserve_open_bytes() <= self.reserve_publish_bytes(),
+            "reserve_open",
+            "must not be above log.reserve_publish",
+        )?;
+        check(self.hot_entries_max > 0, "hot_entries_max", "must be at least 1")
+    }
+
     /// Reserve for publishes in bytes.
     #[must_use]
     pub fn reserve_publish_bytes(&self) -> u64 {

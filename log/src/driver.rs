@@ -62,24 +62,10 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
 }
 
 fn check(options: &Options) -> Result<(), OpenError> {
-    let wrong = |what: &str| Err(OpenError::Setting(what.to_owned()));
     if options.node == 0 {
-        return wrong("the number of a node is 1 or more");
+        return Err(OpenError::Setting("the number of a node is 1 or more".to_owned()));
     }
-    let config = &options.config;
-    if config.file_bytes.0 < 1 << 20 {
-        return wrong("log.file_bytes is at least 1MiB");
-    }
-    if config.hot_bytes_max.0 < 2 * config.file_bytes.0 {
-        return wrong("log.hot_bytes_max is at least twice log.file_bytes");
-    }
-    if config.reserve_open_bytes() > config.reserve_publish_bytes() {
-        return wrong("log.reserve_open is not above log.reserve_publish");
-    }
-    if config.hot_entries_max == 0 {
-        return wrong("log.hot_entries_max is at least 1");
-    }
-    Ok(())
+    options.config.check().map_err(|error| OpenError::Setting(error.to_string()))
 }
 
 /// Turns until it is asked to stop or the disk fails. Whatever ends it, nobody waits for it then.

@@ -152,6 +152,39 @@ impl Log {
         self.shared.checkpointed.fetch_max(index, Ordering::Relaxed);
     }
 
+    /// Asks for the watermark to be moved to `index`, which is committed, and says whether it is
+    /// there: then no power cut and no crash takes the log back behind `index`, whatever
+    /// `durability` is, and a log that lost it is refused as damaged. What is derived from the log
+    /// may be made durable only then, or it would know of what never was.
+    pub fn want_mark(&self, index: Index) -> bool {
+        if *lock(&self.shared.mark.reached) >= index {
+            return true;
+        }
+        self.shared.mark.wanted.fetch_max(index, Ordering::SeqCst);
+        self.shared.wake_thread();
+        false
+    }
+
+    /// Waits for [`Log::want_mark`]. Never to be called by the thread that turns the log.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] if the log stops before.
+    pub fn mark(&self, index: Index) -> Result<(), Stopped> {
+        if self.want_mark(index) {
+            return Ok(());
+        }
+        let mark = &self.shared.mark;
+        let mut reached = lock(&mark.reached);
+        while *reached < index {
+            if let Gate::Stopped { reason } = self.shared.gate() {
+                return Err(Stopped { reason });
+            }
+            reached = mark.changed.wait(reached).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
     /// The log has grown beyond its bounds and would like to drop everything up to this index.
     /// Projections copy what is still owed of it and answer by [`Log::purge_allowed`].
     #[must_use]

@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) checkpointed: AtomicU64,
     /// Nothing up to here is needed any more.
     pub(crate) purge_allowed: AtomicU64,
+    pub(crate) mark: Mark,
     pub(crate) is_stopping: AtomicBool,
     /// The log thread sleeps.
     pub(crate) is_asleep: AtomicBool,
@@ -51,6 +52,14 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct Receipts {
     pub(crate) waiting: Mutex<HashMap<u64, Option<Receipt>>>,
+    pub(crate) changed: Condvar,
+}
+
+/// How far the log's watermark is: a start that finds less than that refuses to open.
+#[derive(Default)]
+pub(crate) struct Mark {
+    pub(crate) wanted: AtomicU64,
+    pub(crate) reached: Mutex<Index>,
     pub(crate) changed: Condvar,
 }
 
@@ -74,6 +83,7 @@ impl Shared {
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),
+            mark: Mark::default(),
             is_stopping: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
             thread: Mutex::new(None),
@@ -127,6 +137,8 @@ impl Shared {
         lock(&self.staging).wake_all();
         drop(lock(&self.receipts.waiting));
         self.receipts.changed.notify_all();
+        drop(lock(&self.mark.reached));
+        self.mark.changed.notify_all();
     }
 
     /// Reads committed batches from the disk: from `from` on, at most to `upto`; says which index

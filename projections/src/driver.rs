@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use ledgermq_core::offset::Timestamp;
-use ledgermq_log::{CommittedBatch, Log, StateItem, StateTail, TailError, Wake};
+use ledgermq_log::{CommittedBatch, Gate, Log, StateItem, StateTail, TailError, Wake};
 
 use crate::checkpoint::{FileStore, StoreError};
 use crate::notice::NoticeSink;
@@ -25,6 +25,8 @@ use helpers::{Answer, Helpers};
 const TURN_BYTES_MAX: usize = 256 << 10;
 /// Time between two questions whether the log wants to purge.
 const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often to look whether a helper is still there while one is waited for.
+const HELPER_POLL: Duration = Duration::from_millis(100);
 
 /// The projections ended otherwise than by [`Driver::stop`].
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +40,8 @@ pub enum DriverError {
     /// The log handed out a snapshot, which a single node has none of.
     #[error("the log begins with a snapshot that this version cannot read")]
     Snapshot,
-    /// The thread panicked.
-    #[error("the projection thread panicked")]
+    /// The thread, or one that works for it, panicked.
+    #[error("a thread of the projections panicked")]
     Panicked,
 }
 
@@ -191,6 +193,9 @@ impl Running {
         loop {
             let is_stopping = self.is_stopping.load(Ordering::Acquire);
             let now = clock.now();
+            if self.helpers.has_ended() && !matches!(self.log.gate(), Gate::Stopped { .. }) {
+                return Err(DriverError::Panicked);
+            }
             self.take_answers(now, &mut out);
             self.ask_purge(now);
             let is_at_end = self.take_batches(&mut batches)?;
@@ -282,30 +287,35 @@ impl Running {
     fn save_last(&mut self) {
         let mut out = Vec::new();
         while self.projector.is_save_running() {
-            let Ok(answer) = self.answers.recv() else { return };
-            if let Answer::Saved(result) = answer {
-                report(&result);
-                self.projector.saved(Timestamp(0), result, &mut out);
-            }
+            let Some(result) = self.wait_saved() else { return };
+            self.projector.saved(Timestamp(0), result, &mut out);
         }
         // Changes that failed before are tried first; then the rest.
         for _ in 0..2 {
             let Some(changes) = self.projector.last_checkpoint() else { break };
             self.helpers.save(changes);
-            let result = loop {
-                match self.answers.recv() {
-                    Ok(Answer::Saved(result)) => break result,
-                    Ok(Answer::Appended(_) | Answer::Kept { .. }) => {}
-                    Err(_) => return,
-                }
-            };
-            report(&result);
+            let Some(result) = self.wait_saved() else { return };
             if result.is_err() {
                 break;
             }
             self.projector.saved(Timestamp(0), result, &mut out);
         }
         self.perform(&mut out);
+    }
+
+    /// The answer to the save that is running; none if there will be none.
+    fn wait_saved(&self) -> Option<Result<(), StoreError>> {
+        loop {
+            match self.answers.recv_timeout(HELPER_POLL) {
+                Ok(Answer::Saved(result)) => {
+                    report(&result);
+                    return Some(result);
+                }
+                Ok(Answer::Appended(_) | Answer::Kept { .. }) => {}
+                Err(_) if self.helpers.has_ended() => return None,
+                Err(_) => {}
+            }
+        }
     }
 }
 

@@ -55,15 +55,26 @@ impl<S: LogStore> LogMachine<S> {
             || self.keeping.written >= self.config.file_bytes.0
             || (self.keeping.awaits_checkpoint && !self.checkpoint.is_due());
         if !is_due || self.retry.is_some() {
-            return Ok(());
+            // The watermark is written in place: a full disk does not keep it back.
+            return if self.is_mark_wanted() { self.mark() } else { Ok(()) };
         }
         self.keeping.last = now.monotonic;
         self.keeping.written = 0;
         unless_full(self.purge())?;
-        if !self.keeping.is_marked {
-            unless_full(self.sync_and_mark(false))?;
+        if !self.keeping.is_marked || self.is_mark_wanted() {
+            self.mark()?;
         }
         Ok(())
+    }
+
+    /// Whether somebody waits for the watermark.
+    fn is_mark_wanted(&self) -> bool {
+        let mark = &self.shared.mark;
+        mark.wanted.load(Ordering::SeqCst) > *lock(&mark.reached)
+    }
+
+    fn mark(&mut self) -> Result<(), TurnError> {
+        unless_full(self.sync_and_mark(false))
     }
 
     /// Notes how far the log is synced, which it must be first.
@@ -74,6 +85,10 @@ impl<S: LogStore> LogMachine<S> {
         }
         self.replica.store_mut().mark(clean)?;
         self.keeping.is_marked = true;
+        // Whatever is committed was written.
+        let committed = lock(&self.shared.ring).last();
+        *lock(&self.shared.mark.reached) = committed;
+        self.shared.mark.changed.notify_all();
         Ok(())
     }
 

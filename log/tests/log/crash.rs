@@ -167,6 +167,29 @@ fn with_os_cache_a_power_cut_loses_only_the_unsynced_end() {
 }
 
 #[test]
+fn behind_the_mark_nothing_is_lost_whatever_the_durability() {
+    let config = ledgermq_log::Config { durability: Durability::OsCache, ..config() };
+    let mut asked = 0;
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new(seed, FILE);
+        let mut shown = Vec::new();
+        let mut log = Simulated::open(&disk, &config).expect("opens");
+        assert!(run(&mut log, 0..21 + seed, &mut shown));
+        let last = shown.last().expect("something was committed").index;
+        if !log.log.want_mark(last) {
+            asked += 1;
+            log.turn().expect("the disk is well");
+        }
+        assert!(log.log.want_mark(last));
+        drop(log);
+        disk.crash();
+        let log = Simulated::open(&disk, &config).expect("opens again");
+        assert_eq!(everything(&log)[..shown.len()], shown[..]);
+    }
+    assert!(asked > 0, "it is not marked at every write anyway");
+}
+
+#[test]
 fn a_log_that_lost_what_was_synced_is_refused() {
     let disk = SimulatedDisk::new(1, FILE);
     let mut log = Simulated::open(&disk, &config()).expect("opens");

@@ -76,6 +76,11 @@ impl Helpers {
         let _ = self.jobs.send(Job::Keep(upto, messages));
     }
 
+    /// Whether a thread has ended: it panicked, or the log has stopped.
+    pub(super) fn has_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// Ends the threads. An append on its way is left to itself: the log answers it, or ends.
     pub(super) fn stop(self) {
         drop((self.appends, self.jobs));
@@ -125,7 +130,14 @@ fn append_all(log: &Log, events: &Receiver<Events>, to: &Answers) {
 fn write_all(log: &Log, mut store: Box<dyn Store>, todo: &Receiver<Job>, to: &Answers) {
     while let Ok(job) = todo.recv() {
         match job {
-            Job::Save(changes) => to.give(Answer::Saved(store.commit(&changes))),
+            Job::Save(changes) => {
+                // A checkpoint ahead of what a power cut leaves of the log would be of no log.
+                let is_safe = log.mark(changes.applied);
+                let storage = |stopped| StoreError::Storage(Box::new(stopped));
+                to.give(Answer::Saved(
+                    is_safe.map_err(storage).and_then(|()| store.commit(&changes)),
+                ));
+            }
             Job::Keep(upto, messages) => {
                 let is_kept = keep(log, &mut *store, upto, &messages);
                 to.give(Answer::Kept { upto: is_kept.then_some(upto), messages });

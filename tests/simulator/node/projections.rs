@@ -96,6 +96,9 @@ impl Projections {
         let Some(asked) = self.asked.pop_front() else { return Ok(()) };
         let mut out = Vec::new();
         match asked {
+            Output::Save(changes) if !log.want_mark(changes.applied) => {
+                self.asked.push_front(Output::Save(changes));
+            }
             Output::Save(changes) => {
                 let result = self.store.commit(&changes);
                 self.projector.saved(now, result, &mut out);
