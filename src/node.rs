@@ -79,35 +79,29 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let _data_dir = DataDir::open(&config.node.data_dir)?;
     let metrics = Metrics::install()?;
     let mut stop = Stop::new()?;
-
-    let mut parts = Parts::start(config).await?;
-    let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), parts.gateway.stats_reader());
-    let (log, views) = (parts.log.clone(), parts.views.clone());
     let api = Server::bind(&config.api)?;
+
+    let (mut parts, seats) = Parts::open(config)?;
+    let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), seats.stats_reader());
+    let (log, views) = (parts.log.clone(), parts.views.clone());
     let sources = Sources {
         checks: Box::new(move || health::checks(&log, &views)),
         gather: gauges::gatherer(gauges),
         metrics,
     };
-    for address in parts.gateway.addresses() {
-        tracing::info!(%address, "MQTT");
-    }
     tracing::info!(address = %api.address(), "HTTP");
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(api.run(sources, async {
         let _ = api_stopped.await;
     }));
 
-    eprintln!("ready");
-    let failure = stop.asked_or_failed(&mut parts).await;
+    let outcome = parts.run(config, seats, &mut stop).await;
     tracing::info!("stopping");
     let _ = stop_api.send(());
     let _ = api.await;
     let stopped = tokio::task::spawn_blocking(move || parts.stop()).await;
     let stopped = stopped.unwrap_or_else(|_| Err(NodeError::Failed("a thread panicked".into())));
-    if let Some(reason) = failure {
-        return Err(NodeError::Failed(reason));
-    }
+    outcome?;
     tracing::info!("stopped");
     stopped
 }
@@ -118,19 +112,24 @@ struct Parts {
     log_thread: LogThread,
     projections: Driver,
     views: Reader,
-    gateway: Gateway,
-    failures: mpsc::Receiver<String>,
+    gateway: Option<Gateway>,
 }
 
 impl Parts {
-    /// Opens the log (which recovers), folds its tail, and lets clients in: each room is given the
-    /// handles of those before it.
-    async fn start(config: &Config) -> Result<Self, NodeError> {
+    /// Opens the log (which recovers) and lets the projections fold its tail: each room is given
+    /// the handles of those before it.
+    fn open(config: &Config) -> Result<(Self, Seats), NodeError> {
         let node = config.node.id.get();
         let dir = &config.node.data_dir;
         let mut options = ledgermq_log::Options::new(dir.join("log"), node);
         options.config = config.log.clone();
         let (log, log_thread) = ledgermq_log::open(options)?;
+        if log.status().unclean {
+            tracing::warn!(
+                "the last process was cut off with log.durability = \"os-cache\": what it \
+                 acknowledged in its last 50 ms may be lost"
+            );
+        }
         let seats = Seats::new(&config.gateway, &log)?;
         let limits = &config.gateway.limits;
         let projections = driver::open(
@@ -148,26 +147,72 @@ impl Parts {
         )?;
         let views = projections.reader();
         let projections = projections.start(seats.notice_sink());
-        while !views.is_ready() {
-            if projections.is_finished() {
-                let failed = projections.join().err().map(|error| error.to_string());
-                return Err(NodeError::Failed(failed.unwrap_or_default()));
+        Ok((Self { log, log_thread, projections, views, gateway: None }, seats))
+    }
+
+    /// Lets clients in when the log is folded, and returns when the node was asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// If a room cannot start or stopped by itself; all of them are to be stopped in either case.
+    async fn run(
+        &mut self,
+        config: &Config,
+        seats: Seats,
+        stop: &mut Stop,
+    ) -> Result<(), NodeError> {
+        while !self.views.is_ready() {
+            self.check()?;
+            tokio::select! {
+                () = stop.asked() => return Ok(()),
+                () = tokio::time::sleep(READY_POLL) => {}
             }
-            tokio::time::sleep(READY_POLL).await;
         }
-        let (failed, failures) = mpsc::channel(1);
+        let (failed, mut failures) = mpsc::channel(1);
         let on_stopped = move |error: &WorkerError| {
             // One reason is enough to stop for.
             let _ = failed.try_send(error.to_string());
         };
-        let gateway = Gateway::start(&config.gateway, node, seats, &log, &views, on_stopped)?;
-        Ok(Self { log, log_thread, projections, views, gateway, failures })
+        let node = config.node.id.get();
+        let gateway =
+            Gateway::start(&config.gateway, node, seats, &self.log, &self.views, on_stopped)?;
+        for address in gateway.addresses() {
+            tracing::info!(%address, "MQTT");
+        }
+        self.gateway = Some(gateway);
+        eprintln!("ready");
+        loop {
+            tokio::select! {
+                () = stop.asked() => return Ok(()),
+                Some(reason) = failures.recv() => return Err(NodeError::Failed(reason)),
+                () = tokio::time::sleep(FAILURE_POLL) => self.check()?,
+            }
+        }
+    }
+
+    /// Looks whether a room stopped by itself: the node must not go on without it.
+    fn check(&self) -> Result<(), NodeError> {
+        let failed = |reason: &str| Err(NodeError::Failed(reason.to_owned()));
+        if let Gate::Stopped { reason } = self.log.gate() {
+            // The projections stop the log when they fail.
+            return failed(self.views.failure().unwrap_or(&reason));
+        }
+        if let Some(failure) = self.views.failure() {
+            return failed(failure);
+        }
+        if self.projections.is_finished() {
+            return failed("the projection thread ended");
+        }
+        match self.gateway.as_ref().and_then(Gateway::ended) {
+            Some(thread) => failed(&format!("the thread {thread} of the gateway ended")),
+            None => Ok(()),
+        }
     }
 
     /// Stops in the reverse order: the gateway drains, the projections write their checkpoint, the
     /// log closes.
     fn stop(self) -> Result<(), NodeError> {
-        let drained = self.gateway.drain();
+        let drained = self.gateway.map_or(Ok(()), Gateway::drain);
         self.projections.stop();
         let projected = self.projections.join();
         self.log.stop();
@@ -192,21 +237,11 @@ impl Stop {
         })
     }
 
-    /// Returns at the next SIGTERM or SIGINT, or when a room of the node failed, with the reason.
-    async fn asked_or_failed(&mut self, parts: &mut Parts) -> Option<String> {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return None,
-                _ = self.interrupt.recv() => return None,
-                reason = parts.failures.recv() => return reason,
-                () = tokio::time::sleep(FAILURE_POLL) => {}
-            }
-            if let Some(failure) = parts.views.failure() {
-                return Some(failure.to_owned());
-            }
-            if let Gate::Stopped { reason } = parts.log.gate() {
-                return Some(reason.to_string());
-            }
+    /// Returns at the next SIGTERM or SIGINT.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

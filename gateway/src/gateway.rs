@@ -45,12 +45,14 @@ pub enum StartError {
 pub struct Seats {
     seats: Vec<Seat>,
     inboxes: Inboxes,
+    census: Arc<Census>,
 }
 
 struct Seat {
     poll: Poll,
     inbox: Arc<Inbox>,
     producer: Producer,
+    stats: Arc<Mutex<ShardStats>>,
 }
 
 impl Seats {
@@ -70,11 +72,18 @@ impl Seats {
             let poll = Poll::new()?;
             let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), WAKER)?));
             let producer = log.producer(Arc::clone(&inbox) as Arc<dyn Wake>);
-            seats.push(Seat { poll, inbox, producer });
+            seats.push(Seat { poll, inbox, producer, stats: Arc::default() });
         }
         let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
         let inboxes = Inboxes(inboxes.collect());
-        Ok(Self { seats, inboxes })
+        Ok(Self { seats, inboxes, census: Arc::default() })
+    }
+
+    /// A handle for reading the counts of the gateway that will start here.
+    #[must_use]
+    pub fn stats_reader(&self) -> StatsReader {
+        let workers = self.seats.iter().map(|seat| Arc::clone(&seat.stats)).collect();
+        StatsReader { census: Arc::clone(&self.census), workers }
     }
 
     /// Where the projections send their notices.
@@ -141,8 +150,7 @@ pub struct Gateway {
     stop_accepting: StopAccepting,
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
-    census: Arc<Census>,
-    stats: Vec<Arc<Mutex<ShardStats>>>,
+    readers: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -161,7 +169,7 @@ impl Gateway {
         views: &Reader,
         on_stopped: impl Fn(&WorkerError) + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
-        let census = Arc::new(Census::default());
+        let census = seats.census;
         let addresses: Vec<_> =
             config.listeners().iter().map(|listener| listener.address).collect();
         let connections_max = usize::try_from(config.limits.connections).unwrap_or(usize::MAX);
@@ -170,13 +178,12 @@ impl Gateway {
         let (acceptor, stop_accepting, addresses) =
             bound.map_err(|(address, source)| StartError::Bind { address, source })?;
         let mut workers = Vec::new();
-        let mut stats = Vec::new();
+        let mut readers = Vec::new();
         for (number, seat) in seats.seats.into_iter().enumerate() {
-            let counts = Arc::new(Mutex::new(ShardStats::default()));
-            stats.push(Arc::clone(&counts));
             let inbox = Arc::clone(&seat.inbox);
-            let (sources, _reader) = LogSources::start(views.clone(), log.clone(), inbox, number)?;
-            let worker = worker(config, node, seat, log, sources, Arc::clone(&census), counts);
+            let (sources, reader) = LogSources::start(views.clone(), log.clone(), inbox, number)?;
+            readers.push(reader);
+            let worker = worker(config, node, seat, log, sources, Arc::clone(&census));
             let on_stopped = on_stopped.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -186,7 +193,7 @@ impl Gateway {
         let acceptor =
             thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
         let inboxes = seats.inboxes;
-        Ok(Self { inboxes, stop_accepting, acceptor, workers, census, stats, addresses })
+        Ok(Self { inboxes, stop_accepting, acceptor, workers, readers, addresses })
     }
 
     /// The addresses at which clients connect, in the order of the configuration.
@@ -195,10 +202,19 @@ impl Gateway {
         &self.addresses
     }
 
-    /// A handle for reading the counts.
+    /// Which of the gateway's threads has ended, if one has: it panicked, or said why by
+    /// `on_stopped`. The others go on, but the node must stop.
     #[must_use]
-    pub fn stats_reader(&self) -> StatsReader {
-        StatsReader { census: Arc::clone(&self.census), workers: self.stats.clone() }
+    pub fn ended(&self) -> Option<&str> {
+        let mut threads = self.workers.iter().map(|worker| (worker.is_finished(), worker.thread()));
+        let acceptor = (self.acceptor.is_finished(), self.acceptor.thread());
+        let mut readers = self.readers.iter().map(|reader| (reader.is_finished(), reader.thread()));
+        let ended = |(is_finished, _): &(bool, _)| *is_finished;
+        let (_, thread) = threads
+            .find(ended)
+            .or_else(|| Some(acceptor).filter(ended))
+            .or_else(|| readers.find(ended))?;
+        Some(thread.name().unwrap_or("a thread"))
     }
 
     /// Takes no new connection, ends all with DISCONNECT 0x8B, and returns when their last events
@@ -213,10 +229,7 @@ impl Gateway {
         self.inboxes.iter().for_each(|inbox| inbox.push(Inbound::Drain));
         let mut result = Ok(());
         for worker in self.workers {
-            // A worker that panicked has said so.
-            if let Ok(outcome) = worker.join() {
-                result = result.and(outcome);
-            }
+            result = result.and(worker.join().unwrap_or(Err(WorkerError::Panicked)));
         }
         result
     }
@@ -229,9 +242,8 @@ fn worker(
     log: &Log,
     sources: LogSources,
     census: Arc<Census>,
-    stats: Arc<Mutex<ShardStats>>,
 ) -> Worker {
-    let Seat { poll, inbox, producer } = seat;
+    let Seat { poll, inbox, producer, stats } = seat;
     let clock = Clock::start();
     let position = log.status().commit_index + 1;
     let tail = log.tail_gapless(position, Arc::clone(&inbox) as Arc<dyn Wake>);
@@ -264,6 +276,7 @@ fn settings(config: &Config, node: u64) -> Settings {
         topic_levels_max: usize::from(limits.topic_levels),
         receive_maximum: limits.receive_maximum,
         inflight_out: limits.inflight_out,
+        subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
         takes_publishes: true,
         takes_sessions: true,
         takes_retained: true,
