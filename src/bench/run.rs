@@ -303,11 +303,17 @@ impl Counts<'_> {
         let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| head[at + i]));
         let (number, sent) = (u64_at(0), u64_at(8));
         match number.cmp(self.expected) {
+            // It must not make up for one that is lost.
             std::cmp::Ordering::Less if publish.dup => *self.duplicates += 1,
-            std::cmp::Ordering::Less => *self.out_of_order += 1,
-            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => *self.expected = number + 1,
+            std::cmp::Ordering::Less => {
+                *self.out_of_order += 1;
+                *self.delivered += 1;
+            }
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => {
+                *self.expected = number + 1;
+                *self.delivered += 1;
+            }
         }
-        *self.delivered += 1;
         if self.qos == QoS::AtMostOnce {
             self.settled += 1;
         }
