@@ -53,6 +53,7 @@ pub struct Connection {
     ended: ReasonCode,
     assigned_id: bool,
     has_will: bool,
+    is_resumed: bool,
     receive: Receive,
     deliver: Deliver,
     awaiting: VecDeque<Awaiting>,
@@ -74,8 +75,16 @@ pub enum State {
 /// An answer that waits for the commit of the event it belongs to, in the order of the appends.
 #[derive(Debug)]
 enum Awaiting {
-    Subscribe { packet_id: PacketId, reasons: Vec<ReasonCode> },
-    Unsubscribe { packet_id: PacketId, filters: Vec<Result<TopicFilter, ReasonCode>> },
+    /// `added` of the subscriptions are new ones.
+    Subscribe {
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        added: usize,
+    },
+    Unsubscribe {
+        packet_id: PacketId,
+        filters: Vec<Result<TopicFilter, ReasonCode>>,
+    },
 }
 
 impl Connection {
@@ -94,6 +103,7 @@ impl Connection {
             ended: ReasonCode::UnspecifiedError,
             assigned_id: false,
             has_will: false,
+            is_resumed: false,
             receive: Receive::default(),
             deliver: Deliver::default(),
             awaiting: VecDeque::new(),
@@ -126,7 +136,7 @@ impl Connection {
             Packet::PubAck(ack) => self.on_puback(ack.packet_id, out),
             Packet::PubRec(ack) => self.on_pubrec(ack.packet_id, ack.reason, out),
             Packet::PubRel(ack) => self.on_pubrel(ack.packet_id, out),
-            Packet::PubComp(ack) => self.on_pubcomp(ack.packet_id),
+            Packet::PubComp(ack) => self.on_pubcomp(ack.packet_id, out),
             Packet::Subscribe(subscribe) => self.on_subscribe(subscribe, settings, out),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe, out),
             Packet::PingReq => out.send(&Packet::PingResp),
@@ -183,10 +193,10 @@ impl Connection {
         self.epoch
     }
 
-    /// Whether the session outlives the connection, so that deliveries to it are logged.
+    /// Whether deliveries to the session are logged: it outlives the connection, or was resumed.
     #[must_use]
     pub fn is_persistent(&self) -> bool {
-        self.session_expiry_interval > 0
+        self.session_expiry_interval > 0 || self.is_resumed
     }
 
     /// The instant at which the client was silent for too long; `None` if nothing is awaited.

@@ -5,7 +5,6 @@ use crate::codec::primitive::{Reader, check_characters, put_packet_id, put_varin
 use crate::codec::properties::{Properties, PropertyWriter, id, place};
 use crate::codec::{DecodeError, EncodeError};
 use crate::packet::{ForwardedProperties, ProtocolVersion, Publish, QoS};
-use crate::reason::ReasonCode;
 use crate::topic::{TopicError, check_name};
 
 /// Reads the body of a PUBLISH whose first byte is `first` (checked before).
@@ -89,7 +88,7 @@ fn topic_name<'a>(body: &mut Reader<'a>, version: ProtocolVersion) -> Result<&'a
         // A Topic Alias may follow.
         Err(TopicError::Empty) if version == ProtocolVersion::V5 => Ok(topic),
         // [MQTT-3.3.2-2]
-        Err(_) => Err(DecodeError::new(ReasonCode::TopicNameInvalid, "topic name is not valid")),
+        Err(_) => Err(DecodeError::malformed("topic name is not valid")),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn decode(
     let properties = properties(&mut body, place::SUBSCRIBE, version)?;
     let mut filters = Vec::new();
     while !body.is_empty() {
-        let filter = body.string()?;
+        let filter = filter(&mut body)?;
         let options = options(body.u8()?, version)?;
         if options.no_local && filter.starts_with("$share/") {
             // [MQTT-3.8.3-4]
@@ -70,12 +70,21 @@ pub(super) fn decode_unsubscribe(
     let properties = properties(&mut body, place::UNSUBSCRIBE, version)?;
     let mut filters = Vec::new();
     while !body.is_empty() {
-        filters.push(body.string()?);
+        filters.push(filter(&mut body)?);
     }
     if filters.is_empty() {
         return Err(NO_FILTER); // [MQTT-3.10.3-2]
     }
     Ok(Unsubscribe { packet_id, user_properties: properties.user_properties, filters })
+}
+
+/// `[MQTT-4.7.3-1]`; that wildcards stand where they may is for the topics to say.
+fn filter<'a>(body: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    let filter = body.string()?;
+    if filter.is_empty() {
+        return Err(DecodeError::malformed("a topic filter has at least one character"));
+    }
+    Ok(filter)
 }
 
 pub(super) fn encode_unsubscribe(

@@ -142,9 +142,11 @@ impl Connection {
     }
 
     /// All that the session was owed when it was resumed was handed over: what still waits to be
-    /// sent again is owed no more, and its identifier is free.
-    pub fn on_caught_up(&mut self) {
-        self.deliver.settle_unsent();
+    /// sent again is owed no more. Its identifier is released, as the client may hold it.
+    pub fn on_caught_up(&mut self, out: &mut impl Outputs) {
+        while let Some(at) = self.deliver.unsent() {
+            self.receive_or_release(at, out);
+        }
     }
 
     /// Step of a message that waits for its PUBLISH on this connection.

@@ -29,7 +29,7 @@ impl Connection {
         out: &mut impl Outputs,
     ) {
         self.version = connect.version;
-        if let Err(reason) = check(connect, settings) {
+        if let Err(reason) = check(connect, settings, out) {
             return self.refuse(reason, out);
         }
         let is_v5 = connect.version == ProtocolVersion::V5;
@@ -48,7 +48,8 @@ impl Connection {
         };
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
         self.has_will = connect.will.is_some();
-        self.deliver.set_window(connect.receive_maximum.unwrap_or(settings.inflight_out));
+        let window = connect.receive_maximum.unwrap_or(u16::MAX).min(settings.inflight_out);
+        self.deliver.set_window(window);
         self.state = State::Opening;
         out.append(Event::SessionOpened(Box::new(SessionOpened {
             client,
@@ -96,6 +97,7 @@ impl Connection {
         }
         self.state = State::Open;
         self.last_input = now;
+        self.is_resumed = resumed.session_present;
         self.receive.resume(&resumed.inbound);
         out.send(&connack);
         self.deliver.resume(resumed, out);
@@ -128,7 +130,7 @@ impl Connection {
     }
 }
 
-fn check(connect: &Connect<'_>, settings: &Settings) -> Result<(), ReasonCode> {
+fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Result<(), ReasonCode> {
     if !settings.takes_sessions {
         return Err(ReasonCode::QuotaExceeded);
     }
@@ -150,6 +152,14 @@ fn check(connect: &Connect<'_>, settings: &Settings) -> Result<(), ReasonCode> {
     }
     if topic::is_reserved(will.topic) {
         return Err(ReasonCode::NotAuthorized);
+    }
+    // Decided here, since a will is published by the log, which refuses nothing.
+    if will.retain
+        && !will.payload.is_empty()
+        && !settings.takes_retained
+        && !out.is_retained(will.topic)
+    {
+        return Err(ReasonCode::QuotaExceeded);
     }
     Ok(())
 }

@@ -214,12 +214,10 @@ impl Deliver {
         self.is_unlogged = true;
     }
 
-    /// Settles what is still to be sent again.
-    pub(super) fn settle_unsent(&mut self) {
-        while self.unsent > 0 {
-            let at = self.inflight.iter().position(|entry| entry.step == Step::Resumed);
-            self.settle(at.expect("unsent counts these"));
-        }
+    /// Place of the first that is still to be sent again.
+    pub(super) fn unsent(&self) -> Option<usize> {
+        let is_unsent = |entry: &Inflight| entry.step == Step::Resumed;
+        (self.unsent > 0).then(|| self.inflight.iter().position(is_unsent)).flatten()
     }
 
     pub(super) fn note_handed(&mut self, message: DeliveryRef) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::event::{Event, MessagePublished};
 use crate::identity::ClientId;
 use crate::packet::Packet;
+use crate::topic::TopicFilter;
 
 /// Takes what a connection machine decides. The worker writes it straight into the connection's
 /// write buffer and the batch under construction; tests write it down.
@@ -15,6 +16,13 @@ pub trait Outputs {
     fn publish(&mut self, message: &MessagePublished<'_>);
     /// Appends an event for the connection's session (none for `SessionOpened`).
     fn append(&mut self, event: Event);
+    /// Number of subscriptions that the session has.
+    fn subscriptions(&self) -> usize;
+    /// Whether the session has a subscription to `filter`.
+    fn is_subscribed(&self, filter: &TopicFilter) -> bool;
+    /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
+    /// while [`Settings::takes_retained`] is false.
+    fn is_retained(&self, topic: &str) -> bool;
     /// Notes that a PUBLISH was not taken.
     fn refused(&mut self);
     /// Ends the Network Connection once what was sent before is out.
@@ -41,8 +49,10 @@ pub struct Settings {
     pub topic_levels_max: usize,
     /// QoS 1 and 2 messages that a client may have under way to us (what CONNACK says).
     pub receive_maximum: u16,
-    /// The same towards clients that name no Receive Maximum.
+    /// The most that a client gets before it answers, whatever Receive Maximum it names.
     pub inflight_out: u16,
+    /// Most subscriptions of a session.
+    pub subscriptions_max: usize,
     /// Whether the log takes messages just now.
     pub takes_publishes: bool,
     /// Whether the log takes new sessions just now.

@@ -1,5 +1,7 @@
 //! Messages from the client: PUBLISH and the first half of QoS 2.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashMap;
 
 use crate::connection::{Connection, Outputs, Settings, State};
@@ -17,6 +19,13 @@ pub(super) struct Receive {
     /// Messages of this connection without PUBACK or PUBCOMP: those of an earlier one do not count
     /// towards the Receive Maximum (MQTT 5 section 4.9).
     under_way: u32,
+    /// Messages of this connection that will be answered when they are committed, and those that
+    /// were.
+    appended: u64,
+    committed: u64,
+    /// Refusals behind messages whose commit is awaited, with the number of these. At most the
+    /// Receive Maximum.
+    held: VecDeque<(u64, QoS, Ack<'static>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,10 +84,11 @@ impl Connection {
                 return self.fail(ReasonCode::ReceiveMaximumExceeded, out);
             }
         }
-        if let Some(reason) = refusal(publish, settings) {
+        if let Some(reason) = refusal(publish, settings, out) {
             return self.refuse_publish(publish, reason, out);
         }
         self.receive.under_way += u32::from(publish.packet_id.is_some());
+        self.receive.appended += u64::from(publish.packet_id.is_some());
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
             let exchange = Exchange { stage: Stage::Appended, is_resumed: false };
             self.receive.exactly_once.insert(packet_id, exchange);
@@ -100,6 +110,7 @@ impl Connection {
         if self.state != State::Open {
             return;
         }
+        self.receive.committed += u64::from(qos != QoS::AtMostOnce);
         match qos {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => {
@@ -112,6 +123,12 @@ impl Connection {
                     out.send(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
                 }
             }
+        }
+        while let Some((_, qos, ack)) =
+            self.receive.held.pop_front_if(|(behind, ..)| *behind <= self.receive.committed)
+        {
+            self.receive.under_way = self.receive.under_way.saturating_sub(1);
+            out.send(&answer(qos, ack));
         }
     }
 
@@ -169,11 +186,21 @@ impl Connection {
             // 3.1.1 [MQTT-3.3.5-2]
             return self.drop_connection(reason, out);
         }
-        let answer = Ack::new(packet_id, reason);
-        out.send(&match publish.qos {
-            QoS::ExactlyOnce => Packet::PubRec(answer),
-            _ => Packet::PubAck(answer),
-        });
+        let ack = Ack::new(packet_id, reason);
+        let Receive { appended, committed, held, under_way, .. } = &mut self.receive;
+        // [MQTT-4.6.0-2] [MQTT-4.6.0-3]: acknowledgements keep the order of the messages.
+        if committed < appended {
+            *under_way += 1;
+            return held.push_back((*appended, publish.qos, ack));
+        }
+        out.send(&answer(publish.qos, ack));
+    }
+}
+
+fn answer(qos: QoS, ack: Ack<'static>) -> Packet<'static> {
+    match qos {
+        QoS::ExactlyOnce => Packet::PubRec(ack),
+        _ => Packet::PubAck(ack),
     }
 }
 
@@ -192,11 +219,13 @@ fn check(publish: &Publish<'_>, settings: &Settings) -> Result<(), ReasonCode> {
     Ok(())
 }
 
-fn refusal(publish: &Publish<'_>, settings: &Settings) -> Option<ReasonCode> {
+fn refusal(publish: &Publish<'_>, settings: &Settings, out: &impl Outputs) -> Option<ReasonCode> {
     if topic::is_reserved(publish.topic) {
         return Some(ReasonCode::NotAuthorized);
     }
-    let is_addition = publish.retain && !publish.payload.is_empty();
-    (!settings.takes_publishes || (is_addition && !settings.takes_retained))
-        .then_some(ReasonCode::QuotaExceeded)
+    let is_addition = publish.retain
+        && !publish.payload.is_empty()
+        && !settings.takes_retained
+        && !out.is_retained(publish.topic);
+    (!settings.takes_publishes || is_addition).then_some(ReasonCode::QuotaExceeded)
 }

@@ -68,11 +68,17 @@ impl Connection {
         }
     }
 
-    pub(super) fn on_pubcomp(&mut self, packet_id: PacketId) {
-        if let Some(at) = self.deliver.position(packet_id)
-            && self.deliver.entry(at).step == Step::AwaitingPubComp
-        {
-            self.deliver.settle(at);
+    pub(super) fn on_pubcomp(&mut self, packet_id: PacketId, out: &mut impl Outputs) {
+        let Some(at) = self.deliver.position(packet_id) else { return };
+        match self.deliver.entry(at).step {
+            Step::AwaitingPubComp => self.deliver.settle(at),
+            // See PUBACK.
+            Step::Resumed => {}
+            Step::Starting
+            | Step::Started
+            | Step::AwaitingPubAck
+            | Step::AwaitingPubRec
+            | Step::Receiving => self.fail(ReasonCode::ProtocolError, out),
         }
     }
 

@@ -20,14 +20,31 @@ impl Connection {
         }) {
             return self.fail(ReasonCode::ProtocolError, out);
         }
+        // 3.1.1 [MQTT-4.8.0-1]: it has no code that tells a malformed filter from one refused.
+        if self.version == ProtocolVersion::V311
+            && subscribe.filters.iter().any(|(filter, _)| TopicFilter::new(filter).is_err())
+        {
+            return self.drop_connection(ReasonCode::TopicFilterInvalid, out);
+        }
         let codes = vec![ReasonCode::Success; subscribe.filters.len()];
         if !self.is_taken(&Packet::SubAck(answer(subscribe.packet_id, codes))) {
             return self.fail(ReasonCode::PacketTooLarge, out);
         }
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let under_way = out.subscriptions() + self.subscriptions_under_way();
+        let mut added = 0;
         for (filter, options) in &subscribe.filters {
-            let granted = check(filter, settings);
+            let granted = check(filter, settings).and_then(|filter| {
+                if out.is_subscribed(&filter) {
+                    return Ok(filter);
+                }
+                if under_way + added >= settings.subscriptions_max {
+                    return Err(ReasonCode::QuotaExceeded);
+                }
+                added += 1;
+                Ok(filter)
+            });
             reasons.push(match granted {
                 Ok(_) => granted_code(options.qos),
                 Err(reason) => reason,
@@ -44,7 +61,7 @@ impl Connection {
         if subscriptions.is_empty() {
             return out.send(&Packet::SubAck(answer(packet_id, reasons)));
         }
-        self.awaiting.push_back(Awaiting::Subscribe { packet_id, reasons });
+        self.awaiting.push_back(Awaiting::Subscribe { packet_id, reasons, added });
         out.append(Event::Subscribed { subscriptions });
     }
 
@@ -77,9 +94,18 @@ impl Connection {
         if self.state != State::Open {
             return;
         }
-        if let Some(Awaiting::Subscribe { packet_id, reasons }) = self.awaiting.pop_front() {
+        if let Some(Awaiting::Subscribe { packet_id, reasons, .. }) = self.awaiting.pop_front() {
             out.send(&Packet::SubAck(answer(packet_id, reasons)));
         }
+    }
+
+    /// New subscriptions whose commit is awaited.
+    fn subscriptions_under_way(&self) -> usize {
+        let added = self.awaiting.iter().map(|awaiting| match awaiting {
+            Awaiting::Subscribe { added, .. } => *added,
+            Awaiting::Unsubscribe { .. } => 0,
+        });
+        added.sum()
     }
 
     /// The oldest `Unsubscribed` of this connection was committed: sends UNSUBACK. `existed` says
@@ -121,6 +147,10 @@ fn granted_code(qos: QoS) -> ReasonCode {
 
 fn check(filter: &str, settings: &Settings) -> Result<TopicFilter, ReasonCode> {
     let filter = TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    if !settings.takes_sessions {
+        // A subscription grows the log and the views like a session does.
+        return Err(ReasonCode::QuotaExceeded);
+    }
     if filter.is_shared() {
         return Err(ReasonCode::SharedSubscriptionsNotSupported);
     }

@@ -148,9 +148,9 @@ fn strings_are_utf_8_without_control_characters() {
 
 #[test]
 fn a_publish_needs_a_topic_name() {
-    refused_in_both("30 r \"a/+\" 00", R::TopicNameInvalid); // [MQTT-3.3.2-2]
-    refused_in_both("30 r \"#\" 00", R::TopicNameInvalid);
-    refused(V311, "30 r 0000", R::TopicNameInvalid); // [MQTT-4.7.3-1]
+    refused_in_both("30 r \"a/+\" 00", MalformedPacket); // [MQTT-3.3.2-2]
+    refused_in_both("30 r \"#\" 00", MalformedPacket);
+    refused(V311, "30 r 0000", MalformedPacket); // [MQTT-4.7.3-1]
     refused(V5, "30 r 0000 00", ProtocolError);
     taken(V5, "30 r 0000 p{ 23 0001 }");
     refused_in_both("30 r 0003 'ab'", MalformedPacket);
@@ -324,7 +324,14 @@ fn subscribe_and_unsubscribe_are_checked() {
     refused(V5, "82 r 0001 p{ 0B 01 0B 02 } \"a\" 02", ProtocolError);
     refused(V5, "82 r 0001 p{ 1F \"r\" } \"a\" 02", MalformedPacket);
     // A wrong filter is answered by its own Reason Code.
-    taken(V5, "82 r 0001 00 \"a/#/b\" 00 0000 00");
+    taken(V5, "82 r 0001 00 \"a/#/b\" 00");
+    taken(V5, "A2 r 0001 00 \"a/#/b\"");
+    // An empty one is none. [MQTT-4.7.3-1]
+    refused(V5, "82 r 0001 00 0000 00", MalformedPacket);
+    refused(V5, "82 r 0001 00 \"a\" 00 0000 00", MalformedPacket);
+    refused(V311, "82 r 0001 0000 00", MalformedPacket);
+    refused(V5, "A2 r 0001 00 \"a\" 0000", MalformedPacket);
+    refused(V311, "A2 r 0001 0000", MalformedPacket);
     refused(V311, "A2 r 0001", ProtocolError); // [MQTT-3.10.3-2]
     refused(V5, "A2 r 0001 00", ProtocolError);
     refused(V311, "A2 r 0000 \"a\"", ProtocolError);

@@ -26,6 +26,7 @@ impl Machine {
                 let seconds: f64 = words.word().unwrap().parse().unwrap();
                 self.now = self.now.plus(Duration::from_secs_f64(seconds));
             }
+            "set" => self.set(&mut words),
             "open" => self.open(&mut words),
             "opened" => {
                 let epoch = words.message().at;
@@ -40,7 +41,7 @@ impl Machine {
                 let qos = words.qos();
                 self.turn(|machine, _, out| machine.skip(message, qos, out));
             }
-            "caught_up" => self.turn(|machine, _, _| machine.on_caught_up()),
+            "caught_up" => self.turn(|machine, _, out| machine.on_caught_up(out)),
             "flush" => self.turn(|machine, _, out| machine.flush_progress(out)),
             "fail" => {
                 let reason = words.reason().unwrap();
@@ -78,6 +79,12 @@ impl Machine {
         }
         if let Some(messages) = words.number("inflight_out") {
             settings.inflight_out = messages;
+        }
+        if let Some(most) = words.number("subscriptions_max") {
+            settings.subscriptions_max = most;
+        }
+        if let Some(filters) = words.text("subscribed") {
+            self.lines.subscribed = filters.split(',').map(str::to_owned).collect();
         }
         for (name, setting) in [
             ("takes_publishes", &mut settings.takes_publishes),

@@ -15,17 +15,20 @@ use ledgermq_core::packet::{
     Ack, ConnAck, Disconnect, Packet, ProtocolVersion, Publish, RetainHandling, SubAck,
 };
 use ledgermq_core::reason::ReasonCode;
+use ledgermq_core::topic::TopicFilter;
 
 pub(super) struct Machine {
     pub(super) connection: Connection,
     pub(super) settings: Settings,
     pub(super) now: Timestamp,
-    lines: Lines,
+    pub(super) lines: Lines,
 }
 
 /// Outputs, one line each.
 pub(super) struct Lines {
     lines: Vec<String>,
+    /// Filters of the session's subscriptions.
+    pub(super) subscribed: Vec<String>,
     /// The version in which what is sent has to be encodable.
     pub(super) version: ProtocolVersion,
 }
@@ -43,12 +46,17 @@ impl Default for Machine {
                 topic_levels_max: 5,
                 receive_maximum: 20,
                 inflight_out: 100,
+                subscriptions_max: 100,
                 takes_publishes: true,
                 takes_sessions: true,
                 takes_retained: true,
             },
             now,
-            lines: Lines { lines: Vec::new(), version: ProtocolVersion::V5 },
+            lines: Lines {
+                lines: Vec::new(),
+                subscribed: Vec::new(),
+                version: ProtocolVersion::V5,
+            },
         }
     }
 }
@@ -107,6 +115,18 @@ impl Outputs for Lines {
 
     fn append(&mut self, event: Event) {
         self.lines.push(format!("append {}", event_line(&event)));
+    }
+
+    fn subscriptions(&self) -> usize {
+        self.subscribed.len()
+    }
+
+    fn is_subscribed(&self, filter: &TopicFilter) -> bool {
+        self.subscribed.iter().any(|held| held == filter.as_str())
+    }
+
+    fn is_retained(&self, topic: &str) -> bool {
+        topic.starts_with("retained/")
     }
 
     fn refused(&mut self) {
