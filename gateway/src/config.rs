@@ -77,8 +77,10 @@ pub struct Limits {
     pub topic_levels: u16,
     /// QoS 1 and 2 messages that a client may have unacknowledged: the Receive Maximum of CONNACK.
     pub receive_maximum: u16,
-    /// QoS 1 and 2 messages on their way to a client that names no Receive Maximum.
+    /// QoS 1 and 2 messages on their way to a client, at most; its Receive Maximum may be lower.
     pub inflight_out: u16,
+    /// Subscriptions of one session; a SUBSCRIBE beyond is refused (0x97).
+    pub subscriptions_per_client: u32,
     /// Messages that one session may be owed; beyond it the oldest are dropped.
     pub queued_messages: u32,
     /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
@@ -99,6 +101,7 @@ impl Default for Limits {
             topic_levels: 200,
             receive_maximum: 20,
             inflight_out: 1_000,
+            subscriptions_per_client: 10_000,
             queued_messages: 100_000,
             queued_bytes: ByteSize::mib(256),
             retained_messages: 2_000_000,

@@ -56,6 +56,9 @@ pub struct ShardLimits {
     /// Bytes waiting to be written, beyond which nothing more is read from the client: it does not
     /// read what it is answered.
     pub answers_bytes_max: usize,
+    /// Retained messages that the unanswered SUBSCRIBEs of a client may bring, all of the node's for
+    /// each, beyond which nothing more is read from it.
+    pub awaited_messages_max: u64,
     /// References waiting for a session that ends with its connection; beyond it the newest are
     /// dropped.
     pub backlog_messages_max: usize,
@@ -72,6 +75,7 @@ impl Default for ShardLimits {
         Self {
             output_bytes_max: 256 << 10,
             answers_bytes_max: 1 << 20,
+            awaited_messages_max: 100_000,
             backlog_messages_max: 100_000,
             persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
@@ -85,6 +89,10 @@ pub struct Shard {
     producer: ProducerId,
     /// Configuration and the moment's permissions; the worker keeps it up to date.
     pub settings: Settings,
+    /// Retained messages of the node; the worker keeps it up to date.
+    pub retained_messages: u64,
+    /// Whether the topic of the packet at hand has a retained message.
+    is_retained: bool,
     limits: ShardLimits,
     table: Table<Client>,
     by_epoch: HashMap<Offset, Token>,
@@ -103,8 +111,9 @@ pub struct Shard {
     starving: Vec<Token>,
     unlogged: Vec<Token>,
     progress_due: Timestamp,
-    /// When the log was last behind, so that no connection was read.
+    /// When the log was last behind, or this process was, so that no connection was read.
     congested: Timestamp,
+    last_tick: Timestamp,
     wheel: Wheel,
     log_time: Timestamp,
     stats: ShardStats,
@@ -125,6 +134,8 @@ impl Shard {
         Self {
             producer,
             settings,
+            retained_messages: 0,
+            is_retained: false,
             limits,
             table: Table::default(),
             by_epoch: HashMap::new(),
@@ -142,6 +153,7 @@ impl Shard {
             unlogged: Vec::new(),
             progress_due: now.plus(PROGRESS_INTERVAL),
             congested: Timestamp::default(),
+            last_tick: now,
             wheel: Wheel::new(now),
             log_time: Timestamp::default(),
             stats: ShardStats::default(),
@@ -235,7 +247,7 @@ impl Shard {
         if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
             return;
         }
-        self.resume_input(now, token, Pause::Answers);
+        self.resume_input(now, token, Pause::Answers, sources);
         if self.table.get(token).is_some_and(|client| client.backlog.is_some()) {
             self.drain(now, token, sources);
         }
@@ -279,7 +291,9 @@ impl Shard {
             self.progress_due = now.plus(PROGRESS_INTERVAL);
             self.log_progress(now);
         }
-        if self.stage.is_congested() {
+        let last = std::mem::replace(&mut self.last_tick, now);
+        // Whoever sleeps is woken by the wheel once a second as long as there are connections.
+        if self.stage.is_congested() || now.since(last) > lifecycle::STALLED {
             self.congested = now;
         }
         let mut due = Vec::new();
@@ -317,8 +331,10 @@ impl Shard {
         turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        let Client { machine, link, .. } = client;
-        let mut sink = Sink { link, stage: &mut self.stage, stats: &mut self.stats, token };
+        let Client { machine, link, subscriptions, .. } = client;
+        let (stage, stats) = (&mut self.stage, &mut self.stats);
+        let is_retained = self.is_retained;
+        let mut sink = Sink { link, subscriptions, is_retained, stage, stats, token };
         turn(machine, &mut sink, &self.settings);
         self.after(now, token);
     }

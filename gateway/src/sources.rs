@@ -164,6 +164,10 @@ impl Sources for LogSources {
             views.applied()
         })
     }
+
+    fn is_retained(&mut self, topic: &str) -> bool {
+        self.views.with(|views| views.retained().get(topic).is_some())
+    }
 }
 
 fn bytes<T>(fetched: &Fetched<T>, of: impl FnOnce(&T) -> usize) -> usize {

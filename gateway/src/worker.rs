@@ -45,6 +45,9 @@ pub enum WorkerError {
     /// The log holds a damaged batch.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A bug: the thread panicked, and its connections are gone.
+    #[error("a worker panicked")]
+    Panicked,
     /// The operating system refused to wait.
     #[error("cannot wait for connections")]
     Poll(#[source] io::Error),
@@ -169,6 +172,9 @@ impl Turning {
             if event.is_writable() {
                 self.sockets.set_writable(token, &mut self.unblocked);
             }
+            if event.is_read_closed() {
+                self.sockets.set_read_closed(token);
+            }
             if event.is_readable() && self.sockets.set_readable(token) {
                 self.readable.push_back(token);
             }
@@ -182,13 +188,14 @@ impl Turning {
         worker.shard.set_log_time(worker.log.time());
         let gate = worker.log.gate();
         let (messages, bytes) = worker.sources.retained();
+        worker.shard.retained_messages = messages;
         let settings = &mut worker.shard.settings;
         let did_take = settings.takes_publishes;
         settings.takes_publishes = gate.accepts(Class::Publish);
         settings.takes_sessions = gate.accepts(Class::Open);
         settings.takes_retained = messages < worker.retained_max.0 && bytes < worker.retained_max.1;
         if settings.takes_publishes && !did_take {
-            worker.shard.on_gate_opened(now);
+            worker.shard.on_gate_opened(now, &mut worker.sources);
         }
     }
 
@@ -242,7 +249,7 @@ impl Turning {
                 Read::Bytes(bytes) => {
                     let read = &self.buffer[..bytes];
                     shard.on_bytes(now, token, read, &mut self.worker.sources);
-                    if bytes == READ_BYTES {
+                    if bytes == READ_BYTES || self.sockets.is_read_closed(token) {
                         self.readable.push_back(token);
                     } else {
                         // A short read empties the socket: the poll says when there is more.

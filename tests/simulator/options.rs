@@ -81,6 +81,7 @@ impl Options {
             backlog_bytes_max: tight(rng, &[100, 1000, 20_000], 256 << 20),
             pinned_bytes_max: tight(rng, &[0, 500, 5000], 4 << 20),
             answers_bytes_max: tight(rng, &[100, 2000], 16 << 20),
+            awaited_messages_max: tight(rng, &[0, 1, 5], 100_000) as u64,
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
         };
         let queued = if rng.permille(120) {
@@ -96,6 +97,7 @@ impl Options {
             topic_levels_max: 20,
             receive_maximum: rng.small(1, 20),
             inflight_out: *rng.pick(&[1, 2, 5, 20, 1000]),
+            subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
             takes_publishes: true,
             takes_sessions: true,
             takes_retained: true,

@@ -208,9 +208,22 @@ impl Broker {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let process = self.process.as_ref().expect("the broker was started");
-        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process number"), Signal::TERM).expect("our own child");
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP: the process does not run until [`Broker::go_on`].
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process number"), signal).expect("our own child");
     }
 
     /// SIGKILL and start again on the same data and ports.

@@ -8,7 +8,6 @@ use ledgermq_core::reason::ReasonCode;
 
 use crate::support::broker::{Broker, Options as BrokerOptions};
 use crate::support::client::{Client, Options, Refused, message};
-use crate::support::packets::Received;
 
 #[test]
 fn a_client_that_stays_silent_is_disconnected_after_one_and_a_half_keep_alives() {
@@ -171,6 +170,8 @@ fn only_two_are_retained(broker: &Broker, payload: &str) {
     std::thread::sleep(Duration::from_millis(300));
     let third = Publish { retain: true, ..message("3", b"value", QoS::AtLeastOnce) };
     assert_eq!(client.publish_packet(&third), ReasonCode::QuotaExceeded);
+    // What is there may be replaced, and removed.
+    client.publish_retained("2", payload, QoS::AtLeastOnce);
     client.publish_retained("1", "", QoS::AtLeastOnce);
     std::thread::sleep(Duration::from_millis(300));
     client.publish_retained("3", "value", QoS::AtLeastOnce);
@@ -196,10 +197,25 @@ fn malformed_packets_are_answered_with_their_reason() {
     let mut client = Options::v5("client").connect(broker.mqtt);
     let wildcard = message("a/#", b"", QoS::AtMostOnce);
     client.send_publish(&wildcard);
-    assert_eq!(client.wait_closed(), Some(ReasonCode::TopicNameInvalid));
+    assert_eq!(client.wait_closed(), Some(ReasonCode::MalformedPacket));
     let mut client = Options::v311("client").connect(broker.mqtt);
     client.send_bytes(&[0x36, 5, 0, 1, b't', 0, 1]);
     assert_eq!(client.wait_closed(), None);
-    let mut client = Options::v5("client").connect(broker.mqtt);
-    assert!(matches!(client.next(Duration::ZERO), Ok(None::<Received>)));
+    // Nobody else is the worse for it.
+    Options::v5("client").connect(broker.mqtt).ping();
+}
+
+#[test]
+fn a_session_has_only_so_many_subscriptions() {
+    let broker = BrokerOptions::default().set("gateway.limits.subscriptions_per_client", 2).start();
+    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };
+    for client in [Options::v5("five"), Options::v311("three")] {
+        let mut client = client.connect(broker.mqtt);
+        let all = [("a", options), ("b", options), ("c", options), ("a", options)];
+        let reasons = client.subscribe_with(&all, None);
+        assert_eq!(reasons[..2], [ReasonCode::GrantedQoS1; 2]);
+        assert!(reasons[2].is_error(), "{reasons:?}");
+        client.unsubscribe(&["a"]);
+        assert_eq!(client.subscribe_with(&[("c", options)], None), [ReasonCode::GrantedQoS1]);
+    }
 }

@@ -6,7 +6,7 @@ use ledgermq_core::packet::{ForwardedProperties, ProtocolVersion, QoS, Will};
 use ledgermq_core::reason::ReasonCode;
 
 use crate::support::broker::Broker;
-use crate::support::client::{Client, Options};
+use crate::support::client::{Client, Options, message};
 
 fn watcher(broker: &Broker) -> Client {
     let mut watcher = Options::v5("watcher").persistent().connect(broker.mqtt);
@@ -90,6 +90,22 @@ fn a_delayed_will_survives_a_crash_and_comes_once() {
     watcher.ping();
     std::thread::sleep(Duration::from_millis(2_500));
     watcher.no_message();
+}
+
+#[test]
+fn a_client_that_closes_behind_its_last_message_is_noticed() {
+    let broker = Broker::run();
+    let mut watcher = watcher(&broker);
+    watcher.subscribe("last/words", QoS::AtMostOnce);
+    let mortal = Options::v5("mortal").keep_alive(0).will("will/now", b"gone", QoS::AtLeastOnce);
+    let mut mortal = mortal.connect(broker.mqtt);
+    // Message and end are there at once when the broker looks: one edge tells of both.
+    broker.pause();
+    mortal.send_publish(&message("last/words", b"bye", QoS::AtMostOnce));
+    drop(mortal);
+    broker.go_on();
+    assert_eq!(watcher.message().text(), "bye");
+    assert_eq!(watcher.message().text(), "gone");
 }
 
 #[test]

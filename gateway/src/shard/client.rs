@@ -8,6 +8,7 @@ use ledgermq_core::event::{Event, MessagePublished, SessionRef, Subscription};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion};
+use ledgermq_core::topic::TopicFilter;
 
 use crate::shard::backlog::Backlog;
 use crate::shard::stage::Stage;
@@ -24,6 +25,7 @@ pub(crate) struct Client {
     pub(crate) link: Link,
     /// Bytes of a packet that has not come whole, or that may not be taken yet.
     pub(crate) input: Vec<u8>,
+    /// Ordered by filter.
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) backlog: Option<Box<Backlog>>,
     /// `SessionOpened` is on its way.
@@ -47,6 +49,8 @@ pub(crate) enum Pause {
     Withheld,
     /// The client does not read what it is answered.
     Answers,
+    /// Answers to its subscriptions, with much that is retained, are on their way.
+    Subscribing,
 }
 
 /// The outward side of a connection.
@@ -65,6 +69,8 @@ pub(crate) struct Link {
     pub(crate) is_ending: bool,
     /// The transport is closed.
     pub(crate) is_gone: bool,
+    /// SUBSCRIBEs whose retained messages have not come.
+    pub(crate) subscribing: u32,
     /// How long the client may take to read the rest, once `is_ending`.
     pub(crate) linger_until: Timestamp,
 }
@@ -83,6 +89,7 @@ impl Client {
                 is_starving: false,
                 is_ending: false,
                 is_gone: false,
+                subscribing: 0,
                 linger_until: now,
             },
             input: Vec::new(),
@@ -96,6 +103,11 @@ impl Client {
         }
     }
 
+    /// Place of the subscription to `filter`, or of where it would stand.
+    pub(crate) fn place(&self, filter: &TopicFilter) -> Result<usize, usize> {
+        find(&self.subscriptions, filter)
+    }
+
     /// When it is to be looked at, if ever: it was silent, or did not read, for too long.
     pub(crate) fn deadline(&self, settings: &Settings) -> Option<Timestamp> {
         match self.link.is_ending {
@@ -107,7 +119,7 @@ impl Client {
     /// Whether its silence is our own doing.
     pub(crate) fn is_excused(&self) -> bool {
         match self.pause {
-            Some(Pause::Opening | Pause::Withheld) => true,
+            Some(Pause::Opening | Pause::Withheld | Pause::Subscribing) => true,
             Some(Pause::Answers) | None => false,
         }
     }
@@ -140,8 +152,15 @@ impl Link {
     }
 }
 
+/// Place of the subscription to `filter` among `subscriptions`, ordered by filter.
+pub(crate) fn find(subscriptions: &[Subscription], filter: &TopicFilter) -> Result<usize, usize> {
+    subscriptions.binary_search_by(|held| held.filter.cmp(filter))
+}
+
 /// Where a connection's machine puts its decisions.
 pub(crate) struct Sink<'a> {
+    pub(crate) subscriptions: &'a [Subscription],
+    pub(crate) is_retained: bool,
     pub(crate) link: &'a mut Link,
     pub(crate) stage: &'a mut Stage,
     pub(crate) stats: &'a mut ShardStats,
@@ -161,10 +180,24 @@ impl Outputs for Sink<'_> {
     }
 
     fn append(&mut self, event: Event) {
-        if matches!(event, Event::SessionOpened(_)) {
-            self.stage.opening.push_back(self.token);
+        match event {
+            Event::SessionOpened(_) => self.stage.opening.push_back(self.token),
+            Event::Subscribed { .. } => self.link.subscribing += 1,
+            _ => {}
         }
         self.stage.append(self.link.session.as_ref(), &event);
+    }
+
+    fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    fn is_subscribed(&self, filter: &TopicFilter) -> bool {
+        find(self.subscriptions, filter).is_ok()
+    }
+
+    fn is_retained(&self, _topic: &str) -> bool {
+        self.is_retained
     }
 
     fn refused(&mut self) {

@@ -9,6 +9,7 @@ use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 
+use crate::shard::client::find;
 use crate::shard::table::Token;
 use crate::shard::{Shard, Sources};
 
@@ -46,7 +47,7 @@ impl Shard {
                 }
                 EventRef::MessagePublished(_) => {}
                 EventRef::Other(Event::SessionOpened(opened)) => {
-                    self.on_session_opened(now, at, &opened, is_own);
+                    self.on_session_opened(now, at, &opened, is_own, sources);
                 }
                 EventRef::Other(event) if !is_void => {
                     if let Some(token) = token {
@@ -87,6 +88,7 @@ impl Shard {
         epoch: Offset,
         opened: &SessionOpened,
         is_own: bool,
+        sources: &mut impl Sources,
     ) {
         if let Some(older) = self.by_client.get(&opened.client).copied() {
             // The older connection is fenced from here on, wherever the new one is.
@@ -113,7 +115,7 @@ impl Shard {
         self.by_epoch.insert(epoch, token);
         self.by_client.insert(opened.client.clone(), token);
         if let Some(state) = self.early_sessions.remove(&epoch) {
-            self.open(now, token, *state);
+            self.open(now, token, *state, sources);
         }
     }
 
@@ -132,21 +134,20 @@ impl Shard {
             Event::Subscribed { subscriptions } => {
                 self.on_subscribed(now, token, at, subscriptions, sources);
             }
-            Event::Unsubscribed { filters } => {
+            Event::Unsubscribed { mut filters } => {
                 let Some(client) = self.table.get_mut(token) else { return };
+                filters.sort_unstable();
                 let before = std::mem::take(&mut client.subscriptions);
-                let (ended, kept): (Vec<_>, Vec<_>) = before
-                    .into_iter()
-                    .partition(|subscription| filters.contains(&subscription.filter));
+                let is_meant = |subscription: &Subscription| {
+                    filters.binary_search(&subscription.filter).is_ok()
+                };
+                let (ended, kept): (Vec<_>, Vec<_>) = before.into_iter().partition(is_meant);
                 client.subscriptions = kept;
                 for subscription in &ended {
                     self.subscriptions.remove(&subscription.filter, token);
                 }
                 self.turn(now, token, |machine, sink, _| {
-                    machine.on_unsubscribe_committed(
-                        |filter| ended.iter().any(|subscription| subscription.filter == *filter),
-                        sink,
-                    );
+                    machine.on_unsubscribe_committed(|filter| find(&ended, filter).is_ok(), sink);
                 });
             }
             Event::MessageReleased { packet_ids } => {
@@ -189,10 +190,11 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         for subscription in subscriptions {
-            if !self.subscriptions.insert(token, &subscription) {
-                client.subscriptions.retain(|older| older.filter != subscription.filter);
+            self.subscriptions.insert(token, &subscription);
+            match client.place(&subscription.filter) {
+                Ok(at) => client.subscriptions[at] = subscription,
+                Err(at) => client.subscriptions.insert(at, subscription),
             }
-            client.subscriptions.push(subscription);
         }
         client.backlog.get_or_insert_default().holds += 1;
         self.turn(now, token, |machine, sink, _| machine.on_subscribe_committed(sink));

@@ -84,9 +84,8 @@ impl Shard {
         let delivered = client.machine.delivered_upto();
         let backlog = client.backlog.get_or_insert_default();
         let is_owed = is_persistent && pending.qos > QoS::AtMostOnce;
-        // What is owed comes from the view, in its order. To a session that ends with its
-        // connection nothing new is owed: it waits here until the old is read.
-        if is_persistent && backlog.behind.is_some() {
+        // What is owed comes from the view, in its order.
+        if backlog.behind.is_some() {
             self.stats.dropped_catching_up += u64::from(!is_owed);
             return;
         }

@@ -50,18 +50,15 @@ impl Shard {
             {
                 return;
             }
-            // A session that ends with its connection is owed nothing new: the old goes first.
-            let wants_owed = backlog.is_empty() || !client.machine.is_persistent();
-            if let Some(after) = backlog.behind.filter(|_| wants_owed) {
+            if let Some(after) = backlog.behind.filter(|_| backlog.is_empty()) {
                 if !self.refill(token, after, sources) {
                     return;
                 }
             } else if backlog.is_empty() {
-                client.machine.on_caught_up();
                 if backlog.is_done() {
                     client.backlog = None;
                 }
-                return;
+                return self.turn(now, token, |machine, sink, _| machine.on_caught_up(sink));
             } else {
                 let Some(next) = self.take_next(token, sources) else { return };
                 self.deliver_next(now, token, next);

@@ -25,12 +25,12 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         if client.input.is_empty() {
-            let taken = self.take_packets(now, token, bytes);
+            let taken = self.take_packets(now, token, bytes, sources);
             self.keep_rest(token, Vec::new(), &bytes[taken..]);
         } else {
             let mut input = std::mem::take(&mut client.input);
             input.extend_from_slice(bytes);
-            let taken = self.take_packets(now, token, &input);
+            let taken = self.take_packets(now, token, &input, sources);
             input.drain(..taken);
             self.keep_rest(token, input, &[]);
         }
@@ -46,7 +46,13 @@ impl Shard {
     }
 
     /// Goes on with the input of a connection that was paused because of `pause`.
-    pub(super) fn resume_input(&mut self, now: Timestamp, token: Token, pause: Pause) {
+    pub(super) fn resume_input(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        pause: Pause,
+        sources: &mut impl Sources,
+    ) {
         let Some(client) = self.table.get_mut(token) else { return };
         if client.pause != Some(pause) {
             return;
@@ -56,7 +62,7 @@ impl Shard {
         }
         client.pause = None;
         let mut input = std::mem::take(&mut client.input);
-        let taken = self.take_packets(now, token, &input);
+        let taken = self.take_packets(now, token, &input, sources);
         input.drain(..taken);
         self.keep_rest(token, input, &[]);
         if self.takes_bytes(token) {
@@ -69,9 +75,9 @@ impl Shard {
     }
 
     /// The log takes messages again: goes on with all that waited for it.
-    pub fn on_gate_opened(&mut self, now: Timestamp) {
+    pub fn on_gate_opened(&mut self, now: Timestamp, sources: &mut impl Sources) {
         for token in std::mem::take(&mut self.withheld) {
-            self.resume_input(now, token, Pause::Withheld);
+            self.resume_input(now, token, Pause::Withheld, sources);
         }
     }
 
@@ -89,7 +95,13 @@ impl Shard {
     }
 
     /// Takes whole packets from the front of `bytes`, and says how many bytes they had.
-    fn take_packets(&mut self, now: Timestamp, token: Token, bytes: &[u8]) -> usize {
+    fn take_packets(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        bytes: &[u8],
+        sources: &mut impl Sources,
+    ) -> usize {
         let mut at = 0;
         loop {
             let packet_bytes_max = self.settings.packet_bytes_max;
@@ -99,6 +111,11 @@ impl Shard {
             }
             if !client.machine.takes_input() {
                 client.pause = Some(Pause::Opening);
+                return at;
+            }
+            let awaited = u64::from(client.link.subscribing) * self.retained_messages;
+            if awaited > self.limits.awaited_messages_max {
+                client.pause = Some(Pause::Subscribing);
                 return at;
             }
             if client.link.unwritten().len() >= self.limits.answers_bytes_max {
@@ -112,6 +129,8 @@ impl Shard {
                         return at;
                     }
                     at += length;
+                    self.is_retained = !self.settings.takes_retained
+                        && retained_topic(&packet).is_some_and(|topic| sources.is_retained(topic));
                     self.take_packet(now, token, &packet);
                 }
                 Err(error) => {
@@ -188,5 +207,16 @@ impl Shard {
         if self.table.get(token).is_some_and(is_much) {
             self.turn(now, token, |machine, sink, _| machine.flush_progress(sink));
         }
+    }
+}
+
+/// The topic to which `packet` adds a retained message, now or by its will.
+fn retained_topic<'a>(packet: &'a Packet<'_>) -> Option<&'a str> {
+    match packet {
+        Packet::Publish(publish) => publish.retain.then_some(publish.topic),
+        Packet::Connect(connect) => {
+            connect.will.as_ref().filter(|will| will.retain).map(|will| will.topic)
+        }
+        _ => None,
     }
 }

@@ -12,6 +12,9 @@ use crate::shard::table::Token;
 
 /// How long a connection that we end may take to read what was sent before.
 const LINGER: Duration = Duration::from_secs(5);
+/// A tick that comes so much after the last one says that the process did not run: whatever the
+/// clients sent meanwhile is unread. (While there are connections, the wheel ticks every second.)
+pub(super) const STALLED: Duration = Duration::from_secs(3);
 /// Time after which every connection was read again, once the log is no longer behind.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 

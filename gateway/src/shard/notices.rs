@@ -19,7 +19,7 @@ impl Shard {
                 if epoch >= self.reached {
                     self.early_sessions.insert(epoch, state);
                 } else if let Some(token) = self.by_epoch.get(&epoch).copied() {
-                    self.open(now, token, *state);
+                    self.open(now, token, *state, sources);
                     self.drain(now, token, sources);
                 }
             }
@@ -39,7 +39,13 @@ impl Shard {
     }
 
     /// The session of `token` is there: subscriptions first, then CONNACK, then what is owed.
-    pub(super) fn open(&mut self, now: Timestamp, token: Token, state: SessionState) {
+    pub(super) fn open(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        state: SessionState,
+        sources: &mut impl Sources,
+    ) {
         let Some(client) = self.table.get_mut(token) else { return };
         self.stats.opened += 1;
         for subscription in &state.subscriptions {
@@ -60,7 +66,7 @@ impl Shard {
             machine.on_session_ready(now, &resumed, settings, sink);
         });
         self.schedule(token);
-        self.resume_input(now, token, Pause::Opening);
+        self.resume_input(now, token, Pause::Opening, sources);
     }
 
     pub(super) fn on_retained(
@@ -72,11 +78,11 @@ impl Shard {
         sources: &mut impl Sources,
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        let is_persistent = client.machine.is_persistent();
+        client.link.subscribing = client.link.subscribing.saturating_sub(1);
         let backlog = client.backlog.get_or_insert_default();
         backlog.holds = backlog.holds.saturating_sub(1);
         // A session that is catching up finds what it is owed in the view.
-        let owed_after = backlog.behind.filter(|_| is_persistent);
+        let owed_after = backlog.behind;
         let pending = messages.into_iter().map(|delivery| {
             let RetainedDelivery { message, qos, identifiers, nth } = delivery;
             let source = Source::Retained(message, identifiers.into());
@@ -87,5 +93,6 @@ impl Shard {
                 || owed_after.is_none_or(|behind| pending.message <= behind)
         }));
         self.drain(now, token, sources);
+        self.resume_input(now, token, Pause::Subscribing, sources);
     }
 }

@@ -22,6 +22,8 @@ pub trait Sources {
     /// The next messages owed to the persistent session of `client` after `after`, at most `max`;
     /// answers up to which index the view has applied the log.
     fn owed(&mut self, client: &str, after: DeliveryRef, max: usize, out: &mut Vec<Owed>) -> Index;
+    /// Whether `topic` has a retained message, by what the views have applied.
+    fn is_retained(&mut self, topic: &str) -> bool;
 }
 
 /// Answer to a request for a batch or for a kept message.

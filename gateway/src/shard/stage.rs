@@ -95,7 +95,8 @@ impl Stage {
     }
 
     pub(crate) fn append(&mut self, session: Option<&SessionRef>, event: &Event) {
-        if matches!(event, Event::SessionOpened(_)) && self.class == Class::Progress {
+        let is_growth = matches!(event, Event::SessionOpened(_) | Event::Subscribed { .. });
+        if is_growth && self.class == Class::Progress {
             self.class = Class::Open;
         }
         self.open.push(session.map(|session| (&session.client, session.epoch)), None, event);

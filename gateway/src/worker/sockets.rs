@@ -39,6 +39,8 @@ struct Socket {
     /// It may have bytes, but is not read for now.
     is_waiting: bool,
     is_blocked: bool,
+    /// The peer has sent all it will; what is before the end may not be read yet.
+    is_read_closed: bool,
 }
 
 /// Sockets by the slot of their token.
@@ -70,6 +72,7 @@ impl Sockets {
             is_queued: false,
             is_waiting: false,
             is_blocked: false,
+            is_read_closed: false,
         }));
         Ok(())
     }
@@ -94,6 +97,18 @@ impl Sockets {
     /// Notes that there may be bytes; says whether the connection is to be queued for reading.
     pub(crate) fn set_readable(&mut self, token: Token) -> bool {
         self.get(token).is_some_and(|socket| !std::mem::replace(&mut socket.is_queued, true))
+    }
+
+    /// Notes that the peer closed its side. No edge tells when the bytes before the end were read.
+    pub(crate) fn set_read_closed(&mut self, token: Token) {
+        if let Some(socket) = self.get(token) {
+            socket.is_read_closed = true;
+        }
+    }
+
+    /// Whether the end is still to be read, behind whatever comes before it.
+    pub(crate) fn is_read_closed(&mut self, token: Token) -> bool {
+        self.get(token).is_some_and(|socket| socket.is_read_closed)
     }
 
     pub(crate) fn set_unreadable(&mut self, token: Token) {

@@ -70,7 +70,7 @@ impl Views {
         }
         let will = session.head.will.take().filter(|_| publish_will);
         // A session that was opened without an interval cannot get one. [MQTT-3.14.2-2]
-        let is_over = interval == 0 || !session.is_persistent();
+        let is_over = interval == 0 || !session.outlives_connection();
         let (epoch, client) = (session.epoch(), session.client().clone());
         if let Some(message) = will {
             let delay = if is_over { 0 } else { message.delay_interval.min(interval) };
@@ -117,7 +117,8 @@ impl Views {
     fn can_resume(&self, slot: Slot, clean_start: bool, now: Timestamp) -> bool {
         !clean_start
             && self.sessions.by_slot(slot).is_some_and(|session| {
-                session.is_persistent() && session.expires().is_none_or(|deadline| deadline > now)
+                session.outlives_connection()
+                    && session.expires().is_none_or(|deadline| deadline > now)
             })
     }
 
@@ -165,18 +166,14 @@ impl Views {
     }
 
     fn resume(&mut self, place: &Place, slot: Slot, opened: SessionOpened) {
-        let was_persistent = self.sessions.by_slot(slot).is_some_and(Session::is_persistent);
         let fresh = Session::new(opened, place.at, place.producer, place.time);
-        let is_persistent = fresh.is_persistent();
         self.sessions.change(slot, |session| {
             let old = std::mem::replace(&mut session.head, fresh.head);
+            session.head.is_resumed = true;
             session.head.inbound = old.inbound;
             session.head.cursor = old.cursor;
             session.head.outstanding = old.outstanding;
         });
-        if was_persistent && !is_persistent {
-            self.unlink(slot);
-        }
     }
 
     /// Nothing of the session is left.

@@ -33,6 +33,8 @@ pub(crate) struct Head {
     pub(crate) protocol: ProtocolVersion,
     pub(crate) keep_alive: u16,
     pub(crate) session_expiry_interval: u32,
+    /// The last connection resumed it.
+    pub(crate) is_resumed: bool,
     pub(crate) presence: Presence,
     pub(crate) will: Option<Box<WillMessage>>,
     pub(crate) inbound: Vec<PacketId>,
@@ -59,6 +61,7 @@ impl Session {
                 protocol: opened.protocol,
                 keep_alive: opened.keep_alive,
                 session_expiry_interval: opened.session_expiry_interval,
+                is_resumed: false,
                 presence: Presence::Online { since: time },
                 will: opened.will.map(Box::new),
                 inbound: Vec::new(),
@@ -119,9 +122,17 @@ impl Session {
         self.head.session_expiry_interval
     }
 
-    /// Whether the session outlives its connection: messages are owed to it.
+    /// Whether messages are owed to the session: it outlives its connection, or it outlived an
+    /// earlier one. (The latter knows its subscriptions only when the log is folded, so what
+    /// comes between could not be matched for it as it comes.)
     #[must_use]
     pub fn is_persistent(&self) -> bool {
+        self.outlives_connection() || self.head.is_resumed
+    }
+
+    /// Whether the session goes on when its connection ends.
+    #[must_use]
+    pub fn outlives_connection(&self) -> bool {
         self.head.session_expiry_interval > 0
     }
 

@@ -28,7 +28,10 @@ enum Step {
 #[derive(Default)]
 struct Held {
     is_online: bool,
-    is_persistent: bool,
+    /// Whether it outlives its connection.
+    outlives: bool,
+    /// Whether messages are owed to it: it outlives this connection, or outlived another.
+    is_owed: bool,
     subscriptions: BTreeMap<usize, (u32, bool, bool)>,
     owed: Vec<(u64, u32, bool)>,
     outstanding: Vec<u64>,
@@ -44,10 +47,11 @@ impl Model {
     fn apply(&mut self, index: u64, step: &Step) {
         match step {
             Step::Open { client, interval, clean } => {
-                let old = self.sessions.remove(client).filter(|old| old.is_persistent && !clean);
+                let old = self.sessions.remove(client).filter(|old| old.outlives && !clean);
                 let held = Held {
                     is_online: true,
-                    is_persistent: *interval > 0,
+                    outlives: *interval > 0,
+                    is_owed: *interval > 0 || old.is_some(),
                     ..old.unwrap_or_default()
                 };
                 self.sessions.insert(*client, held);
@@ -58,7 +62,7 @@ impl Model {
                 }
             }
             Step::Close { client } => {
-                if self.sessions.get(client).is_some_and(|held| !held.is_persistent) {
+                if self.sessions.get(client).is_some_and(|held| !held.outlives) {
                     self.sessions.remove(client);
                 }
                 if let Some(held) = self.sessions.get_mut(client) {
@@ -76,8 +80,7 @@ impl Model {
                 }
             }
             Step::Progress { client, upto, outstanding } => {
-                if let Some(held) = self.sessions.get_mut(client).filter(|held| held.is_persistent)
-                {
+                if let Some(held) = self.sessions.get_mut(client).filter(|held| held.is_owed) {
                     held.owed.retain(|(at, ..)| at > upto || outstanding.contains(at));
                     let is_owed = |at: &u64| held.owed.iter().any(|(owed, ..)| owed == at);
                     held.outstanding = outstanding.iter().copied().filter(is_owed).collect();
@@ -117,7 +120,7 @@ impl Model {
 
 impl Held {
     fn publish(&mut self, index: u64, is_own: bool, topic: usize, qos: u32, retain: bool) {
-        if !self.is_persistent {
+        if !self.is_owed {
             return;
         }
         let matching: Vec<_> = self

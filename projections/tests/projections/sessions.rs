@@ -81,11 +81,15 @@ fn a_connected_session_without_an_interval_is_not_resumed_by_a_takeover() {
 }
 
 #[test]
-fn a_session_resumed_without_an_interval_is_owed_nothing_new() {
-    check(
+fn a_session_resumed_without_an_interval_is_owed_what_comes_until_it_ends() {
+    let mut world = check(
         "open c expiry=10\n sub c a qos=1\n pub p a 1 qos=1\n open c\n pub p a 2 qos=1",
-        "c 4:0 online, a qos 1, owed 3:0/1 (2 bytes)",
+        "c 4:0 online, a qos 1, owed 3:0/1 5:0/1 (4 bytes)",
     );
+    world.fold("close c\n pub p a 3 qos=1");
+    assert!(world.views.session("c").is_none());
+    // Its interval is 0: there is nothing to resume when it is taken over.
+    check("open c expiry=10\n sub c a qos=1\n open c\n open c", "c 4:0 online");
 }
 
 #[test]

@@ -97,4 +97,9 @@ impl Sources for SimSources {
             views.applied()
         })
     }
+
+    fn is_retained(&mut self, topic: &str) -> bool {
+        let reader = self.reader.as_ref().expect("set before the shard is turned");
+        reader.with(|views| views.retained().get(topic).is_some())
+    }
 }

@@ -102,6 +102,7 @@ impl Worker {
     ) -> Result<(), String> {
         let now = self.clock(o);
         self.sources.reader = Some(projections.reader.clone());
+        self.shard.retained_messages = projections.reader.retained_messages();
         self.refresh(log, now);
         self.take_notices(now, o);
         self.read(now, o);
@@ -122,7 +123,7 @@ impl Worker {
         settings.takes_publishes = gate.accepts(Class::Publish);
         settings.takes_sessions = gate.accepts(Class::Open);
         if settings.takes_publishes && !did_take {
-            self.shard.on_gate_opened(now);
+            self.shard.on_gate_opened(now, &mut self.sources);
         }
     }
 

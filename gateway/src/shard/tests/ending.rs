@@ -56,6 +56,17 @@ fn a_connection_has_one_place_in_the_wheel() {
 }
 
 #[test]
+fn nobody_is_silent_while_the_process_does_not_run() {
+    let mut world = with_keep_alive(V5);
+    // What the client sent meanwhile lies in its socket.
+    world.stall(Duration::from_secs(60));
+    world.wait(Duration::from_secs(14));
+    assert_eq!(world.shard().connections(), 1);
+    world.wait(Duration::from_secs(3));
+    assert_eq!(world.shard().connections(), 0);
+}
+
+#[test]
 fn nobody_is_silent_while_the_log_takes_nothing_in() {
     let mut world = World::default();
     let mut connect = client::connect(V5, "c");

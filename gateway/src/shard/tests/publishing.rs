@@ -134,7 +134,7 @@ fn while_the_log_takes_nothing_mqtt_5_is_refused_and_3_1_1_is_not_read() {
     assert!(!world.is_closed(older));
     world.shard().settings.takes_publishes = true;
     let now = world.now;
-    world.shard().on_gate_opened(now);
+    world.open_gate(now);
     world.settle();
     assert_eq!(world.received(older), ["PUBACK 1", "PINGRESP"]);
     assert_eq!(world.received(watcher), ["a=older q1 #1"]);
@@ -157,7 +157,7 @@ fn a_withheld_clients_acknowledgements_go_on_when_the_gate_opens() {
     world.send(peer, &client::puback(1));
     world.shard().settings.takes_publishes = true;
     let now = world.now;
-    world.shard().on_gate_opened(now);
+    world.open_gate(now);
     world.settle();
     assert_eq!(world.received(peer), ["PUBACK 9", "t=2 q1 #2"]);
 }

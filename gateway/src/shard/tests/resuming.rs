@@ -151,6 +151,8 @@ fn a_session_resumed_for_the_last_time_gets_the_old_before_the_new() {
     let last = Connect { clean_start: false, ..client::connect(V5, "c") };
     let peer = world.begin(0, last);
     world.commit();
+    // Before the shard knows the subscriptions.
+    world.commit_from(OTHER, |events| message(events, 1, "2b"));
     while world.feed() {}
     while world.fold() {}
     world.notify();
@@ -161,7 +163,14 @@ fn a_session_resumed_for_the_last_time_gets_the_old_before_the_new() {
     publish(&mut world, 1, [4]);
     assert_eq!(
         world.received(peer),
-        ["CONNACK 0x00 present", "t=1 q1 #1 dup", "t=2 q1 #2", "t=3 q1 #3", "t=4 q1 #4"]
+        [
+            "CONNACK 0x00 present",
+            "t=1 q1 #1 dup",
+            "t=2 q1 #2",
+            "t=2b q1 #3",
+            "t=3 q1 #4",
+            "t=4 q1 #5"
+        ]
     );
     world.lose(peer);
     world.settle();

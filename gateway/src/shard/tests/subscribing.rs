@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ledgermq_core::packet::{Packet, RetainHandling, SubscriptionOptions};
 
+use crate::shard::ShardLimits;
+
 use super::client::{self, V3, V5};
 use super::world::{Peer, World};
 
@@ -60,6 +62,28 @@ fn retained_messages_that_are_known_ahead_of_the_commit_come_behind_suback() {
     assert_eq!(world.read(peer), [""; 0]);
     while world.feed() {}
     assert_eq!(world.read(peer), ["SUBACK 1 [01]", "a=a q1 #1 retain"]);
+}
+
+#[test]
+fn with_much_retained_one_subscription_waits_for_the_answer_to_the_other() {
+    let limits = ShardLimits { awaited_messages_max: 3, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    retain(&mut world, &["a", "b"]);
+    world.shard().retained_messages = 2;
+    let peer = world.open(client::connect(V5, "c"));
+    world.read(peer);
+    world.send(peer, &client::subscribe(1, "a", 0));
+    world.send(peer, &client::subscribe(2, "b", 0));
+    world.send(peer, &client::subscribe(3, "+", 0));
+    world.send(peer, &Packet::PingReq);
+    world.commit();
+    while world.feed() {}
+    // The third is not looked at: each of them may bring two messages.
+    assert_eq!(world.read(peer), ["SUBACK 1 [00]", "SUBACK 2 [00]"]);
+    world.settle();
+    let rest =
+        ["a=a retain", "b=b retain", "PINGRESP", "SUBACK 3 [00]", "a=a retain", "b=b retain"];
+    assert_eq!(world.read(peer), rest);
 }
 
 #[test]

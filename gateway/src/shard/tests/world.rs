@@ -120,8 +120,26 @@ impl World {
         &mut self.shards[0].shard
     }
 
+    pub(super) fn open_gate(&mut self, now: Timestamp) {
+        self.shards[0].shard.on_gate_opened(now, &mut self.rest);
+    }
+
+    /// Time passes, and the shards tick as their driver has them do.
     pub(super) fn wait(&mut self, duration: Duration) {
+        let end = self.now.plus(duration);
+        while self.now < end {
+            self.now = self.now.plus(Duration::from_secs(1)).min(end);
+            self.tick();
+        }
+    }
+
+    /// Time passes while the process does not run.
+    pub(super) fn stall(&mut self, duration: Duration) {
         self.now = self.now.plus(duration);
+        self.tick();
+    }
+
+    fn tick(&mut self) {
         self.rest.history.set_time(self.now);
         for seat in &mut self.shards {
             seat.shard.set_log_time(self.now);
@@ -447,6 +465,10 @@ impl Sources for Rest {
         self.views.owed(client, after, max, out);
         self.views.applied()
     }
+
+    fn is_retained(&mut self, topic: &str) -> bool {
+        self.views.retained().get(topic).is_some()
+    }
 }
 
 fn settings() -> Settings {
@@ -460,6 +482,7 @@ fn settings() -> Settings {
         inflight_out: 1000,
         takes_publishes: true,
         takes_sessions: true,
+        subscriptions_max: 1000,
         takes_retained: true,
     }
 }
