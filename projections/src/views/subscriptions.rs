@@ -11,6 +11,8 @@ use crate::views::sessions::Slot;
 
 /// Topics whose matches are remembered; a power of two.
 const CACHE_TOPICS: usize = 1 << 15;
+/// Bytes of the topics and matches that are remembered; beyond it all are forgotten.
+const CACHE_BYTES_MAX: usize = 32 << 20;
 /// Places in which a topic may be remembered.
 const WAYS: usize = 2;
 
@@ -20,6 +22,7 @@ pub(crate) struct Subscriptions {
     tree: FilterTree<Slot, SubscriptionOptions>,
     version: u64,
     cache: Vec<Option<Box<Remembered>>>,
+    cached_bytes: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -79,20 +82,26 @@ impl Subscriptions {
             self.cache.resize_with(CACHE_TOPICS, || None);
         }
         let at = self.place(topic);
-        let is_known = self.cache[at].as_ref().is_some_and(|known| *known.topic == *topic);
-        if !is_known {
+        let known = self.cache[at].as_ref().filter(|known| *known.topic == *topic);
+        if known.is_none_or(|known| known.version != self.version) {
+            let node = known.map_or((0, None), |known| known.node);
             let matches = matches(&self.tree, topic);
             let version = self.version;
-            let node = (0, None);
-            self.cache[at] =
-                Some(Box::new(Remembered { topic: topic.into(), version, node, matches }));
+            self.remember(at, Remembered { topic: topic.into(), version, node, matches });
         }
-        let known = self.cache[at].as_mut().expect("it is there now");
-        if known.version != self.version {
-            known.matches = matches(&self.tree, topic);
-            known.version = self.version;
+        self.cache[at].as_mut().expect("it is there now")
+    }
+
+    /// Puts `found` into its place. What is larger than all that may be remembered is alone.
+    fn remember(&mut self, at: usize, found: Remembered) {
+        let bytes = found.bytes();
+        self.cached_bytes -= self.cache[at].take().map_or(0, |old| old.bytes());
+        if self.cached_bytes + bytes > CACHE_BYTES_MAX {
+            self.cache.fill_with(|| None);
+            self.cached_bytes = 0;
         }
-        known
+        self.cached_bytes += bytes;
+        self.cache[at] = Some(Box::new(found));
     }
 
     /// The place of `topic` if it is known, or the one that it may take: the free one, else the
@@ -110,6 +119,12 @@ impl Subscriptions {
             }
         }
         free.unwrap_or(low)
+    }
+}
+
+impl Remembered {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.topic.len() + size_of_val(&*self.matches)
     }
 }
 
@@ -154,3 +169,6 @@ fn matches(tree: &FilterTree<Slot, SubscriptionOptions>, topic: &str) -> Box<[Ma
     found.retain(|found| found.others.qos > QoS::AtMostOnce);
     found.into()
 }
+
+#[cfg(test)]
+mod tests;
