@@ -1,18 +1,21 @@
 //! The topics that are published to, and how fast.
 
 mod buckets;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ledgermq_core::offset::Timestamp;
 
-use crate::bytes::{Cut, Reader, put_bytes, put_u32};
 use buckets::{Buckets, bucket_of};
 
 pub use buckets::{Rate, WINDOW};
 
 /// Most nodes of the tree. Part of what the fold is: changing it is a new projection version.
 pub const NODES_MAX: usize = 250_000;
+/// Most bytes of all their levels together; part of the fold like [`NODES_MAX`].
+pub const LEVEL_BYTES_MAX: usize = 16 << 20;
 /// Nodes in a row of rates.
 const PAGE_NODES: u32 = 64;
 /// Buckets without a message after which a topic may leave a full tree (one hour).
@@ -27,12 +30,14 @@ pub(crate) type NodeId = u32;
 
 /// A tree of topic levels with message and byte buckets, each with the sum of its subtree.
 ///
-/// Holds at most [`NODES_MAX`] nodes: what does not fit is counted in the deepest node above it
-/// that is there. When it is full, topics without a message for an hour make room.
+/// Holds at most [`NODES_MAX`] nodes with at most [`LEVEL_BYTES_MAX`] bytes of levels: what does not
+/// fit is counted in the deepest node above it that is there. When it is full, topics without a
+/// message for an hour make room.
 #[derive(Debug)]
 pub struct Topics {
     nodes: Vec<Option<Node>>,
     free: BTreeSet<NodeId>,
+    level_bytes: usize,
     /// Changes whenever nodes vanish: node numbers found before mean nothing then.
     version: u64,
     bucket: u32,
@@ -45,8 +50,8 @@ pub struct Topics {
 #[derive(Debug)]
 struct Node {
     parent: NodeId,
-    level: Box<str>,
-    children: BTreeMap<Box<str>, NodeId>,
+    level: Arc<str>,
+    children: BTreeMap<Arc<str>, NodeId>,
     own: Buckets,
     subtree: Buckets,
     /// Place in `batch` plus one; 0 if the batch in hand has nothing for it.
@@ -75,10 +80,11 @@ pub(crate) enum Touched {
 
 impl Default for Topics {
     fn default() -> Self {
-        let root = || Some(Node::new(ROOT, ""));
+        let root = || Some(Node::new(ROOT, Arc::from("")));
         Self {
             nodes: vec![root(), root()],
             free: BTreeSet::new(),
+            level_bytes: 0,
             version: 1,
             bucket: 0,
             swept: 0,
@@ -127,7 +133,7 @@ impl Topics {
         let nodes = at.into_iter().flatten().filter_map(|at| self.node(at));
         nodes
             .flat_map(|node| &node.children)
-            .filter(move |(level, _)| after.as_ref().is_none_or(|after| *level > after))
+            .filter(move |(level, _)| after.as_ref().is_none_or(|after| ***level > **after))
             .filter_map(move |(level, id)| {
                 let node = self.node(*id)?;
                 Some(Child {
@@ -210,87 +216,6 @@ impl Topics {
             .map(|(id, _)| id)
     }
 
-    pub(crate) fn pages(&self) -> impl Iterator<Item = u32> {
-        let nodes = u32::try_from(self.nodes.len()).expect("bounded");
-        (0..nodes.div_ceil(PAGE_NODES)).filter(|page| self.page_row(*page).is_some())
-    }
-
-    pub(crate) fn node_row(&self, id: NodeId) -> Option<Vec<u8>> {
-        let node = self.node(id)?;
-        let mut row = Vec::new();
-        put_u32(&mut row, node.parent);
-        put_bytes(&mut row, node.level.as_bytes());
-        Some(row)
-    }
-
-    /// The rates of a page of nodes; none if nothing was ever counted there.
-    pub(crate) fn page_row(&self, page: u32) -> Option<Vec<u8>> {
-        let mut row = Vec::new();
-        let first = page * PAGE_NODES;
-        for id in first..first + PAGE_NODES {
-            let Some(node) = self.node(id).filter(|node| node.subtree != Buckets::default()) else {
-                continue;
-            };
-            put_u32(&mut row, id);
-            node.own.encode(&mut row);
-            node.subtree.encode(&mut row);
-        }
-        (!row.is_empty()).then_some(row)
-    }
-
-    pub(crate) fn set_clean(&mut self, page: u32) {
-        if let Some(is_dirty) = self.dirty_pages.get_mut(page as usize) {
-            *is_dirty = false;
-        }
-    }
-
-    /// When the tree was last swept; none if never.
-    pub(crate) fn sweep_row(&self) -> Option<Vec<u8>> {
-        (self.swept > 0).then(|| self.swept.to_be_bytes().to_vec())
-    }
-
-    pub(crate) fn load_node(&mut self, id: NodeId, row: &[u8]) -> Result<(), Cut> {
-        let mut from = Reader(row);
-        let parent = from.u32()?;
-        if id <= DOLLAR_ROOT || id as usize >= NODES_MAX {
-            return Err(Cut);
-        }
-        while self.nodes.len() <= id as usize {
-            self.nodes.push(None);
-        }
-        self.nodes[id as usize] = Some(Node::new(parent, from.str()?));
-        Ok(())
-    }
-
-    /// Rows of rates come behind the rows of nodes.
-    pub(crate) fn load_page(&mut self, row: &[u8]) -> Result<(), Cut> {
-        let mut from = Reader(row);
-        while !from.0.is_empty() {
-            let node = self.node_mut(from.u32()?).ok_or(Cut)?;
-            node.own = Buckets::decode(&mut from)?;
-            node.subtree = Buckets::decode(&mut from)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn load_sweep(&mut self, row: &[u8]) -> Result<(), Cut> {
-        self.swept = Reader(row).u32()?;
-        Ok(())
-    }
-
-    /// Joins the nodes of a checkpoint.
-    pub(crate) fn finish_load(&mut self) -> Result<(), Cut> {
-        let ids: Vec<NodeId> = self.node_ids().collect();
-        for id in ids {
-            let node = self.node(id).ok_or(Cut)?;
-            let (parent, level) = (node.parent, node.level.clone());
-            self.node_mut(parent).ok_or(Cut)?.children.insert(level, id);
-        }
-        let free = (0..).zip(&self.nodes).filter(|(_, node)| node.is_none());
-        self.free = free.map(|(id, _)| id).collect();
-        Ok(())
-    }
-
     fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id as usize)?.as_ref()
     }
@@ -328,24 +253,33 @@ impl Topics {
         level: &str,
         touched: &mut impl FnMut(Touched),
     ) -> Option<NodeId> {
-        if self.len() >= NODES_MAX && !self.sweep(parent, touched) {
-            return None;
+        if !self.has_room_for(level) {
+            self.sweep(parent, touched);
+            if !self.has_room_for(level) {
+                return None;
+            }
         }
+        let level: Arc<str> = level.into();
         let id = self.free.pop_first().unwrap_or_else(|| {
             self.nodes.push(None);
             NodeId::try_from(self.nodes.len() - 1).expect("bounded")
         });
-        self.nodes[id as usize] = Some(Node::new(parent, level));
-        self.node_mut(parent)?.children.insert(level.into(), id);
+        self.level_bytes += level.len();
+        self.nodes[id as usize] = Some(Node::new(parent, Arc::clone(&level)));
+        self.node_mut(parent)?.children.insert(level, id);
         touched(Touched::Node(id));
         Some(id)
     }
 
-    /// Takes topics away that were idle for an hour, `keep` and the batch in hand excepted.
-    /// Returns whether there is room now.
-    fn sweep(&mut self, keep: NodeId, touched: &mut impl FnMut(Touched)) -> bool {
+    fn has_room_for(&self, level: &str) -> bool {
+        self.len() < NODES_MAX && self.level_bytes + level.len() <= LEVEL_BYTES_MAX
+    }
+
+    /// Takes topics away that were idle for an hour, `keep` and the batch in hand excepted; at most
+    /// once a minute.
+    fn sweep(&mut self, keep: NodeId, touched: &mut impl FnMut(Touched)) {
         if self.swept != 0 && self.bucket < self.swept.saturating_add(SWEEP_BUCKETS) {
-            return false;
+            return;
         }
         self.swept = self.bucket;
         touched(Touched::Sweep);
@@ -363,7 +297,6 @@ impl Topics {
             self.remove_branch(id, keep, oldest, touched);
         }
         self.version += 1;
-        self.len() < NODES_MAX
     }
 
     /// Removes a leaf, and what above it became an idle leaf by that.
@@ -384,6 +317,7 @@ impl Topics {
             }
             let Some(node) = self.nodes[id as usize].take() else { return };
             self.free.insert(id);
+            self.level_bytes -= node.level.len();
             touched(Touched::Node(id));
             self.touch_page(id / PAGE_NODES, touched);
             if let Some(parent) = self.node_mut(node.parent) {
@@ -405,10 +339,10 @@ impl Topics {
 }
 
 impl Node {
-    fn new(parent: NodeId, level: &str) -> Self {
+    fn new(parent: NodeId, level: Arc<str>) -> Self {
         Self {
             parent,
-            level: level.into(),
+            level,
             children: BTreeMap::new(),
             own: Buckets::default(),
             subtree: Buckets::default(),

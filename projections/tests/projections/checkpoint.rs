@@ -7,6 +7,7 @@ use ledgermq_projections::checkpoint::{FileStore, MemoryStore, Meta, Store, VERS
 use ledgermq_projections::projector::{Events, OpenError, Options, Output, Projector};
 use ledgermq_projections::views::due::Due;
 use ledgermq_projections::views::retained::RetainedMessage;
+use ledgermq_projections::views::topics::LEVEL_BYTES_MAX;
 use ledgermq_projections::views::{Limits, Views};
 use proptest::prelude::*;
 
@@ -271,6 +272,26 @@ fn a_checkpoint_ahead_of_the_log_is_not_believed() {
     let (_, mut store) = saved();
     let projector = Projector::open(OPTIONS, &mut store, 1, 2).expect("it is rebuilt");
     assert_eq!(projector.next_index(), 1);
+}
+
+#[test]
+fn a_tree_of_topics_that_is_full_is_as_full_after_a_restart() {
+    let long = "x".repeat(60_000);
+    let messages = LEVEL_BYTES_MAX / long.len() - 2;
+    let mut world = World::default();
+    for number in 0..messages {
+        world.fold(&format!("pub p {number}{long} 1"));
+    }
+    let mut store = MemoryStore::default();
+    store.commit(&world.views.changes()).expect("it has room");
+    let index = world.history.last_index();
+    let mut projector = Projector::open(OPTIONS, &mut store, 1, index).expect("it is sound");
+    for number in messages..messages + 5 {
+        world.fold(&format!("pub p {number}{long} 1"));
+    }
+    turn(&mut projector, &world, messages);
+    assert!(world.views.topics().len() - 2 < messages + 5, "it is full");
+    assert_eq!(projector.reader().with(Views::checksum), world.views.checksum());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::topic::TopicFilter;
-use ledgermq_projections::views::topics::{NODES_MAX, Rate};
+use ledgermq_projections::views::topics::{LEVEL_BYTES_MAX, NODES_MAX, Rate};
 use proptest::prelude::*;
 
 use crate::support::{EPOCH, World};
@@ -85,6 +85,26 @@ fn a_full_tree_counts_above_and_makes_room_for_new_topics_after_an_hour() {
     assert_eq!(world.views.topics().len(), 2 + 2);
     let before = world.views.checksum();
     assert_eq!(before, world.views.checksum());
+}
+
+#[test]
+fn a_tree_is_full_by_the_bytes_of_its_levels_too_and_counts_above_then() {
+    let mut world = World::default();
+    let long = "x".repeat(60_000);
+    let messages = 2 * LEVEL_BYTES_MAX / long.len();
+    for number in 0..messages {
+        world.fold(&format!("pub p {number}{long} 1"));
+    }
+    let nodes = world.views.topics().len();
+    assert!(nodes - 2 <= LEVEL_BYTES_MAX / long.len(), "{nodes}");
+    assert_eq!(rate(&world, "#", 0).0, messages as u64);
+    assert_eq!(rate(&world, &format!("0{long}"), 0).0, 1);
+    assert_eq!(rate(&world, &format!("new{long}"), 0).0, 0);
+    world.fold("pub p short 1");
+    assert_eq!(rate(&world, "short", 0).0, 1, "there is room for a little");
+    world.fold(&format!("time 5000\n pub p new{long} 1"));
+    assert_eq!(rate(&world, &format!("new{long}"), 5_000).0, 1);
+    assert_eq!(world.views.topics().len(), 2 + 1);
 }
 
 proptest! {
