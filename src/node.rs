@@ -4,6 +4,7 @@
 //! projections and the workers of the gateway are threads of their own, joined by the channels
 //! that are handed over here.
 
+mod admin;
 mod data_dir;
 mod gauges;
 mod health;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use ledgermq_api::metrics::{InstallError, Metrics};
 use ledgermq_api::server::{BindError, Server, Sources};
+use ledgermq_api::v1::{Node, Rooms};
 use ledgermq_gateway::gateway::{Gateway, Seats, StartError};
 use ledgermq_gateway::worker::WorkerError;
 use ledgermq_log::{Gate, Log, LogThread};
@@ -77,6 +79,7 @@ pub(crate) fn run(config: &Config) -> Result<(), NodeError> {
 
 async fn serve(config: &Config) -> Result<(), NodeError> {
     let _data_dir = DataDir::open(&config.node.data_dir)?;
+    let token = admin::token(&config.node.data_dir)?;
     let metrics = Metrics::install()?;
     let mut stop = Stop::new()?;
     let api = Server::bind(&config.api)?;
@@ -84,7 +87,17 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let (mut parts, seats) = Parts::open(config)?;
     let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), seats.stats_reader());
     let (log, views) = (parts.log.clone(), parts.views.clone());
+    let node = Node {
+        id: config.node.id.get(),
+        version: env!("CARGO_PKG_VERSION"),
+        started: log.status().time,
+    };
+    let rooms = Rooms { log: log.clone(), views: views.clone(), node };
+    admin::write_address(&config.node.data_dir, api.address());
     let sources = Sources {
+        rooms,
+        token,
+        metrics_open: config.api.metrics_open,
         checks: Box::new(move || health::checks(&log, &views)),
         gather: gauges::gatherer(gauges),
         metrics,

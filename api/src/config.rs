@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// IP address and port of `/healthz`, `/readyz` and `/metrics`.
+    /// IP address and port.
     pub address: SocketAddr,
+    /// Whether `/metrics` answers everybody. Else, like `/api/v1`, it answers requests from this
+    /// machine, and others only with the token in the file `admin.token`.
+    pub metrics_open: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { address: (Ipv4Addr::LOCALHOST, 8080).into() }
+        Self { address: (Ipv4Addr::LOCALHOST, 8080).into(), metrics_open: false }
     }
 }

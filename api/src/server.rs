@@ -6,20 +6,23 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::access::{self, Peer, Token};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::problem::Problem;
 use crate::readiness::{Check, Readiness};
+use crate::v1::{self, Rooms};
 
 /// HTTP connections at the same time; the next one waits in the listen queue.
 const CONNECTIONS_MAX: usize = 256;
@@ -36,6 +39,12 @@ pub struct Sources {
     pub gather: Box<dyn Fn() + Send + Sync>,
     /// The process' metrics.
     pub metrics: Metrics,
+    /// What `/api/v1` answers from.
+    pub rooms: Rooms,
+    /// Opens `/api/v1` and `/metrics` to those who are not on this machine.
+    pub token: Token,
+    /// Whether `/metrics` is open to all.
+    pub metrics_open: bool,
 }
 
 /// The address of the server is taken, or may not be used.
@@ -93,8 +102,9 @@ impl Server {
                 let permit = permits.clone().acquire_owned().await;
                 let permit = permit.expect("the semaphore is never closed");
                 match listener.accept().await {
-                    Ok((stream, _)) => {
-                        tokio::spawn(answer(stream, router.clone(), permit));
+                    Ok((stream, peer)) => {
+                        let router = router.clone().layer(Extension(Peer(peer)));
+                        tokio::spawn(answer(stream, router, permit));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "HTTP connection was not accepted");
@@ -124,11 +134,22 @@ async fn answer(stream: TcpStream, router: Router, _permit: OwnedSemaphorePermit
 }
 
 fn router(sources: Sources) -> Router {
+    let may_read = middleware::from_fn_with_state(sources.token.clone(), access::may_read);
+    let v1 = v1::router(sources.rooms.clone()).layer(may_read.clone());
+    let mut metrics = Router::new().route("/metrics", get(metrics));
+    if !sources.metrics_open {
+        metrics = metrics.layer(may_read);
+    }
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .merge(metrics)
         .with_state(Arc::new(sources))
+        .nest("/api/v1", v1)
+        .fallback(async |uri: Uri| {
+            Problem::not_found(format!("there is nothing at {}", uri.path()))
+        })
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
 }
 
 /// The process answers; nothing else is asked.

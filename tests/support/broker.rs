@@ -247,15 +247,26 @@ impl Broker {
 
     /// Status and body of an HTTP request.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// Status and body of the answer to an HTTP request that closes the connection.
+    pub(crate) fn ask(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.http).expect("HTTP is reachable");
         stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("the request is sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer in UTF-8");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.expect("a status line"), body.to_owned())
+    }
+
+    /// The JSON at `path` below `/api/v1`.
+    pub(crate) fn api(&self, path: &str) -> serde_json::Value {
+        let (status, body) = self.get(&format!("/api/v1{path}"));
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
     }
 
     /// Resident memory of the process in bytes.

@@ -14,6 +14,7 @@
 #[path = "../support/support.rs"]
 mod support;
 
+mod api;
 mod cli;
 mod clients;
 mod damage;

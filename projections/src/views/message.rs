@@ -90,7 +90,8 @@ impl RetainedMessage {
     }
 
     /// When the Message Expiry Interval passes.
-    pub(crate) fn expires(&self) -> Option<Timestamp> {
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
         self.message_expiry_interval.map(|seconds| time::after(self.time, seconds))
     }
 
