@@ -221,6 +221,13 @@ impl Monitor {
         self.free >= self.low / 4
     }
 
+    /// Bytes that must become free before messages are accepted without any doubt, the ballast laid
+    /// down before.
+    pub(crate) fn missing(&self) -> u64 {
+        let ballast = if self.has_ballast { 0 } else { self.ballast };
+        (self.publish + self.publish / 8).saturating_add(ballast).saturating_sub(self.free)
+    }
+
     /// Bytes free at the last look.
     pub(crate) fn free(&self) -> u64 {
         self.free

@@ -28,7 +28,8 @@ fn log_check(log: &Log) -> Check {
     if let Some(wanted) = status.purge_wanted {
         check = check.with("purge_wanted_index", wanted).with(
             "purge",
-            "the hot log is beyond log.hot_bytes_max: the oldest entries go, owed messages are kept",
+            "the hot log is beyond its bounds or the disk lacks room: the oldest entries go, owed \
+             messages are kept",
         );
     }
     if let Some(jump) = status.clock_jumped {

@@ -49,12 +49,12 @@ impl Keeping {
 }
 
 impl<S: LogStore> LogMachine<S> {
-    /// Does what is due.
+    /// Does what is due, also while a write waits for room: a purge makes some.
     pub(super) fn keep(&mut self, now: Now) -> Result<(), TurnError> {
         let is_due = now.monotonic.saturating_sub(self.keeping.last) >= INTERVAL
             || self.keeping.written >= self.config.file_bytes.0
             || (self.keeping.awaits_checkpoint && !self.checkpoint.is_due());
-        if !is_due || self.retry.is_some() {
+        if !is_due {
             // The watermark is written in place: a full disk does not keep it back.
             return if self.is_mark_wanted() { self.mark() } else { Ok(()) };
         }
@@ -117,7 +117,9 @@ impl<S: LogStore> LogMachine<S> {
     /// Says what the log would like to drop, and drops what nobody needs.
     fn purge(&mut self) -> Result<(), StoreError> {
         let store = self.replica.store();
+        // A disk that is smaller than the hot log may be is a bound, too.
         let over = store.bytes().saturating_sub(self.config.hot_bytes_max.0);
+        let over = over.max(self.space.missing());
         let first = self.shared.reader.first_index();
         self.keeping.purge_wanted = store
             .purge_point(over, self.config.hot_entries_max)

@@ -149,6 +149,53 @@ fn what_os_cache_took_is_synced_while_a_write_waits_for_room() {
 }
 
 #[test]
+fn a_disk_smaller_than_the_hot_log_is_purged_before_messages_are_refused_for_good() {
+    let disk = SimulatedDisk::new(8, FILE);
+    disk.set_capacity(Some(20 * FILE));
+    let mut log = Simulated::open(&disk, &config()).expect("opens");
+    let mut producer = log.log.producer(Bell::mute());
+    log.log.checkpointed(u64::MAX);
+    log.log.purge_allowed(u64::MAX);
+    // Five times what the disk holds.
+    let mut refused = Duration::ZERO;
+    for number in 0..2000 {
+        while !log.log.gate().accepts(Class::Publish) {
+            log.run(Duration::from_millis(100));
+            refused += Duration::from_millis(100);
+            assert!(refused < Duration::from_secs(60), "{:?}", log.log.status());
+        }
+        assert!(push(&mut producer, Class::Publish, number));
+        log.turn().expect("the disk is good");
+    }
+    assert!(log.log.status().first_index > 1000, "{:?}", log.log.status());
+}
+
+#[test]
+fn a_purge_makes_room_for_a_write_that_waits() {
+    let disk = SimulatedDisk::new(9, FILE);
+    disk.set_capacity(Some(20 * FILE));
+    let mut log = Simulated::open(&disk, &config()).expect("opens");
+    let mut producer = log.log.producer(Bell::mute());
+    let mut pushed = 0;
+    // Nobody lets go of anything before the last byte is used; admission has its checkpoint.
+    while log.log.status().no_space == 0 || log.log.status().ballast {
+        pushed += u64::from(push(&mut producer, Class::Progress, pushed));
+        log.turn().expect("a full disk is no failure");
+        if pushed == 250 {
+            log.run(Duration::from_secs(3));
+        }
+    }
+    assert!(log.log.purge_wanted().is_some(), "{:?}", log.log.status());
+    log.log.checkpointed(u64::MAX);
+    log.log.purge_allowed(u64::MAX);
+    disk.set_capacity(Some(disk.used() + FILE / 2));
+    log.run(Duration::from_secs(3));
+    let status = log.log.status();
+    assert!(status.first_index > 1 && status.waiting_bytes == 0, "{status:?}");
+    assert_eq!(log.log.gate(), Gate::Open, "{status:?}");
+}
+
+#[test]
 fn the_classes_share_what_may_wait() {
     let disk = SimulatedDisk::new(5, FILE);
     let log = Simulated::open(&disk, &config()).expect("opens");
