@@ -180,13 +180,12 @@ impl<S: LogStore> Replica<S> {
             let mut ready = self.raw.ready();
             turned.messages.append(&mut ready.take_messages());
             turned.committed.append(&mut ready.take_committed_entries());
-            let unit = Unit {
-                entries: ready.take_entries(),
-                hard_state: Some(self.hard_state(ready.hs())),
-                ..std::mem::take(extra)
-            };
-            let must_sync = sync || (ready.must_sync() && unit.entries.is_empty());
-            self.persist(Stuck { ready, unit, sync: must_sync }, turned)?;
+            let state = self.hard_state(ready.hs());
+            // A vote or a term must hold whatever comes with it.
+            let sync = sync || self.is_vote_or_term(&state);
+            let entries = ready.take_entries();
+            let unit = Unit { entries, hard_state: Some(state), ..std::mem::take(extra) };
+            self.persist(Stuck { ready, unit, sync }, turned)?;
         }
         Ok(())
     }
@@ -200,6 +199,12 @@ impl<S: LogStore> Replica<S> {
         state
     }
 
+    /// Whether `state` brings another term or vote than what is written.
+    fn is_vote_or_term(&self, state: &HardState) -> bool {
+        let known = self.raw.store().hard_state();
+        (state.term, state.vote) != (known.term, known.vote)
+    }
+
     fn persist(&mut self, stuck: Stuck, turned: &mut Turned) -> Result<(), StoreError> {
         let Stuck { mut ready, unit, sync } = stuck;
         // A commit index alone needs no write of its own: it goes with the next one, and what is
@@ -207,10 +212,7 @@ impl<S: LogStore> Replica<S> {
         let is_needed = !unit.entries.is_empty()
             || !unit.puts.is_empty()
             || !unit.deletes.is_empty()
-            || unit.hard_state.as_ref().is_some_and(|state| {
-                let known = self.raw.store().hard_state();
-                state.term != known.term || state.vote != known.vote
-            });
+            || unit.hard_state.as_ref().is_some_and(|state| self.is_vote_or_term(state));
         if is_needed {
             match self.store.write(&unit, sync) {
                 Ok(()) => {}

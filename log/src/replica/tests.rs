@@ -282,3 +282,29 @@ fn a_vote_is_durable_even_where_entries_are_not() {
            follows in term 1",
     );
 }
+
+#[test]
+fn a_term_is_synced_with_the_entries_that_come_with_it() {
+    // Without a sync for each write, over a disk that then loses all that it may.
+    let kept = (0..20).map(|seed| {
+        let disk = SimulatedDisk::new(seed, 1 << 20);
+        let mut store = SimulatedStore::open(&disk).expect("an empty disk");
+        let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+        store.write(&Unit { conf_state: Some(conf), ..Unit::default() }, true).expect("room");
+        let mut replica = Replica::new(1, 5, store, 0).expect("starts");
+        let mut append = Message::new();
+        (append.from, append.to, append.term) = (2, 1, 7);
+        append.set_msg_type(MessageType::MsgAppend);
+        let mut entry = Entry::new();
+        (entry.index, entry.term) = (1, 7);
+        append.set_entries(vec![entry].into());
+        assert!(replica.step(append));
+        let mut turned = Turned::default();
+        replica.turn(&mut Unit::default(), false, &mut turned).expect("room");
+        assert!(turned.messages.iter().any(|message| message.term == 7), "it answers");
+        drop(replica);
+        disk.crash();
+        SimulatedStore::open(&disk).expect("opens").recovered().hard_state.term
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), [7; 20]);
+}
