@@ -53,6 +53,8 @@ pub(crate) struct EngineStore {
     last: (Index, u64),
     truncated: (Index, u64),
     hard_state: HardState,
+    #[cfg(test)]
+    pub(super) after_step: Option<Box<dyn FnMut() + Send>>,
     /// Held for the life of the store.
     _lock: DirLock,
 }
@@ -89,6 +91,15 @@ impl EngineStore {
 
     fn engine(&self) -> &Engine {
         &self.shared.engine
+    }
+
+    /// Lets a test look at the files after each thing that a crash may come after.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only a test looks"))]
+    fn step(&mut self) {
+        #[cfg(test)]
+        if let Some(look) = &mut self.after_step {
+            look();
+        }
     }
 
     /// Fills the reused `LogBatch` with the unit.
@@ -149,12 +160,23 @@ impl EngineStore {
         self.shared.set_range(self.truncated.0 + 1, self.last.0);
     }
 
+    /// Tells the watermark of a write of about `bytes`, if it is larger than it takes for granted.
+    fn announce(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let bytes = bytes + 4096;
+        if bytes <= UNIT_BYTES.max(self.record.unit_bytes_max) {
+            return Ok(());
+        }
+        self.record.unit_bytes_max = bytes;
+        self.watermark.write(self.record).map_err(|source| io_failed("announce to", source))
+    }
+
     /// Writes `self.batch`; on a full disk the batch is thrown away.
     fn put_batch(&mut self, sync: bool) -> Result<(u64, u64), StoreError> {
         let written = self.shared.engine.write(&mut self.batch, sync);
         match written {
             Ok(bytes) => {
                 let file = self.engine().file_span(LogQueue::Append).1;
+                self.step();
                 Ok((bytes as u64, file))
             }
             Err(error) => {
@@ -176,21 +198,25 @@ impl EngineStore {
         let mut bytes = 0;
         for key in old {
             let Some(value) = self.engine().get(KEYS, &key) else { continue };
-            bytes += value.len() as u64;
+            bytes += (key.len() + value.len() + 16) as u64;
             self.batch
                 .put(KEYS, key.clone(), value)
                 .map_err(|error| failed("encode for", error))?;
             rescued.push(key);
             if bytes > UNIT_BYTES / 2 {
-                self.write_keys(&mut rescued)?;
+                self.write_keys(&mut rescued, bytes)?;
                 bytes = 0;
             }
         }
-        self.write_keys(&mut rescued)
+        self.write_keys(&mut rescued, bytes)
     }
 
-    /// Writes a batch that holds keys only, and notes where they now stand.
-    fn write_keys(&mut self, keys: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+    /// Writes a batch that holds keys only, of about `bytes`, and notes where they now stand.
+    fn write_keys(&mut self, keys: &mut Vec<Vec<u8>>, bytes: u64) -> Result<(), StoreError> {
+        if let Err(error) = self.announce(bytes) {
+            self.batch = LogBatch::default();
+            return Err(error);
+        }
         self.fill(&Unit::default())?;
         let (bytes, file) = self.put_batch(true)?;
         self.note(&Unit::default(), bytes, file);
@@ -209,11 +235,7 @@ impl LogStore for EngineStore {
     }
 
     fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
-        let bytes = unit.bytes() as u64 + 4096;
-        if bytes > UNIT_BYTES.max(self.record.unit_bytes_max) {
-            self.record.unit_bytes_max = bytes;
-            self.watermark.write(self.record).map_err(|source| io_failed("announce to", source))?;
-        }
+        self.announce(unit.bytes() as u64)?;
         self.fill(unit)?;
         let (bytes, file) = self.put_batch(sync)?;
         let (before, _) = self.files.end();
@@ -262,12 +284,14 @@ impl LogStore for EngineStore {
         self.batch
             .put(KEYS, TRUNCATED_KEY.to_vec(), truncated)
             .map_err(|error| failed("encode for", error))?;
-        self.write_keys(&mut vec![TRUNCATED_KEY.to_vec()])?;
+        self.write_keys(&mut vec![TRUNCATED_KEY.to_vec()], 0)?;
         self.truncated = (before, term);
+        self.shared.set_range(before + 1, self.last.0);
         // The watermark must allow the new beginning before the files go.
         self.mark(false)?;
-        self.shared.set_range(before + 1, self.last.0);
+        self.step();
         self.shared.purge_files(file);
+        self.step();
         self.files.drop_upto(file);
         Ok(self.truncated)
     }

@@ -1,6 +1,7 @@
 //! Both stores run the suite; damage on the real one.
 
 mod damage;
+mod purge;
 
 use std::fs;
 use std::path::Path;

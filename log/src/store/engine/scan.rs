@@ -35,6 +35,8 @@ pub(super) struct Scan {
     pub(super) first: Index,
     /// Last entry; 0 if there is none.
     pub(super) last: Index,
+    /// Entries before this one were given up by a write that says so.
+    pub(super) given_up: Index,
     /// The seal of the last write.
     pub(super) seal: Option<u64>,
     /// What must be cut off before raft-engine opens the files.
@@ -226,10 +228,12 @@ impl From<io::Error> for WalkError {
 /// Adds a write to what was found; entries must follow upon each other.
 fn note(scan: &mut Scan, found: &Found, at: u64) -> Option<Fault> {
     if found.clean {
-        (scan.first, scan.last) = (0, 0);
+        // A snapshot took their place: whatever comes next is the first.
+        (scan.first, scan.last, scan.given_up) = (0, 0, Index::MAX);
     }
     if let Some(compact) = found.compact {
         scan.first = scan.first.max(compact);
+        scan.given_up = scan.given_up.max(compact);
     }
     scan.seal = found.seal.or(scan.seal);
     let (first, last) = found.entries?;

@@ -57,19 +57,19 @@ fn build(dir: &Path, mark_every: u64) -> (EngineStore, Vec<Entry>) {
     (store, entries)
 }
 
-fn newest_file(dir: &Path) -> PathBuf {
+pub(super) fn newest_file(dir: &Path) -> PathBuf {
     let files = fs::read_dir(dir.join("raft")).expect("a log");
     let paths = files.map(|file| file.expect("a file").path());
     paths.filter(|path| path.extension().is_some_and(|end| end == "raftlog")).max().expect("files")
 }
 
 /// Where the written part of a file ends: zeros follow.
-fn end_of(path: &Path) -> u64 {
+pub(super) fn end_of(path: &Path) -> u64 {
     let bytes = fs::read(path).expect("readable");
     bytes.iter().rposition(|&byte| byte != 0).expect("written") as u64 + 1
 }
 
-fn flip(path: &Path, at: u64, bit: u64) {
+pub(super) fn flip(path: &Path, at: u64, bit: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).expect("opens");
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).expect("there");
