@@ -138,8 +138,8 @@ pub trait LogStore: Send + 'static {
     /// entries; `None` if nothing helps.
     fn purge_point(&self, bytes: u64, entries_max: u64) -> Option<Index>;
 
-    /// Drops whole files of entries that are all at or below `upto`, and says what is now the
-    /// entry before the first one.
+    /// Drops whole files of entries that are all at or below `upto`, but never the last entry, and
+    /// says what is now the entry before the first one.
     ///
     /// # Errors
     ///

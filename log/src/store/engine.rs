@@ -267,11 +267,13 @@ impl LogStore for EngineStore {
 
     fn purge_point(&self, bytes: u64, entries_max: u64) -> Option<Index> {
         let spare = (self.last.0 - self.truncated.0).saturating_sub(entries_max);
-        self.files.purge_point(bytes, self.truncated.0 + spare)
+        self.files.purge_point(bytes, self.truncated.0 + spare, self.last.0)
     }
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
-        let Some((file, first)) = self.files.purgeable(upto) else { return Ok(self.truncated) };
+        let Some((file, first)) = self.files.purgeable(upto, self.last.0) else {
+            return Ok(self.truncated);
+        };
         let before = (first - 1).max(self.truncated.0);
         let term = match before {
             before if before == self.truncated.0 => self.truncated.1,

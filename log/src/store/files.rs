@@ -51,8 +51,9 @@ impl Files {
     }
 
     /// The last file that can go if nothing up to `upto` is needed, and the first index that then
-    /// remains.
-    pub(super) fn purgeable(&self, upto: Index) -> Option<(u64, Index)> {
+    /// remains. The last entry of the log, `last`, always does: what is left says where it stands.
+    pub(super) fn purgeable(&self, upto: Index, last: Index) -> Option<(u64, Index)> {
+        let upto = upto.min(last.saturating_sub(1));
         self.pairs()
             .take_while(|(_, next)| next.first <= upto.saturating_add(1))
             .last()
@@ -60,12 +61,12 @@ impl Files {
     }
 
     /// The index up to which must be purged so that at least `bytes` are freed and nothing up to
-    /// `spare` remains; as near to that as whole files allow.
-    pub(super) fn purge_point(&self, bytes: u64, spare: Index) -> Option<Index> {
+    /// `spare` remains; as near to that as whole files and the entry `last` allow.
+    pub(super) fn purge_point(&self, bytes: u64, spare: Index, last: Index) -> Option<Index> {
         let mut freed = 0;
         let mut point = None;
         for (file, next) in self.pairs() {
-            if freed >= bytes && file.first > spare {
+            if (freed >= bytes && file.first > spare) || next.first > last {
                 break;
             }
             freed += file.bytes;
@@ -100,19 +101,21 @@ mod tests {
     #[test]
     fn only_whole_files_below_the_bound_are_purgeable() {
         let files = four_files();
-        assert_eq!(files.purgeable(9), None);
-        assert_eq!(files.purgeable(10), Some((3, 11)));
-        assert_eq!(files.purgeable(29), Some((4, 21)));
-        assert_eq!(files.purgeable(1000), Some((5, 31)), "the newest file stays");
+        assert_eq!(files.purgeable(9, 40), None);
+        assert_eq!(files.purgeable(10, 40), Some((3, 11)));
+        assert_eq!(files.purgeable(29, 40), Some((4, 21)));
+        assert_eq!(files.purgeable(1000, 40), Some((5, 31)), "the newest file stays");
+        assert_eq!(files.purgeable(1000, 30), Some((4, 21)), "it holds no entry");
     }
 
     #[test]
     fn the_purge_point_frees_enough_whole_files() {
         let files = four_files();
-        assert_eq!(files.purge_point(0, 0), None);
-        assert_eq!(files.purge_point(1, 0), Some(10));
-        assert_eq!(files.purge_point(101, 0), Some(20));
-        assert_eq!(files.purge_point(0, 12), Some(20), "as many entries as asked go");
-        assert_eq!(files.purge_point(u64::MAX, 0), Some(30));
+        assert_eq!(files.purge_point(0, 0, 40), None);
+        assert_eq!(files.purge_point(1, 0, 40), Some(10));
+        assert_eq!(files.purge_point(101, 0, 40), Some(20));
+        assert_eq!(files.purge_point(0, 12, 40), Some(20), "as many entries as asked go");
+        assert_eq!(files.purge_point(u64::MAX, 0, 40), Some(30));
+        assert_eq!(files.purge_point(u64::MAX, 0, 30), Some(20), "the last entry stays");
     }
 }

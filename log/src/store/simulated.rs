@@ -318,14 +318,14 @@ impl LogStore for SimulatedStore {
         let disk = self.disk.lock();
         let (truncated, last) = (disk.current.truncated.0, disk.current.last().0);
         let spare = (last - truncated).saturating_sub(entries_max);
-        disk.current.files.purge_point(bytes, truncated + spare)
+        disk.current.files.purge_point(bytes, truncated + spare, last)
     }
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
         let mut disk = self.disk.lock();
         disk.pass_beside()?;
         disk.sync();
-        let Some((file, first)) = disk.current.files.purgeable(upto) else {
+        let Some((file, first)) = disk.current.files.purgeable(upto, disk.current.last().0) else {
             return Ok(disk.current.truncated);
         };
         let before = (first - 1).max(disk.current.truncated.0);

@@ -79,3 +79,21 @@ fn a_crash_at_any_step_of_a_purge_leaves_a_log_that_opens() {
         }
     }
 }
+
+#[test]
+fn the_last_entry_is_never_purged() {
+    let (live, copies) = (temp(), temp());
+    let mut store = open(live.path()).expect("opens");
+    entries(&mut store, 1..=11);
+    // The newest file holds no entry.
+    value(&mut store, "key", 100);
+    assert_eq!(store.purge_point(u64::MAX, 0), None, "nothing that could go");
+    let taken = purge(&mut store, live.path(), copies.path(), 11);
+    for (step, dir) in taken.iter().enumerate() {
+        check(dir, 11, &[("key", 100)], &format!("step {step}"));
+    }
+    assert_eq!(store.reader().first_index(), 1);
+    entries(&mut store, 12..=12);
+    assert_eq!(store.purge_point(u64::MAX, 0), Some(11));
+    assert_eq!(store.purge(11).expect("possible"), (11, 1));
+}
