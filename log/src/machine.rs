@@ -152,13 +152,13 @@ impl<S: LogStore> LogMachine<S> {
             && lock(&self.shared.staging).waiting_bytes() == 0
     }
 
-    /// Whether something was pushed that the next turn takes: not before there is room on the disk,
-    /// and not before what it took last is proposed.
+    /// Whether the next turn has something to do at once: a mark that is wanted, or a push (not
+    /// before there is room on the disk, and not before what was taken last is proposed).
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.retry.is_none()
-            && self.unproposed.is_empty()
-            && lock(&self.shared.staging).waiting_bytes() > 0
+        let is_mark_wanted = self.is_mark_wanted() && !self.is_mark_late();
+        let may_take = self.retry.is_none() && self.unproposed.is_empty();
+        is_mark_wanted || (may_take && lock(&self.shared.staging).waiting_bytes() > 0)
     }
 
     /// Until when the machine need not be turned if nothing is pushed.

@@ -105,20 +105,28 @@ fn the_log_thread_does_not_sleep_over_a_push_between_its_turn_and_the_look() {
     let (log, mut machine) = still(&disk);
     let now = Duration::from_millis(10);
     let turn = |machine: &mut LogMachine<_>| machine.turn(at(now)).expect("the disk is good");
+    let submit = |start| {
+        let mut events = log.builder();
+        events.push(None, None, &Event::NodeStarted { node: 1, start });
+        log.submit(Class::Progress, events).expect("accepted")
+    };
     assert!(!turn(&mut machine));
     assert!(pause(&machine, log.shared(), now).is_some(), "nothing waits");
-    let mut events = log.builder();
-    events.push(None, None, &Event::NodeStarted { node: 1, start: 1 });
-    let _ticket = log.submit(Class::Progress, events).expect("accepted");
+    let _ticket = submit(1);
     assert_eq!(pause(&machine, log.shared(), now), None, "it would be woken by nobody");
+    turn(&mut machine);
+    assert!(!log.want_mark(log.committed()));
+    assert_eq!(pause(&machine, log.shared(), now), None, "the mark, too");
+    disk.set_tight(true);
+    turn(&mut machine);
+    assert!(pause(&machine, log.shared(), now).is_some(), "a mark that finds no room can wait");
 
     // On a full disk there is nothing to hurry for.
     disk.set_capacity(Some(0));
+    let _ticket = submit(2);
     turn(&mut machine);
     turn(&mut machine);
-    let mut events = log.builder();
-    events.push(None, None, &Event::NodeStarted { node: 1, start: 2 });
-    let _ticket = log.submit(Class::Progress, events).map_err(drop);
+    let _ticket = submit(3);
     assert!(pause(&machine, log.shared(), now).is_some_and(|pause| !pause.is_zero()));
     log.stop();
     assert_eq!(pause(&machine, log.shared(), now), None);

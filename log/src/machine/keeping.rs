@@ -20,6 +20,8 @@ pub(super) struct Keeping {
     last: Duration,
     /// Nothing was written since the last mark.
     is_marked: bool,
+    /// The last mark found no room.
+    is_late: bool,
     /// Bytes written since the last look.
     written: u64,
     purge_wanted: Option<Index>,
@@ -32,6 +34,7 @@ impl Keeping {
         Self {
             last: now,
             is_marked: false,
+            is_late: false,
             written: 0,
             purge_wanted: None,
             awaits_checkpoint: false,
@@ -68,13 +71,20 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Whether somebody waits for the watermark.
-    fn is_mark_wanted(&self) -> bool {
+    pub(super) fn is_mark_wanted(&self) -> bool {
         let mark = &self.shared.mark;
         mark.wanted.load(Ordering::SeqCst) > *lock(&mark.reached)
     }
 
+    /// Whether the last mark found no room: it is tried again with the turns that come anyway.
+    pub(super) fn is_mark_late(&self) -> bool {
+        self.keeping.is_late
+    }
+
     fn mark(&mut self) -> Result<(), TurnError> {
-        unless_full(self.sync_and_mark(false))
+        let marked = self.sync_and_mark(false);
+        self.keeping.is_late = marked.is_err();
+        unless_full(marked)
     }
 
     /// Notes how far the log is synced, which it must be first.
