@@ -82,6 +82,20 @@ struct Seat {
     at: Index,
 }
 
+/// Whether a record comes after the end of its session. An orderly end is the last of its session:
+/// nothing is void then.
+fn is_any_void(batch: &Batch<'_>, void_from: &[u32]) -> bool {
+    void_from.iter().any(|&from| from != NEVER)
+        && batch.records().any(|record| match record {
+            Ok(record) => record
+                .session
+                .and_then(|slot| void_from.get(usize::from(slot)))
+                .is_some_and(|&from| record.ordinal >= from),
+            // Whoever can read it is told the marks.
+            Err(_) => true,
+        })
+}
+
 impl Admission {
     /// Everything up to this index was folded.
     pub(crate) fn applied(&self) -> Index {
@@ -140,10 +154,10 @@ impl Admission {
         for fence in batch.fences() {
             self.pass_fence(index, batch, fence, &mut table)?;
         }
-        if void_from.iter().all(|&from| from == NEVER) {
-            return Ok(Voids::None);
+        if is_any_void(batch, &void_from) {
+            return Ok(Voids::Sessions(void_from.into()));
         }
-        Ok(Voids::Sessions(void_from.into()))
+        Ok(Voids::None)
     }
 
     fn pass_fence(

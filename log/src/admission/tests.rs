@@ -103,6 +103,30 @@ fn a_takeover_fences_the_older_epoch_from_its_own_place_on() {
 }
 
 #[test]
+fn an_orderly_end_of_a_session_voids_nothing() {
+    let mut admission = Admission::default();
+    let open = |b: &mut BatchBuilder| b.push(None, None, &opened("a", 9));
+    let ends = [closed(0), Event::SessionExpired];
+    for (at, end) in (1..).step_by(2).zip(&ends) {
+        let epoch = Offset::new(at, 0);
+        assert_eq!(voids(&mut admission, commit(at, producer(0), at, |b| _ = open(b))), []);
+        let end = commit(at + 1, producer(0), at + 1, |b| {
+            message(b, "a", epoch);
+            b.push(Some((&"a".into(), epoch)), None, end);
+        });
+        assert_eq!(admission.apply(&end).expect("readable"), Voids::None);
+    }
+    assert_eq!(clients(&admission), Vec::<String>::new());
+    // What comes after it is void.
+    assert_eq!(voids(&mut admission, commit(5, producer(0), 5, |b| _ = open(b))), []);
+    let late = commit(6, producer(0), 6, |b| {
+        b.push(Some((&"a".into(), Offset::new(5, 0))), None, &closed(0));
+        message(b, "a", Offset::new(5, 0));
+    });
+    assert_eq!(voids(&mut admission, late), [1]);
+}
+
+#[test]
 fn an_expiry_of_an_older_epoch_is_void() {
     let mut admission = Admission::default();
     voids(&mut admission, commit(1, producer(0), 1, |b| _ = b.push(None, None, &opened("a", 9))));
