@@ -41,11 +41,11 @@ fn purge(store: &mut EngineStore, live: &Path, copies: &Path, upto: u64) -> Vec<
 
 /// Opens what a crash left: all entries up to `last` but a purged beginning, and the values.
 fn check(dir: &Path, last: u64, values: &[(&str, usize)], what: &str) {
-    let store = open(dir).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let store = open(dir).map_err(|error| format!("{what}: {error}")).expect("opens");
     let reader = store.reader();
     let mut found = Vec::new();
     for index in reader.first_index()..=last {
-        reader.read(index, 1, &mut found).unwrap_or_else(|error| panic!("{what}: {error}"));
+        reader.read(index, 1, &mut found).expect(what);
         assert_eq!(found.pop(), Some(entry(index, 1, 100_000)), "{what}");
     }
     assert_eq!(store.recovered().last.0, last, "{what}");
