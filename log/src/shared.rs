@@ -22,6 +22,8 @@ use crate::store::{LogReader, Missing};
 
 /// Bytes read from the disk at a time by tails that are far behind.
 const READ_BYTES: usize = 1 << 20;
+/// Entries taken from one such read at most.
+const READ_ENTRIES_MAX: u64 = 1024;
 
 /// The meeting place of the log thread, producers and tails. Every lock is held for a moment only,
 /// and never two of them at once.
@@ -151,13 +153,15 @@ impl Shared {
         out: &mut Vec<Arc<CommittedBatch>>,
     ) -> Result<Index, ReadError> {
         let mut entries = Vec::new();
+        let marks = self.marks(from, upto);
         self.reader.read(from, bytes_max.min(READ_BYTES), &mut entries)?;
         let mut next = from;
+        let upto = upto.min(from.saturating_add(READ_ENTRIES_MAX - 1));
         for entry in entries {
             if entry.index > upto {
                 break;
             }
-            match self.batch_of(&entry) {
+            match batch_of(&entry, &marks) {
                 Ok(batch) => out.extend(batch),
                 // What was read before the damage is good; the next call meets it first.
                 Err(_) if next > from => break,
@@ -186,28 +190,38 @@ impl Shared {
             return Ok(Some(batch));
         }
         let mut entries = Vec::new();
+        let marks = self.marks(index, index);
         self.reader.read(index, 1, &mut entries)?;
         let Some(entry) = entries.first().filter(|entry| entry.index == index) else {
             return Ok(None);
         };
-        let batch = self.batch_of(entry)?;
+        let batch = batch_of(entry, &marks)?;
         if let Some(batch) = &batch {
             lock(&self.cache).put(Arc::clone(batch));
         }
         Ok(batch)
     }
 
-    fn batch_of(&self, entry: &Entry) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
-        if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal
-        {
-            return Ok(None);
-        }
-        let batch = CommittedBatch::open(entry.index, entry.data.clone(), true)
-            .map_err(|error| ReadError::Damaged { index: entry.index, what: error.0.into() })?;
+    /// What is void from `from` on, as far as one read goes. To be asked before the entries are
+    /// read: a purge forgets the marks when the entries are gone.
+    fn marks(&self, from: Index, upto: Index) -> BTreeMap<Index, Voids> {
+        let upto = upto.min(from.saturating_add(READ_ENTRIES_MAX - 1)).max(from);
         let voids = self.voids.read().unwrap_or_else(PoisonError::into_inner);
-        let voids = voids.get(&entry.index).cloned().unwrap_or_default();
-        Ok(Some(Arc::new(batch.with_voids(voids))))
+        voids.range(from..=upto).map(|(index, voids)| (*index, voids.clone())).collect()
     }
+}
+
+fn batch_of(
+    entry: &Entry,
+    marks: &BTreeMap<Index, Voids>,
+) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
+    if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
+        return Ok(None);
+    }
+    let batch = CommittedBatch::open(entry.index, entry.data.clone(), true)
+        .map_err(|error| ReadError::Damaged { index: entry.index, what: error.0.into() })?;
+    let voids = marks.get(&entry.index).cloned().unwrap_or_default();
+    Ok(Some(Arc::new(batch.with_voids(voids))))
 }
 
 /// Batches read from the disk lately.
@@ -244,3 +258,6 @@ impl Cache {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
