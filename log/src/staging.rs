@@ -64,6 +64,11 @@ impl Staged {
     }
 }
 
+/// What a batch counts for while it waits: the envelope, too, so that an empty one is seen.
+fn weight(events: &BatchBuilder) -> usize {
+    events.bytes() + ENVELOPE_BYTES
+}
+
 impl Staging {
     /// A new producer; its number is that of the queue.
     pub(crate) fn add(
@@ -100,7 +105,7 @@ impl Staging {
             Class::Progress => WAITING_BYTES_MAX,
         };
         // One larger message alone must pass, too.
-        if self.waiting_bytes > 0 && self.waiting_bytes + events.bytes() > share {
+        if self.waiting_bytes > 0 && self.waiting_bytes + weight(events) > share {
             queue.wants_room = true;
             self.refused[class as usize] += 1;
             return Err(Full);
@@ -115,7 +120,7 @@ impl Staging {
             self.waiting_bytes += last.events.bytes() - before;
             return Ok(Pushed { sequence: last.sequence, ordinal });
         }
-        self.waiting_bytes += events.bytes();
+        self.waiting_bytes += weight(events);
         let spare = queue.spare.pop().unwrap_or_else(|| BatchBuilder::new(ENVELOPE_BYTES));
         let events = std::mem::replace(events, spare);
         let sequence = queue.next;
@@ -137,7 +142,7 @@ impl Staging {
                 continue;
             };
             empty = 0;
-            bytes += staged.events.bytes();
+            bytes += weight(&staged.events);
             out.push(staged);
         }
         self.waiting_bytes -= bytes;
@@ -216,5 +221,17 @@ mod tests {
         staging.take(usize::MAX, &mut taken);
         assert_eq!(taken.len(), 1);
         assert_eq!(staging.waiting_bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_without_events_waits_like_any_other() {
+        let mut staging = Staging::default();
+        let producer = staging.add(1, 1, false, Arc::new(Nobody));
+        let mut events = BatchBuilder::new(ENVELOPE_BYTES);
+        staging.push(producer, Class::Publish, &mut events).unwrap();
+        assert!(staging.waiting_bytes() > 0, "the log thread must see it");
+        let mut taken = Vec::new();
+        staging.take(usize::MAX, &mut taken);
+        assert_eq!((taken.len(), staging.waiting_bytes()), (1, 0));
     }
 }

@@ -41,7 +41,7 @@ impl Tail {
         bytes_max: usize,
         out: &mut Vec<Arc<CommittedBatch>>,
     ) -> Result<(), TailError> {
-        let result = self.take_some(bytes_max, out);
+        let result = self.take_some(bytes_max.max(1), out);
         self.sleeper.set_next(self.next);
         result
     }

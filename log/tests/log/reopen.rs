@@ -57,6 +57,19 @@ fn a_blocking_append_returns_its_receipt() {
 }
 
 #[test]
+fn a_batch_without_events_is_appended_and_taken_by_whoever_asks_for_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, thread) = open(&options(dir.path()));
+    let receipt = log.append(Class::Progress, log.builder()).expect("appended");
+    let mut tail = log.tail_gapless(receipt.index, Bell::mute());
+    let mut batches = Vec::new();
+    tail.take(0, &mut batches).expect("the log runs");
+    assert_eq!(batches.len(), 1, "at least one if one is there");
+    assert_eq!((batches[0].index, batches[0].batch().len()), (receipt.index, 0));
+    stop((log, thread));
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = open(&options(dir.path()));
