@@ -102,6 +102,13 @@ impl Admission {
         self.head.applied
     }
 
+    /// The highest start of `node` that the log knows of; 0 if there is none.
+    pub(crate) fn start_of(&self, node: u64) -> u64 {
+        let left = self.head.nodes.get(&node).copied().unwrap_or_default();
+        let producers = self.head.producers.keys().filter(|id| id.node == node);
+        producers.map(|id| id.start).fold(left, u64::max)
+    }
+
     /// Notes that an entry without a batch was passed.
     pub(crate) fn pass(&mut self, index: Index) {
         self.head.applied = index;

@@ -77,7 +77,7 @@ impl Log {
     /// Number of this start of the node: larger than that of every earlier one.
     #[must_use]
     pub fn start(&self) -> u64 {
-        self.shared.start
+        self.shared.start()
     }
 
     /// The log's time now: [`Status::time`].
@@ -89,7 +89,7 @@ impl Log {
     /// A new local producer. `wake` is called when there is room again after [`crate::Full`].
     #[must_use]
     pub fn producer(&self, wake: Arc<dyn Wake>) -> Producer {
-        let (node, start) = (self.shared.node, self.shared.start);
+        let (node, start) = (self.shared.node, self.shared.start());
         let id = lock(&self.shared.staging).add(node, start, false, wake);
         Producer::new(id, Arc::clone(&self.shared))
     }

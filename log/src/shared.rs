@@ -47,7 +47,8 @@ pub(crate) struct Shared {
     pub(crate) is_asleep: AtomicBool,
     pub(crate) thread: Mutex<Option<Thread>>,
     pub(crate) node: u64,
-    pub(crate) start: u64,
+    /// Number of this start; raised once, before anybody has the log.
+    start: AtomicU64,
 }
 
 /// Receipts of appends that wait for theirs, by sequence of the log's own producer.
@@ -90,7 +91,7 @@ impl Shared {
             is_asleep: AtomicBool::new(false),
             thread: Mutex::new(None),
             node,
-            start,
+            start: AtomicU64::new(start),
         }
     }
 
@@ -98,6 +99,15 @@ impl Shared {
     pub(crate) fn with_voids(mut self, voids: BTreeMap<Index, Voids>) -> Self {
         self.voids = RwLock::new(voids);
         self
+    }
+
+    /// Number of this start of the node.
+    pub(crate) fn start(&self) -> u64 {
+        self.start.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn raise_start(&self, least: u64) {
+        self.start.fetch_max(least, Ordering::Relaxed);
     }
 
     pub(crate) fn push(

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::admission::{self, Loaded};
@@ -63,7 +64,6 @@ impl<S: LogStore> LogMachine<S> {
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
         let room = Arc::new(Room::default());
-        let own = lock(&shared.staging).add(node, recovered.start, true, room.clone());
         let replica = Replica::new(node, seed, store, commit)
             .map_err(|error| OpenError::Setting(describe(&error)))?;
         let last_time = last_time(&*reader, &recovered)?;
@@ -77,7 +77,7 @@ impl<S: LogStore> LogMachine<S> {
             clock: LeaderClock::new(last_time, now),
             shared: Arc::clone(&shared),
             config,
-            own,
+            own: ProducerId { node, start: recovered.start, local: 0 },
             unproposed: VecDeque::new(),
             staged: Vec::new(),
             retry: None,
@@ -94,7 +94,10 @@ impl<S: LogStore> LogMachine<S> {
         };
         machine.replay(&*reader, commit)?;
         machine.elect(now)?;
-        Ok((Log::new(shared, own, room), machine))
+        // What is in the log counts: the watermark may have been lost, and the clock be behind.
+        shared.raise_start(machine.admission.start_of(node) + 1);
+        machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
+        Ok((Log::new(shared, machine.own, room), machine))
     }
 
     /// Folds the committed entries behind the checkpoint of admission.

@@ -91,6 +91,11 @@ impl SimulatedDisk {
         self.lock().capacity = bytes;
     }
 
+    /// Forgets how often the disk was opened, as a log does whose watermark is moved away.
+    pub fn forget_starts(&self) {
+        self.lock().start = 0;
+    }
+
     /// Whether syncs, marks and purges find the disk full, as they do where the system looks for the
     /// room of a write only then.
     pub fn set_tight(&self, is_tight: bool) {

@@ -190,6 +190,29 @@ fn behind_the_mark_nothing_is_lost_whatever_the_durability() {
 }
 
 #[test]
+fn a_start_number_is_above_all_that_the_log_knows_of() {
+    let disk = SimulatedDisk::new(1, FILE);
+    for round in 0..6 {
+        let mut log = Simulated::open(&disk, &config()).expect("opens");
+        let start = log.log.start();
+        let mut events = log.log.builder();
+        events.push(None, None, &Event::NodeStarted { node: 1, start });
+        let ticket = log.log.submit(Class::Progress, events).expect("accepted");
+        log.turn().expect("the disk is good");
+        assert!(ticket.try_receipt().expect("the log runs").is_some(), "round {round}: void");
+        drop(ticket);
+        if round % 2 == 0 {
+            log.close()
+        } else {
+            drop(log)
+        }
+        if round > 2 {
+            disk.forget_starts();
+        }
+    }
+}
+
+#[test]
 fn a_log_that_lost_what_was_synced_is_refused() {
     let disk = SimulatedDisk::new(1, FILE);
     let mut log = Simulated::open(&disk, &config()).expect("opens");
