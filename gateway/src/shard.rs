@@ -68,6 +68,9 @@ pub struct ShardLimits {
     pub backlog_bytes_max: usize,
     /// Bytes of batches held in memory for those references; others are read from the log again.
     pub pinned_bytes_max: usize,
+    /// Bytes of CONNECT packets that have not come whole, on all connections, beyond the 3 KiB that
+    /// each may hold.
+    pub unfinished_bytes_max: usize,
 }
 
 impl Default for ShardLimits {
@@ -80,6 +83,7 @@ impl Default for ShardLimits {
             persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
             pinned_bytes_max: 4 << 20,
+            unfinished_bytes_max: 16 << 20,
         }
     }
 }
@@ -116,6 +120,7 @@ pub struct Shard {
     last_tick: Timestamp,
     wheel: Wheel,
     log_time: Timestamp,
+    unfinished_bytes: usize,
     stats: ShardStats,
 }
 
@@ -156,6 +161,7 @@ impl Shard {
             last_tick: now,
             wheel: Wheel::new(now),
             log_time: Timestamp::default(),
+            unfinished_bytes: 0,
             stats: ShardStats::default(),
         }
     }
@@ -166,12 +172,34 @@ impl Shard {
         self.log_time = self.log_time.max(time);
     }
 
-    /// Takes a new Network Connection.
+    /// Takes a new Network Connection, as soon as the transport has it: handshakes below MQTT count
+    /// in the time that it has for its CONNECT.
     pub fn accept(&mut self, now: Timestamp, peer: SocketAddr) -> Token {
         let token = self.table.insert(Client::new(now, peer));
         self.stats.accepted += 1;
         self.schedule(token);
         token
+    }
+
+    /// The client of a connection has this address, as a proxy says.
+    pub fn set_peer(&mut self, token: Token, peer: SocketAddr) {
+        if let Some(client) = self.table.get_mut(token) {
+            client.link.peer = peer;
+        }
+    }
+
+    /// The client of a connection has proved to be `identity` before its CONNECT: that is its user
+    /// name, whatever CONNECT says.
+    pub fn set_identity(&mut self, token: Token, identity: Box<str>) {
+        if let Some(client) = self.table.get_mut(token) {
+            client.link.identity = Some(identity);
+        }
+    }
+
+    /// Address of the client of a connection.
+    #[must_use]
+    pub fn peer(&self, token: Token) -> Option<SocketAddr> {
+        self.table.get(token).map(|client| client.link.peer)
     }
 
     /// Number of connections.

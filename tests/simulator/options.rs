@@ -83,6 +83,7 @@ impl Options {
             answers_bytes_max: tight(rng, &[100, 2000], 16 << 20),
             awaited_messages_max: tight(rng, &[0, 1, 5], 100_000) as u64,
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
+            unfinished_bytes_max: ShardLimits::default().unfinished_bytes_max,
         };
         let queued = if rng.permille(120) {
             Limits { queued_messages: rng.size(3, 40), queued_bytes: rng.range(500, 50_000) }

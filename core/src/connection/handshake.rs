@@ -53,7 +53,7 @@ impl Connection {
         self.state = State::Opening;
         out.append(Event::SessionOpened(Box::new(SessionOpened {
             client,
-            username: connect.username.map(str::to_owned),
+            username: out.identity().or(connect.username).map(str::to_owned),
             node: settings.node,
             protocol: connect.version,
             clean_start: connect.clean_start,

@@ -29,6 +29,8 @@ pub trait Outputs {
     fn close(&mut self);
     /// Address of the client, for the record.
     fn peer(&self) -> String;
+    /// Who the client has proved to be before its CONNECT, by its certificate: its user name.
+    fn identity(&self) -> Option<&str>;
     /// A Client Identifier that nobody else has.
     fn assign_client_id(&mut self) -> ClientId;
 }

@@ -25,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) link: Link,
     /// Bytes of a packet that has not come whole, or that may not be taken yet.
     pub(crate) input: Vec<u8>,
+    /// Bytes of `input` that count among the shard's unfinished ones.
+    pub(crate) unfinished_bytes: usize,
     /// Ordered by filter.
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) backlog: Option<Box<Backlog>>,
@@ -57,6 +59,8 @@ pub(crate) enum Pause {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: SocketAddr,
+    /// Who the client has proved to be below MQTT.
+    pub(crate) identity: Option<Box<str>>,
     pub(crate) version: ProtocolVersion,
     pub(crate) session: Option<SessionRef>,
     output: Vec<u8>,
@@ -81,6 +85,7 @@ impl Client {
             machine: Connection::new(now),
             link: Link {
                 peer,
+                identity: None,
                 version: ProtocolVersion::V5,
                 session: None,
                 output: Vec::new(),
@@ -93,6 +98,7 @@ impl Client {
                 linger_until: now,
             },
             input: Vec::new(),
+            unfinished_bytes: 0,
             subscriptions: Vec::new(),
             backlog: None,
             is_opening: false,
@@ -210,6 +216,10 @@ impl Outputs for Sink<'_> {
 
     fn peer(&self) -> String {
         self.link.peer.to_string()
+    }
+
+    fn identity(&self) -> Option<&str> {
+        self.link.identity.as_deref()
     }
 
     fn assign_client_id(&mut self) -> ClientId {

@@ -1,7 +1,7 @@
 //! Bytes from the transport become packets.
 
 use ledgermq_core::codec::{self, DecodeError};
-use ledgermq_core::connection::State;
+use ledgermq_core::connection::{Ending, State};
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion, QoS};
 use ledgermq_core::reason::ReasonCode;
@@ -12,6 +12,8 @@ use crate::shard::{Shard, Sources, stats};
 
 /// Input buffers up to this size are kept by a connection between packets.
 const KEPT_BYTES: usize = 512;
+/// Bytes of an unfinished CONNECT that every connection may hold; what is beyond is counted.
+const UNFINISHED_BYTES_EACH: usize = 3 << 10;
 
 impl Shard {
     /// Takes bytes that came from `token`. Give nothing more to a connection for which
@@ -29,11 +31,15 @@ impl Shard {
             self.keep_rest(token, Vec::new(), &bytes[taken..]);
         } else {
             let mut input = std::mem::take(&mut client.input);
+            if client.machine.state() == State::Connecting {
+                input.reserve_exact(bytes.len());
+            }
             input.extend_from_slice(bytes);
             let taken = self.take_packets(now, token, &input, sources);
             input.drain(..taken);
             self.keep_rest(token, input, &[]);
         }
+        self.bound_unfinished(now, token);
         if self.table.get(token).is_some_and(|client| client.backlog.is_some()) {
             self.drain(now, token, sources);
         }
@@ -92,6 +98,28 @@ impl Shard {
             input = Vec::new();
         }
         client.input = input;
+    }
+
+    /// Gives a connection up whose CONNECT is long and has not come whole, if the shard holds too
+    /// much of such ones: who has not said who it is cannot make us keep more.
+    fn bound_unfinished(&mut self, now: Timestamp, token: Token) {
+        self.count_unfinished(token);
+        if self.unfinished_bytes > self.limits.unfinished_bytes_max {
+            self.stats.unfinished += 1;
+            self.end(now, token, Ending::TransportLost);
+            self.closed.push(token);
+            self.forget(token);
+        }
+    }
+
+    /// Counts what `token` holds of its CONNECT beyond what every connection may hold.
+    pub(super) fn count_unfinished(&mut self, token: Token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let is_unfinished = client.machine.state() == State::Connecting && !client.link.is_gone;
+        let held = if is_unfinished { client.input.capacity() } else { 0 };
+        let beyond = held.saturating_sub(UNFINISHED_BYTES_EACH);
+        self.unfinished_bytes = self.unfinished_bytes + beyond - client.unfinished_bytes;
+        client.unfinished_bytes = beyond;
     }
 
     /// Takes whole packets from the front of `bytes`, and says how many bytes they had.

@@ -103,6 +103,7 @@ impl Shard {
         let Some(client) = self.table.get_mut(token) else { return };
         client.link.is_ending = true;
         client.link.is_gone = true;
+        self.count_unfinished(token);
         self.detach(token);
         if self.table.get(token).is_some_and(|client| !client.is_opening) {
             self.table.remove(token);

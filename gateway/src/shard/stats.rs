@@ -13,6 +13,8 @@ pub struct ShardStats {
     pub silent: u64,
     /// Connections ended because the client broke the protocol.
     pub malformed: u64,
+    /// Connections given up because too much of long CONNECT packets was under way.
+    pub unfinished: u64,
     /// Connections ended by a takeover.
     pub taken_over: u64,
     /// PUBLISH packets received, by QoS.

@@ -27,6 +27,10 @@ impl Machine {
                 self.now = self.now.plus(Duration::from_secs_f64(seconds));
             }
             "set" => self.set(&mut words),
+            "identity" => {
+                let identity = words.word().map(str::to_owned);
+                self.turn(|_, _, out| out.identity = identity);
+            }
             "open" => self.open(&mut words),
             "opened" => {
                 let epoch = words.message().at;

@@ -31,6 +31,8 @@ pub(super) struct Lines {
     pub(super) subscribed: Vec<String>,
     /// The version in which what is sent has to be encodable.
     pub(super) version: ProtocolVersion,
+    /// What the client has proved to be.
+    pub(super) identity: Option<String>,
 }
 
 impl Default for Machine {
@@ -56,6 +58,7 @@ impl Default for Machine {
                 lines: Vec::new(),
                 subscribed: Vec::new(),
                 version: ProtocolVersion::V5,
+                identity: None,
             },
         }
     }
@@ -139,6 +142,10 @@ impl Outputs for Lines {
 
     fn peer(&self) -> String {
         "peer".to_owned()
+    }
+
+    fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
     }
 
     fn assign_client_id(&mut self) -> ClientId {

@@ -4,6 +4,7 @@ use ledgermq_core::packet::Packet;
 
 use super::client::{self, V3, V5};
 use super::world::World;
+use crate::shard::ShardLimits;
 
 #[test]
 fn packets_may_come_byte_by_byte() {
@@ -77,4 +78,35 @@ fn bytes_behind_the_end_of_a_connection_count_for_nothing() {
     assert_eq!(world.received(peer), [""; 0]);
     assert!(world.is_closed(peer));
     assert_eq!(world.shard().stats().received, [0, 0, 0]);
+}
+
+#[test]
+fn long_connects_that_do_not_come_whole_share_a_bound_and_short_ones_are_not_concerned() {
+    let limits = ShardLimits { unfinished_bytes_max: 10_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    // The head of a CONNECT of 100,000 bytes, and 5,000 bytes of it.
+    let mut part = vec![0x10, 0xA0, 0x8D, 0x06];
+    part.extend([0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0]);
+    part.resize(5_000, 0);
+    let first: Vec<_> = (0..5).map(|_| world.accept(0)).collect();
+    for peer in &first {
+        world.send_bytes(*peer, &part);
+    }
+    world.write();
+    assert!(first.iter().all(|peer| !world.is_closed(*peer)), "3 KiB of each are its own");
+    let (last, short) = (world.accept(0), world.accept(0));
+    world.send_bytes(last, &part);
+    world.write();
+    assert!(world.is_closed(last));
+    world.send_bytes(short, &part[..1_000]);
+    world.write();
+    assert!(!world.is_closed(short));
+    assert_eq!(world.shard().stats().unfinished, 1);
+    // What the given up one held is free again.
+    let next = world.accept(0);
+    world.send_bytes(next, &part[..3_200]);
+    world.write();
+    assert!(!world.is_closed(next));
+    let peer = world.open(client::connect(V5, "c"));
+    assert!(!world.is_closed(peer));
 }
