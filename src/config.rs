@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use ledgermq_gateway::certificates;
+use ledgermq_gateway::config::{ClientCertificate, Listener};
 use serde::{Deserialize, Serialize};
 
 use layers::Layers;
@@ -189,12 +191,12 @@ fn add_flags(layers: &mut Layers, flags: &Flags) {
 
 /// What only shows when all sections are together.
 fn check(effective: &Effective) -> Result<(), ConfigError> {
-    let config = &effective.config;
-    config.gateway.check().map_err(|error| {
+    let gateway = &effective.config.gateway;
+    gateway.check().and_then(|()| certificates::check(gateway)).map_err(|error| {
         let origin = effective.origin(&format!("gateway.{}", error.key));
         ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
     })?;
-    config.log.check().map_err(|error| {
+    effective.config.log.check().map_err(|error| {
         let origin = effective.origin(&format!("log.{}", error.key));
         ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
     })?;
@@ -215,7 +217,10 @@ fn check_access(effective: &Effective) -> Result<(), ConfigError> {
     if allowed != Origin::Default {
         return Ok(());
     }
-    let mqtt = config.gateway.listeners().into_iter().map(|listener| listener.address);
+    // Who needs a certificate of our authority to get in is not anyone.
+    let listeners = config.gateway.listeners().into_iter();
+    let is_open = |listener: &Listener| listener.client_certificate != ClientCertificate::Required;
+    let mqtt = listeners.filter(is_open).map(|listener| listener.address);
     for address in mqtt.chain([config.api.address]) {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ConfigError::Open(format!(

@@ -81,7 +81,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let _data_dir = DataDir::open(&config.node.data_dir)?;
     let token = admin::token(&config.node.data_dir)?;
     let metrics = Metrics::install()?;
-    let mut stop = Stop::new()?;
+    let mut signals = Signals::new()?;
     let api = Server::bind(&config.api)?;
 
     let (mut parts, seats) = Parts::open(config)?;
@@ -102,13 +102,17 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         gather: gauges::gatherer(gauges),
         metrics,
     };
+    let api = match config.api.mqtt {
+        true => api.mount("/mqtt", seats.upgrade(&config.gateway)),
+        false => api,
+    };
     tracing::info!(address = %api.address(), "HTTP");
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(api.run(sources, async {
         let _ = api_stopped.await;
     }));
 
-    let outcome = parts.run(config, seats, &mut stop).await;
+    let outcome = parts.run(config, seats, &mut signals).await;
     tracing::info!("stopping");
     let _ = stop_api.send(());
     let _ = api.await;
@@ -172,12 +176,13 @@ impl Parts {
         &mut self,
         config: &Config,
         seats: Seats,
-        stop: &mut Stop,
+        signals: &mut Signals,
     ) -> Result<(), NodeError> {
         while !self.views.is_ready() {
             self.check()?;
             tokio::select! {
-                () = stop.asked() => return Ok(()),
+                // What there is to read again is not read yet.
+                asked = signals.asked() => if asked == Asked::Stop { return Ok(()) },
                 () = tokio::time::sleep(READY_POLL) => {}
             }
         }
@@ -196,7 +201,10 @@ impl Parts {
         eprintln!("ready");
         loop {
             tokio::select! {
-                () = stop.asked() => return Ok(()),
+                asked = signals.asked() => match asked {
+                    Asked::Stop => return Ok(()),
+                    Asked::Reload => self.reload(),
+                },
                 Some(reason) = failures.recv() => return Err(NodeError::Failed(reason)),
                 () = tokio::time::sleep(FAILURE_POLL) => self.check()?,
             }
@@ -222,6 +230,14 @@ impl Parts {
         }
     }
 
+    /// Reads again what may change while the node runs; what cannot be used leaves the old in force.
+    fn reload(&self) {
+        tracing::info!("reading files again");
+        for error in self.gateway.iter().flat_map(Gateway::reload) {
+            tracing::error!(%error, "not reloaded, the old stays in force");
+        }
+    }
+
     /// Stops in the reverse order: the gateway drains, the projections write their checkpoint, the
     /// log closes.
     fn stop(self) -> Result<(), NodeError> {
@@ -236,25 +252,36 @@ impl Parts {
     }
 }
 
-/// The signals that ask the node to stop.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    /// To read the files of the configuration again.
+    Reload,
 }
 
-impl Stop {
+/// The signals that ask the node for something.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Returns at the next SIGTERM or SIGINT.
-    async fn asked(&mut self) {
+    /// Returns at the next signal, with what it asks for.
+    async fn asked(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }

@@ -13,10 +13,12 @@ pub struct Config {
     /// Whether `/metrics` answers everybody. Else, like `/api/v1`, it answers requests from this
     /// machine, and others only with the token in the file `admin.token`.
     pub metrics_open: bool,
+    /// Whether MQTT over WebSocket is spoken at `/mqtt`.
+    pub mqtt: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { address: (Ipv4Addr::LOCALHOST, 8080).into(), metrics_open: false }
+        Self { address: (Ipv4Addr::LOCALHOST, 8080).into(), metrics_open: false, mqtt: true }
     }
 }

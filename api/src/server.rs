@@ -1,12 +1,13 @@
 //! The HTTP server: a router over [`Sources`], and the loop that accepts connections.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -16,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
 
 use crate::access::{self, Peer, Token};
 use crate::config::Config;
@@ -63,6 +65,7 @@ pub struct BindError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    mounts: Router,
 }
 
 impl Server {
@@ -77,7 +80,21 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
         let address = listener.local_addr().map_err(error)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, mounts: Router::new() })
+    }
+
+    /// Has `service` of another room answer the requests for `path`. Its answer may be an upgrade of
+    /// the connection: that is a `TokioIo` over a `tokio::net::TcpStream`, and no longer counted
+    /// here.
+    #[must_use]
+    pub fn mount<S>(mut self, path: &str, service: S) -> Self
+    where
+        S: Service<Request, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.mounts = self.mounts.route_service(path, service);
+        self
     }
 
     /// The address bound: that of the configuration, with a port chosen by the system if it was 0.
@@ -95,7 +112,7 @@ impl Server {
     /// If the runtime does not take the listener.
     pub async fn run(self, sources: Sources, stop: impl Future<Output = ()>) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let router = router(sources);
+        let router = router(sources).merge(self.mounts);
         let accept = async {
             let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
             loop {
@@ -127,6 +144,7 @@ async fn answer(stream: TcpStream, router: Router, _permit: OwnedSemaphorePermit
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "HTTP connection ended");

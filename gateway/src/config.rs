@@ -1,6 +1,8 @@
 //! The `[gateway]` section of the configuration.
 
-use std::net::{Ipv4Addr, SocketAddr};
+mod listener;
+
+pub use listener::{ClientCertificate, IdentityFrom, Listener, Protocol};
 
 use ledgermq_core::quantity::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
@@ -35,32 +37,6 @@ impl Default for Config {
             limits: Limits::default(),
         }
     }
-}
-
-/// One address at which clients connect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// IP address and port.
-    pub address: SocketAddr,
-    /// What is spoken there.
-    #[serde(default)]
-    pub protocol: Protocol,
-}
-
-impl Default for Listener {
-    fn default() -> Self {
-        Self { address: (Ipv4Addr::LOCALHOST, 1883).into(), protocol: Protocol::Mqtt }
-    }
-}
-
-/// What a listener speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// MQTT over TCP.
-    #[default]
-    Mqtt,
 }
 
 /// Bounds of what clients may take from this node.
@@ -115,9 +91,16 @@ impl Default for Limits {
 #[error("gateway.{key}: {detail}")]
 pub struct ConfigError {
     /// The key below `gateway`.
-    pub key: &'static str,
+    pub key: String,
     /// What is wrong with its value.
-    pub detail: &'static str,
+    pub detail: String,
+}
+
+impl ConfigError {
+    /// About a key of the listener with that number.
+    pub(crate) fn of_listener(number: usize, key: &str, detail: String) -> Self {
+        Self { key: format!("listener[{number}].{key}"), detail }
+    }
 }
 
 impl Config {
@@ -130,9 +113,12 @@ impl Config {
     ///
     /// The first value that is out of its range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let check = |holds: bool, key, detail| match holds {
+        for (number, listener) in self.listener.iter().enumerate() {
+            listener.check(number)?;
+        }
+        let check = |holds: bool, key: &str, detail: &str| match holds {
             true => Ok(()),
-            false => Err(ConfigError { key, detail }),
+            false => Err(ConfigError { key: key.to_owned(), detail: detail.to_owned() }),
         };
         let limits = &self.limits;
         let keep_alive = self.server_keep_alive.0;

@@ -15,12 +15,16 @@ use ledgermq_projections::reader::Reader;
 use mio::{Poll, Waker};
 use uuid::Uuid;
 
+use crate::certificates::Certificates;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
+use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
+pub use crate::listener::FAILURES;
 use crate::listener::{Acceptor, Census, StopAccepting};
 use crate::shard::{Shard, ShardLimits, ShardStats, Stage};
 use crate::sources::LogSources;
+use crate::upgrade::Upgrade;
 use crate::worker::sockets::WAKER;
 use crate::worker::{Worker, WorkerError};
 
@@ -36,6 +40,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// A listener's certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] ConfigError),
     /// The operating system refused a thread or a poll.
     #[error("cannot start a worker")]
     Thread(#[from] io::Error),
@@ -75,7 +82,7 @@ impl Seats {
             seats.push(Seat { poll, inbox, producer, stats: Arc::default() });
         }
         let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
-        let inboxes = Inboxes(inboxes.collect());
+        let inboxes = Inboxes::new(inboxes);
         Ok(Self { seats, inboxes, census: Arc::default() })
     }
 
@@ -84,6 +91,18 @@ impl Seats {
     pub fn stats_reader(&self) -> StatsReader {
         let workers = self.seats.iter().map(|seat| Arc::clone(&seat.stats)).collect();
         StatsReader { census: Arc::clone(&self.census), workers }
+    }
+
+    /// Answers HTTP requests for MQTT over WebSocket, wherever the node mounts it; before the
+    /// gateway starts here and when it drains, with 503.
+    #[must_use]
+    pub fn upgrade(&self, config: &Config) -> Upgrade {
+        Upgrade {
+            inboxes: self.inboxes.clone(),
+            census: Arc::clone(&self.census),
+            connections_max: connections_max(config),
+            packet_bytes_max: config.limits.packet_bytes.0,
+        }
     }
 
     /// Where the projections send their notices.
@@ -119,6 +138,8 @@ pub struct GatewayStats {
     pub connections: usize,
     /// Connections closed at once because there were too many.
     pub connections_refused: u64,
+    /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
+    pub connections_failed: [u64; FAILURES.len()],
     /// Counts of each worker.
     pub workers: Vec<ShardStats>,
 }
@@ -139,6 +160,7 @@ impl StatsReader {
         GatewayStats {
             connections: self.census.connections.load(Ordering::Relaxed),
             connections_refused: self.census.refused.load(Ordering::Relaxed),
+            connections_failed: self.census.failed(),
             workers: self.workers.iter().map(read).collect(),
         }
     }
@@ -152,6 +174,8 @@ pub struct Gateway {
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     readers: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
+    certificates: Vec<Arc<Certificates>>,
+    census: Arc<Census>,
 }
 
 impl Gateway {
@@ -170,11 +194,9 @@ impl Gateway {
         on_stopped: impl Fn(&WorkerError) + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
         let census = seats.census;
-        let addresses: Vec<_> =
-            config.listeners().iter().map(|listener| listener.address).collect();
-        let connections_max = usize::try_from(config.limits.connections).unwrap_or(usize::MAX);
-        let bound =
-            Acceptor::bind(&addresses, seats.inboxes.clone(), Arc::clone(&census), connections_max);
+        let (entrances, certificates) = entrances(config)?;
+        let (inboxes, connections_max) = (seats.inboxes.clone(), connections_max(config));
+        let bound = Acceptor::bind(entrances, inboxes, Arc::clone(&census), connections_max);
         let (acceptor, stop_accepting, addresses) =
             bound.map_err(|(address, source)| StartError::Bind { address, source })?;
         let mut workers = Vec::new();
@@ -193,13 +215,35 @@ impl Gateway {
         let acceptor =
             thread::Builder::new().name("acceptor".to_owned()).spawn(move || acceptor.run())?;
         let inboxes = seats.inboxes;
-        Ok(Self { inboxes, stop_accepting, acceptor, workers, readers, addresses })
+        census.is_open.store(true, Ordering::Relaxed);
+        Ok(Self {
+            inboxes,
+            stop_accepting,
+            acceptor,
+            workers,
+            readers,
+            addresses,
+            certificates,
+            census,
+        })
     }
 
     /// The addresses at which clients connect, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Reads the files of the configuration again, for what comes from now on; answers with what
+    /// could not be used, of which the old stays in force. Clients stay connected.
+    #[must_use]
+    pub fn reload(&self) -> Vec<ConfigError> {
+        self.reload_certificates()
+    }
+
+    /// Reads the listeners' certificates again, for connections that come from now on.
+    fn reload_certificates(&self) -> Vec<ConfigError> {
+        self.certificates.iter().filter_map(|held| held.reload().err()).collect()
     }
 
     /// Which of the gateway's threads has ended, if one has: it panicked, or said why by
@@ -224,6 +268,7 @@ impl Gateway {
     ///
     /// The first reason for which a worker had stopped before.
     pub fn drain(self) -> Result<(), WorkerError> {
+        self.census.is_open.store(false, Ordering::Relaxed);
         self.stop_accepting.stop();
         let _ = self.acceptor.join();
         self.inboxes.iter().for_each(|inbox| inbox.push(Inbound::Drain));
@@ -233,6 +278,24 @@ impl Gateway {
         }
         result
     }
+}
+
+fn connections_max(config: &Config) -> usize {
+    usize::try_from(config.limits.connections).unwrap_or(usize::MAX)
+}
+
+/// What the listeners' connections go through, by address, and the certificates among it.
+#[expect(clippy::type_complexity, reason = "named at its one caller")]
+fn entrances(
+    config: &Config,
+) -> Result<(Vec<(SocketAddr, Entrance)>, Vec<Arc<Certificates>>), ConfigError> {
+    let mut entrances = Vec::new();
+    for (number, listener) in config.listeners().iter().enumerate() {
+        entrances.push((listener.address, Entrance::open(config, number, listener)?));
+    }
+    let certificates = entrances.iter().filter_map(|(_, entrance)| entrance.certificates());
+    let certificates = certificates.collect();
+    Ok((entrances, certificates))
 }
 
 fn worker(

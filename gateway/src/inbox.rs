@@ -1,7 +1,7 @@
 //! What others hand to a worker.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_core::offset::{Index, Offset};
@@ -11,6 +11,8 @@ use ledgermq_projections::notice::Notice;
 use ledgermq_projections::views::retained::RetainedMessage;
 use mio::net::TcpStream;
 
+use crate::transport::Layers;
+
 /// Answer of the reader thread.
 #[derive(Debug)]
 pub(crate) enum Loaded {
@@ -18,11 +20,22 @@ pub(crate) enum Loaded {
     Kept(Offset, Result<Option<Arc<RetainedMessage>>, StoreError>),
 }
 
+/// A new Network Connection.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// What is spoken below MQTT on it; none if nothing.
+    pub(crate) layers: Option<Box<Layers>>,
+    /// What was read from it before, at most what a worker reads at a time.
+    pub(crate) read: Vec<u8>,
+}
+
 /// Something for a worker.
 #[derive(Debug)]
 pub(crate) enum Inbound {
     /// A new Network Connection.
-    Accepted(TcpStream, SocketAddr),
+    Accepted(Accepted),
     /// A notice of the projections.
     Notice(Notice),
     /// Something that was asked for.
@@ -98,14 +111,28 @@ impl Wake for Inbox {
 
 /// The inboxes of all workers, by the number of their producer.
 #[derive(Clone)]
-pub(crate) struct Inboxes(pub(crate) Arc<[(u16, Arc<Inbox>)]>);
+pub(crate) struct Inboxes {
+    inboxes: Arc<[(u16, Arc<Inbox>)]>,
+    next: Arc<AtomicUsize>,
+}
 
 impl Inboxes {
+    pub(crate) fn new(inboxes: impl Iterator<Item = (u16, Arc<Inbox>)>) -> Self {
+        Self { inboxes: inboxes.collect(), next: Arc::default() }
+    }
+
     pub(crate) fn of_producer(&self, local: u16) -> Option<&Inbox> {
-        self.0.iter().find(|(number, _)| *number == local).map(|(_, inbox)| &**inbox)
+        self.inboxes.iter().find(|(number, _)| *number == local).map(|(_, inbox)| &**inbox)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Inbox> {
-        self.0.iter().map(|(_, inbox)| &**inbox)
+        self.inboxes.iter().map(|(_, inbox)| &**inbox)
+    }
+
+    /// Hands `inbound` to the workers in turn.
+    pub(crate) fn deal(&self, inbound: Inbound) {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let (_, inbox) = &self.inboxes[next % self.inboxes.len()];
+        inbox.push(inbound);
     }
 }

@@ -4,12 +4,17 @@
 //! one driver a core (`worker.rs`), fed by one acceptor (`listener.rs`). [`gateway::Gateway`] is
 //! the component that `src/node.rs` starts and drains.
 
+pub mod certificates;
 pub mod config;
 pub mod gateway;
+pub mod network;
 pub mod shard;
+pub mod transport;
+pub mod upgrade;
 pub mod worker;
 
 mod clock;
+mod entrance;
 mod inbox;
 mod listener;
 mod sources;

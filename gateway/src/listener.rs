@@ -9,30 +9,71 @@ use std::time::Duration;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::inbox::{Inbound, Inboxes};
+use crate::entrance::Entrance;
+use crate::inbox::{Accepted, Inbound, Inboxes};
+use crate::transport::Ended;
 
+/// Connections that may wait to be accepted, as far as the system allows: when thousands of clients
+/// come back at once, those that find no place try again only after a second.
+const BACKLOG: i32 = 4096;
 const WAKER: Token = Token(usize::MAX);
 /// How long to leave a listener alone when the process has no file descriptor left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Reasons for which connections fail below MQTT.
+pub const FAILURES: [&str; 4] = ["untrusted", "proxy", "tls", "websocket"];
+
 /// Connections of the node, counted by acceptor and workers.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
+    /// Whether the workers take connections.
+    pub(crate) is_open: AtomicBool,
     /// Open connections.
     pub(crate) connections: AtomicUsize,
     /// Connections closed at once because there were too many.
     pub(crate) refused: AtomicU64,
+    /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
+    failed: [AtomicU64; FAILURES.len()],
+}
+
+impl Census {
+    /// Counts a connection that failed below MQTT; one that was closed did not.
+    pub(crate) fn count_failed(&self, ended: &Ended) {
+        let reason = match ended {
+            Ended::Closed => return,
+            Ended::Untrusted => 0,
+            Ended::Proxy(_) => 1,
+            Ended::Tls(_) => 2,
+            Ended::WebSocket => 3,
+        };
+        self.failed[reason].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts of connections that failed below MQTT.
+    pub(crate) fn failed(&self) -> [u64; FAILURES.len()] {
+        self.failed.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Counts a connection in, unless there are `connections_max`.
+    pub(crate) fn admit(&self, connections_max: usize) -> bool {
+        let is_free = |connections| (connections < connections_max).then(|| connections + 1);
+        let admitted =
+            self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_free).is_ok();
+        if !admitted {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
 }
 
 /// The acceptor: all listeners of the node.
 pub(crate) struct Acceptor {
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Entrance)>,
     inboxes: Inboxes,
     census: Arc<Census>,
     connections_max: usize,
     stop: Arc<AtomicBool>,
-    next: usize,
 }
 
 /// Stops an [`Acceptor`].
@@ -50,9 +91,10 @@ impl StopAccepting {
 }
 
 impl Acceptor {
-    /// Binds `addresses`; answers with the addresses that came of it (a port 0 is chosen).
+    /// Binds the `addresses` of the entrances; answers with the addresses that came of it (a port 0
+    /// is chosen).
     pub(crate) fn bind(
-        addresses: &[SocketAddr],
+        addresses: Vec<(SocketAddr, Entrance)>,
         inboxes: Inboxes,
         census: Arc<Census>,
         connections_max: usize,
@@ -62,21 +104,23 @@ impl Acceptor {
         let waker = Waker::new(poll.registry(), WAKER).map_err(|error| (none, error))?;
         let mut listeners = Vec::new();
         let mut bound = Vec::new();
-        for address in addresses {
+        for (address, entrance) in addresses {
             let listen = || {
-                let mut listener = TcpListener::bind(*address)?;
+                let mut listener = TcpListener::bind(address)?;
+                // Once more, for a longer queue than the usual one.
+                rustix::net::listen(&listener, BACKLOG)?;
                 let token = Token(listeners.len());
                 poll.registry().register(&mut listener, token, Interest::READABLE)?;
                 let address = listener.local_addr()?;
                 Ok((listener, address))
             };
-            let (listener, at) = listen().map_err(|error| (*address, error))?;
-            listeners.push(listener);
+            let (listener, at) = listen().map_err(|error| (address, error))?;
+            listeners.push((listener, entrance));
             bound.push(at);
         }
         let stop = Arc::new(AtomicBool::new(false));
         let stopper = StopAccepting { stop: Arc::clone(&stop), waker: Arc::new(waker) };
-        let acceptor = Self { poll, listeners, inboxes, census, connections_max, stop, next: 0 };
+        let acceptor = Self { poll, listeners, inboxes, census, connections_max, stop };
         Ok((acceptor, stopper, bound))
     }
 
@@ -101,19 +145,25 @@ impl Acceptor {
     /// descriptor left for the next.
     fn accept_all(&mut self, at: usize) -> Option<Duration> {
         loop {
-            match self.listeners[at].accept() {
+            let (listener, entrance) = &self.listeners[at];
+            match listener.accept() {
                 Ok((stream, peer)) => {
-                    let connections = self.census.connections.load(Ordering::Relaxed);
-                    if connections >= self.connections_max {
-                        self.census.refused.fetch_add(1, Ordering::Relaxed);
-                        continue;
+                    if !entrance.admits(peer.ip()) {
+                        self.census.count_failed(&Ended::Untrusted);
+                    } else if self.census.admit(self.connections_max) {
+                        let layers = match entrance.layers() {
+                            Ok(layers) => layers,
+                            Err(error) => {
+                                tracing::error!(%error, "TLS cannot begin");
+                                self.census.connections.fetch_sub(1, Ordering::Relaxed);
+                                continue;
+                            }
+                        };
+                        // An acknowledgement must not wait for the next one.
+                        let _ = stream.set_nodelay(true);
+                        let accepted = Accepted { stream, peer, layers, read: Vec::new() };
+                        self.inboxes.deal(Inbound::Accepted(accepted));
                     }
-                    self.census.connections.fetch_add(1, Ordering::Relaxed);
-                    // An acknowledgement must not wait for the next one.
-                    let _ = stream.set_nodelay(true);
-                    let (_, inbox) = &self.inboxes.0[self.next % self.inboxes.0.len()];
-                    inbox.push(Inbound::Accepted(stream, peer));
-                    self.next = self.next.wrapping_add(1);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if is_of_the_peer(&error) => {}

@@ -4,11 +4,11 @@
 //! committed, write what came of it, one write a connection. It sleeps in its poll; the log, the
 //! projections and the acceptor wake it at most once a turn, and only if it sleeps.
 
+mod connections;
 pub(crate) mod sockets;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::listener::Census;
 use crate::shard::{Shard, ShardStats, Token};
 use crate::sources::LogSources;
 
-use sockets::{Read, Sockets, Wrote};
+use sockets::{Read, Sockets};
 
 /// Bytes read from one connection at a time.
-const READ_BYTES: usize = 64 << 10;
+pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Bytes of committed batches taken in one turn.
 const COMMITTED_BYTES_MAX: usize = 4 << 20;
 /// Batches that one turn's reads may fill before they are handed to the log.
@@ -76,6 +76,7 @@ impl Worker {
             events: Events::with_capacity(1024),
             readable: VecDeque::new(),
             buffer: vec![0; READ_BYTES],
+            plain: Vec::new(),
             inbound: Vec::new(),
             committed: Vec::new(),
             tokens: Vec::new(),
@@ -116,6 +117,8 @@ struct Turning {
     /// Connections that may have bytes to read, in turn.
     readable: VecDeque<Token>,
     buffer: Vec<u8>,
+    /// Room for what TLS makes of it.
+    plain: Vec<u8>,
     inbound: Vec<Inbound>,
     committed: Vec<Arc<CommittedBatch>>,
     tokens: Vec<Token>,
@@ -200,18 +203,12 @@ impl Turning {
     }
 
     fn take_inbound(&mut self, now: Timestamp) -> Result<(), WorkerError> {
-        self.worker.inbox.take(&mut self.inbound);
-        for inbound in self.inbound.drain(..) {
+        let mut inbound = std::mem::take(&mut self.inbound);
+        self.worker.inbox.take(&mut inbound);
+        for inbound in inbound.drain(..) {
             let worker = &mut self.worker;
             match inbound {
-                Inbound::Accepted(stream, peer) => {
-                    let token = worker.shard.accept(now, peer);
-                    if let Err(error) = self.sockets.insert(token, stream, worker.poll.registry()) {
-                        tracing::warn!(%error, %peer, "cannot take a connection");
-                        worker.shard.on_transport_closed(now, token);
-                        worker.census.connections.fetch_sub(1, Ordering::Relaxed);
-                    }
-                }
+                Inbound::Accepted(accepted) => self.accept(now, accepted),
                 Inbound::Notice(notice) => {
                     worker.shard.on_notice(now, notice, &mut worker.sources);
                 }
@@ -222,6 +219,7 @@ impl Turning {
                 }
             }
         }
+        self.inbound = inbound;
         Ok(())
     }
 
@@ -245,22 +243,28 @@ impl Turning {
                 self.sockets.pause(token);
                 continue;
             }
-            match self.sockets.read(token, &mut self.buffer) {
+            let bytes = match self.sockets.read(token, &mut self.buffer) {
                 Read::Bytes(bytes) => {
                     let read = &self.buffer[..bytes];
                     shard.on_bytes(now, token, read, &mut self.worker.sources);
-                    if bytes == READ_BYTES || self.sockets.is_read_closed(token) {
-                        self.readable.push_back(token);
-                    } else {
-                        // A short read empties the socket: the poll says when there is more.
-                        self.sockets.set_unreadable(token);
-                    }
+                    bytes
                 }
-                Read::Nothing => self.sockets.set_unreadable(token),
+                Read::Layered(bytes) => {
+                    self.receive(now, token, bytes);
+                    bytes
+                }
+                Read::Nothing => 0,
                 Read::Closed => {
                     shard.on_transport_closed(now, token);
                     self.close(token);
+                    continue;
                 }
+            };
+            if bytes == READ_BYTES || bytes > 0 && self.sockets.is_read_closed(token) {
+                self.readable.push_back(token);
+            } else {
+                // A short read empties the socket: the poll says when there is more.
+                self.sockets.set_unreadable(token);
             }
         }
     }
@@ -303,36 +307,6 @@ impl Turning {
             self.close(token);
         }
         self.tokens = tokens;
-    }
-
-    fn write_one(&mut self, now: Timestamp, token: Token) {
-        loop {
-            let shard = &mut self.worker.shard;
-            let output = shard.output(token);
-            if output.is_empty() {
-                break;
-            }
-            match self.sockets.write(token, output) {
-                Wrote::Bytes(bytes) => {
-                    shard.written(now, token, bytes, &mut self.worker.sources);
-                }
-                Wrote::Blocked => return,
-                Wrote::Closed => {
-                    shard.on_transport_closed(now, token);
-                    return self.close(token);
-                }
-            }
-        }
-        if self.worker.shard.is_ending(token) {
-            self.worker.shard.forget(token);
-            self.close(token);
-        }
-    }
-
-    fn close(&mut self, token: Token) {
-        if self.sockets.remove(token, self.worker.poll.registry()) {
-            self.worker.census.connections.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     fn is_drained(&mut self, now: Timestamp) -> bool {

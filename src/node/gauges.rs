@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledgermq_gateway::gateway::{GatewayStats, StatsReader};
+use ledgermq_gateway::gateway::{FAILURES, GatewayStats, StatsReader};
 use ledgermq_log::{Class, Log};
 use ledgermq_projections::reader::Reader;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -31,9 +31,11 @@ pub(super) struct Gauges {
     no_space: Counter,
     accepted: Counter,
     refused_connections: Counter,
+    failed_connections: [Counter; FAILURES.len()],
     opened: Counter,
     refused: Counter,
     silent: Counter,
+    unfinished: Counter,
     malformed: Counter,
     taken_over: Counter,
     received: [Counter; 3],
@@ -83,9 +85,13 @@ impl Gauges {
             no_space: counter!("ledgermq_log_no_space_total"),
             accepted: counter!("ledgermq_mqtt_connections_accepted_total"),
             refused_connections: counter!("ledgermq_mqtt_connections_refused_total"),
+            failed_connections: FAILURES.map(
+                |reason| counter!("ledgermq_mqtt_connections_failed_total", "reason" => reason),
+            ),
             opened: counter!("ledgermq_mqtt_sessions_opened_total"),
             refused: counter!("ledgermq_mqtt_messages_refused_total"),
             silent: counter!("ledgermq_mqtt_keep_alive_timeouts_total"),
+            unfinished: counter!("ledgermq_mqtt_connects_given_up_total"),
             malformed: counter!("ledgermq_mqtt_malformed_packets_total"),
             taken_over: counter!("ledgermq_mqtt_takeovers_total"),
             received: by_qos("ledgermq_mqtt_messages_received_total"),
@@ -138,10 +144,14 @@ impl Gauges {
         let stats = self.gateway.read();
         self.connections.set(float(stats.connections as u64));
         self.refused_connections.absolute(stats.connections_refused);
+        for (counter, count) in self.failed_connections.iter().zip(stats.connections_failed) {
+            counter.absolute(count);
+        }
         self.accepted.absolute(total!(stats, accepted));
         self.opened.absolute(total!(stats, opened));
         self.refused.absolute(total!(stats, refused));
         self.silent.absolute(total!(stats, silent));
+        self.unfinished.absolute(total!(stats, unfinished));
         self.malformed.absolute(total!(stats, malformed));
         self.taken_over.absolute(total!(stats, taken_over));
         for (qos, counter) in self.received.iter().enumerate() {

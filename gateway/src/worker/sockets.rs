@@ -7,14 +7,17 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use crate::shard::Token;
+use crate::transport::{Layers, Received, Spare};
 
 /// The poll's token of the worker's own waker.
 pub(crate) const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Outcome of a read.
 pub(crate) enum Read {
-    /// So many bytes.
+    /// So many bytes of MQTT.
     Bytes(usize),
+    /// So many bytes for the layers of the connection: [`Sockets::receive`].
+    Layered(usize),
     /// Nothing is there now.
     Nothing,
     /// The peer closed, or the transport failed.
@@ -23,7 +26,7 @@ pub(crate) enum Read {
 
 /// Outcome of a write.
 pub(crate) enum Wrote {
-    /// So many bytes.
+    /// So many bytes of the output; none if the layers had something to say themselves.
     Bytes(usize),
     /// The socket takes nothing now; the poll says when it does.
     Blocked,
@@ -41,12 +44,16 @@ struct Socket {
     is_blocked: bool,
     /// The peer has sent all it will; what is before the end may not be read yet.
     is_read_closed: bool,
+    /// None if MQTT is spoken on the socket itself.
+    layers: Option<Box<Layers>>,
 }
 
 /// Sockets by the slot of their token.
 #[derive(Default)]
 pub(crate) struct Sockets {
     places: Vec<Option<Box<Socket>>>,
+    /// Lent to the layers of the connection that is read or written to.
+    spare: Spare,
 }
 
 impl Sockets {
@@ -55,6 +62,7 @@ impl Sockets {
         &mut self,
         token: Token,
         mut stream: TcpStream,
+        layers: Option<Box<Layers>>,
         registry: &Registry,
     ) -> io::Result<()> {
         let slot = token.slot as usize;
@@ -73,6 +81,7 @@ impl Sockets {
             is_waiting: false,
             is_blocked: false,
             is_read_closed: false,
+            layers,
         }));
         Ok(())
     }
@@ -143,37 +152,109 @@ impl Sockets {
 
     pub(crate) fn read(&mut self, token: Token, buffer: &mut [u8]) -> Read {
         let Some(socket) = self.get(token) else { return Read::Nothing };
-        loop {
-            return match socket.stream.read(buffer) {
-                Ok(0) => Read::Closed,
-                Ok(bytes) => Read::Bytes(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Read::Closed,
-            };
+        match retry(|| socket.stream.read(buffer)) {
+            Ok(0) => Read::Closed,
+            Ok(bytes) if socket.layers.is_some() => Read::Layered(bytes),
+            Ok(bytes) => Read::Bytes(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+            Err(_) => Read::Closed,
         }
     }
 
-    pub(crate) fn write(&mut self, token: Token, bytes: &[u8]) -> Wrote {
-        let Some(socket) = self.get(token) else { return Wrote::Closed };
-        if socket.is_blocked {
-            return Wrote::Blocked;
+    /// Hands bytes from the socket to the layers of a connection that has some; `plain` is room for
+    /// what TLS makes of them. Layers that have done their duty are put away.
+    pub(crate) fn receive<'b>(
+        &mut self,
+        token: Token,
+        bytes: &'b mut [u8],
+        plain: &'b mut Vec<u8>,
+    ) -> Received<'b> {
+        let Some(socket) = self.get(token) else { return Received::default() };
+        let Some(layers) = &mut socket.layers else {
+            return Received { payload: bytes, ..Received::default() };
+        };
+        let received = layers.receive(bytes, plain);
+        if layers.is_transparent() {
+            socket.layers = None;
         }
-        loop {
-            return match socket.stream.write(bytes) {
-                Ok(written) => Wrote::Bytes(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    socket.is_blocked = true;
-                    Wrote::Blocked
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Wrote::Closed,
-            };
-        }
+        received
+    }
+
+    /// Whether the layers of a connection have something to say besides output.
+    pub(crate) fn has_pending(&mut self, token: Token) -> bool {
+        self.layers(token).is_some_and(|layers| layers.has_pending())
+    }
+
+    /// Has the layers of a connection take their leave; says whether something is to be written
+    /// before it is closed.
+    pub(crate) fn finish(&mut self, token: Token) -> bool {
+        self.layers(token).is_some_and(|layers| {
+            layers.finish();
+            layers.has_pending()
+        })
+    }
+
+    pub(crate) fn write(&mut self, token: Token, output: &[u8]) -> Wrote {
+        let mut spare = std::mem::take(&mut self.spare);
+        let wrote = match self.get(token) {
+            None => Wrote::Closed,
+            Some(socket) if socket.is_blocked => Wrote::Blocked,
+            Some(socket) => socket.write(output, &mut spare),
+        };
+        self.spare = spare;
+        wrote
+    }
+
+    fn layers(&mut self, token: Token) -> Option<&mut Layers> {
+        self.get(token)?.layers.as_deref_mut()
     }
 
     fn get(&mut self, token: Token) -> Option<&mut Socket> {
         let socket = self.places.get_mut(token.slot as usize)?.as_deref_mut()?;
         (socket.token == token).then_some(socket)
+    }
+}
+
+impl Socket {
+    fn write(&mut self, output: &[u8], spare: &mut Spare) -> Wrote {
+        let written = match &mut self.layers {
+            None => retry(|| self.stream.write(output)),
+            Some(layers) => {
+                if layers.is_broken() {
+                    return Wrote::Closed;
+                }
+                let filled = layers.fill(output, spare);
+                let taken = filled.taken;
+                let written = match filled.is_empty() {
+                    true => Ok(0),
+                    false => retry(|| self.stream.write_vectored(&filled.slices())),
+                };
+                match written {
+                    Ok(written) => Ok(taken + layers.wrote(written, spare)),
+                    Err(error) => {
+                        layers.blocked();
+                        // What the layers took counts, and the next write will find out.
+                        if taken > 0 { Ok(taken) } else { Err(error) }
+                    }
+                }
+            }
+        };
+        match written {
+            Ok(written) => Wrote::Bytes(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                Wrote::Blocked
+            }
+            Err(_) => Wrote::Closed,
+        }
+    }
+}
+
+fn retry(mut operation: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
