@@ -24,6 +24,7 @@ pub(crate) struct Options {
     dir: Option<PathBuf>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    listeners: Vec<String>,
 }
 
 impl Options {
@@ -46,6 +47,12 @@ impl Options {
         self
     }
 
+    /// Adds a listener with those lines of TOML besides its address; see [`Broker::listeners`].
+    pub(crate) fn listener(mut self, keys: impl Into<String>) -> Self {
+        self.listeners.push(keys.into());
+        self
+    }
+
     /// Starts the broker and waits until it says `ready`.
     pub(crate) fn start(self) -> Broker {
         let mut broker = self.prepare();
@@ -54,7 +61,8 @@ impl Options {
     }
 
     /// A broker that is not started yet.
-    pub(crate) fn prepare(self) -> Broker {
+    pub(crate) fn prepare(mut self) -> Broker {
+        let (config, listeners) = self.write_listeners();
         let own = self.dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let dir = match (&own, self.dir) {
             (Some(own), _) => own.path().join("data"),
@@ -65,13 +73,34 @@ impl Options {
             process: None,
             mqtt,
             http,
+            listeners,
             dir,
             arguments: self.arguments,
             environment: self.environment,
             stderr: Arc::default(),
             reader: None,
             _own: own,
+            _config: config,
         }
+    }
+
+    /// Writes a configuration file with the listeners, if there are any; their addresses.
+    fn write_listeners(&mut self) -> (Option<TempDir>, Vec<SocketAddr>) {
+        if self.listeners.is_empty() {
+            return (None, Vec::new());
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("listeners.toml");
+        let mut text = String::new();
+        let mut addresses = Vec::new();
+        for keys in &self.listeners {
+            let address = free_address();
+            writeln!(text, "[[gateway.listener]]\naddress = \"{address}\"\n{keys}").expect("room");
+            addresses.push(address);
+        }
+        std::fs::write(&path, text).expect("the temporary directory takes a file");
+        self.arguments.extend(["--config".to_owned(), path.display().to_string()]);
+        (Some(dir), addresses)
     }
 }
 
@@ -83,6 +112,8 @@ pub(crate) struct Broker {
     pub(crate) mqtt: SocketAddr,
     /// Address of HTTP.
     pub(crate) http: SocketAddr,
+    /// Addresses of the listeners of [`Options::listener`], in their order.
+    pub(crate) listeners: Vec<SocketAddr>,
     /// Data directory.
     pub(crate) dir: PathBuf,
     arguments: Vec<String>,
@@ -91,6 +122,7 @@ pub(crate) struct Broker {
     /// Reads stderr until the process has ended.
     reader: Option<JoinHandle<()>>,
     _own: Option<TempDir>,
+    _config: Option<TempDir>,
 }
 
 impl Broker {
@@ -211,6 +243,11 @@ impl Broker {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGSTOP: the process does not run until [`Broker::go_on`].
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
@@ -267,6 +304,13 @@ impl Broker {
         let (status, body) = self.get(&format!("/api/v1{path}"));
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).expect("JSON")
+    }
+
+    /// The value of a metric, written with its labels as on the page.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.get("/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {page}"))
     }
 
     /// Resident memory of the process in bytes.

@@ -5,7 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ledgermq_core::codec;
@@ -18,6 +18,7 @@ use ledgermq_core::reason::ReasonCode;
 
 use super::DEADLINE;
 use super::packets::{Connected, Message, Received};
+use super::transport::{self, Stream};
 
 /// A CONNECT in the making.
 #[derive(Clone, Debug)]
@@ -108,7 +109,21 @@ impl<'a> Options<'a> {
 
     /// Connects; the CONNACK or end of stream that refused it otherwise.
     pub(crate) fn try_connect(self, address: SocketAddr) -> Result<Client, Refused> {
-        let mut client = Client::open(address, self.connect.version).map_err(Refused::Io)?;
+        let stream = transport::tcp(address).map_err(Refused::Io)?;
+        self.try_connect_over(Box::new(stream))
+    }
+
+    /// Connects over any transport; panics unless the broker accepts.
+    pub(crate) fn connect_over(self, stream: impl Stream + 'static) -> Client {
+        match self.try_connect_over(Box::new(stream)) {
+            Ok(client) => client,
+            Err(error) => panic!("not connected: {error:?}"),
+        }
+    }
+
+    /// As [`Options::try_connect`], over any transport.
+    pub(crate) fn try_connect_over(self, stream: Box<dyn Stream>) -> Result<Client, Refused> {
+        let mut client = Client::over(stream, self.connect.version);
         client.auto_ack = self.auto_ack;
         client.try_send(&Packet::Connect(Box::new(self.connect))).map_err(Refused::Io)?;
         match client.next(DEADLINE) {
@@ -136,7 +151,7 @@ pub(crate) enum Refused {
 /// A connected client; its Network Connection is closed without DISCONNECT when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     version: ProtocolVersion,
     buffer: Vec<u8>,
     /// What was received while waiting for something else.
@@ -151,10 +166,12 @@ pub(crate) struct Client {
 impl Client {
     /// A Network Connection on which nothing was sent.
     pub(crate) fn open(address: SocketAddr, version: ProtocolVersion) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(DEADLINE))?;
-        Ok(Self {
+        Ok(Self::over(Box::new(transport::tcp(address)?), version))
+    }
+
+    /// The same over any transport.
+    pub(crate) fn over(stream: Box<dyn Stream>, version: ProtocolVersion) -> Self {
+        Self {
             stream,
             version,
             buffer: Vec::new(),
@@ -163,7 +180,7 @@ impl Client {
             next_id: 0,
             connected: None,
             unreleased: HashSet::new(),
-        })
+        }
     }
 
     /// What the CONNACK said.
@@ -216,7 +233,7 @@ impl Client {
     }
 
     fn read(&mut self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+        self.stream.wait_at_most(timeout.max(Duration::from_millis(1)))?;
         let mut chunk = [0; 16_384];
         match self.stream.read(&mut chunk) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),

@@ -3,12 +3,15 @@
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
 
 pub(crate) mod broker;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod history;
 pub(crate) mod packets;
 pub(crate) mod random;
 pub(crate) mod traffic;
+pub(crate) mod transport;
+pub(crate) mod web_socket;
 
 use std::time::Duration;
 

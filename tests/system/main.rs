@@ -15,6 +15,7 @@
 mod support;
 
 mod api;
+mod attacks;
 mod cli;
 mod clients;
 mod damage;
@@ -29,4 +30,5 @@ mod retained;
 mod sessions;
 mod shutdown;
 mod slow;
+mod transport;
 mod wills;

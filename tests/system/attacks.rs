@@ -1,0 +1,3 @@
+//! How brokers were broken: each test bears the number of its attack in the project's list.
+
+mod transport;
