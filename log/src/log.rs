@@ -246,8 +246,10 @@ impl Log {
         Ok(Ok(Ticket { sequence: pushed.sequence, shared: Arc::clone(&self.shared) }))
     }
 
-    /// Stops the log thread after everything that waits is durable.
+    /// Stops the log thread after everything that waits is durable. From now on nothing more is
+    /// taken: pushes are answered by [`Full`], and appends by [`Stopped`] when it has stopped.
     pub fn stop(&self) {
+        lock(&self.shared.staging).close();
         self.shared.is_stopping.store(true, Ordering::SeqCst);
         self.shared.wake_thread();
     }

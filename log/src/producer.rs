@@ -43,8 +43,8 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`Full`] if more than the class's share of 8 MiB waits. Nothing was taken; the producer is
-    /// woken when there is room.
+    /// [`Full`] if more than the class's share of 8 MiB waits, or the log is about to stop. Nothing
+    /// was taken; the producer is woken when there is room or the log has stopped.
     pub fn push(&mut self, class: Class, events: &mut BatchBuilder) -> Result<Pushed, Full> {
         self.shared.push(self.id, class, events)
     }

@@ -29,6 +29,8 @@ pub(crate) struct Staging {
     turn: usize,
     /// Pushes that found no room, by class.
     refused: [u64; 3],
+    /// The log ends with what waits: nothing more is taken.
+    is_closed: bool,
 }
 
 struct Queue {
@@ -98,6 +100,10 @@ impl Staging {
         class: Class,
         events: &mut BatchBuilder,
     ) -> Result<Pushed, Full> {
+        if self.is_closed {
+            // Everybody is woken when the log has stopped.
+            return Err(Full);
+        }
         let queue = &mut self.queues[usize::from(producer.local)];
         let share = match class {
             Class::Publish => WAITING_BYTES_MAX / 4 * 3,
@@ -127,6 +133,11 @@ impl Staging {
         queue.next += 1;
         queue.batches.push_back(Staged { producer, sequence, events });
         Ok(Pushed { sequence, ordinal: 0 })
+    }
+
+    /// Refuses all pushes from now on: what waits is the last that the log takes.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// Takes batches in turn of the producers, up to about `bytes_max`, at least one if one waits.

@@ -162,3 +162,41 @@ fn a_producer_sees_its_own_batches_in_the_order_of_its_pushes() {
     log.stop();
     thread.join().expect("stops");
 }
+
+#[test]
+fn a_log_under_load_stops_when_it_is_asked_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (wake, _rung) = bell();
+    let (log, thread) = open(Options::new(dir.path(), 1)).expect("opens");
+    let before = started(&log, 1);
+    let pushing: Vec<_> = (0..2)
+        .map(|_| {
+            let mut producer = log.producer(Arc::clone(&wake));
+            let log = log.clone();
+            thread::spawn(move || {
+                let mut events = producer.builder();
+                let mut taken = 0;
+                while !matches!(log.gate(), crate::Gate::Stopped { .. }) {
+                    if events.is_empty() {
+                        events.push(None, None, &Event::NodeStarted { node: 2, start: 1 });
+                    }
+                    taken += u64::from(producer.push(Class::Progress, &mut events).is_ok());
+                }
+                assert!(producer.push(Class::Progress, &mut events).is_err(), "it has stopped");
+                taken
+            })
+        })
+        .collect();
+    let during = started(&log, 2);
+    log.stop();
+    thread.join().expect("stops");
+    let taken: u64 = pushing.into_iter().map(|thread| thread.join().expect("ends")).sum();
+    // Whatever was taken is in the log.
+    let mut tail = log.tail_gapless(before + 1, wake);
+    let (mut found, mut batches) = (0, Vec::new());
+    while tail.take(1 << 20, &mut batches).is_ok() {
+        found += batches.drain(..).map(|batch| u64::from(batch.batch().len())).sum::<u64>();
+    }
+    assert!(during > before);
+    assert_eq!(found, taken + 1);
+}
