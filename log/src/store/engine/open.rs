@@ -39,6 +39,7 @@ pub(super) fn open(
     let (mut watermark, found) =
         WatermarkFile::open(&path).map_err(|source| io_error("open", &path, source))?;
     let mark = mark_of(options, &path, found)?;
+    make(&files_dir)?;
     let scan = scan::scan(&files_dir, mark.as_ref())?;
     if let Some(mark) = &mark {
         agrees(&files_dir, mark, &scan)?;
@@ -154,7 +155,7 @@ fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, 
 
 /// Makes the directory and takes it for this process.
 pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
-    fs::create_dir_all(dir).map_err(|source| io_error("make", dir, source))?;
+    make(dir)?;
     let path = dir.join("lock");
     let file = OpenOptions::new()
         .write(true)
@@ -167,6 +168,30 @@ pub(super) fn lock(dir: &Path) -> Result<DirLock, OpenError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { dir: dir.to_owned() }),
         Err(errno) => Err(io_error("lock", &path, errno.into())),
     }
+}
+
+/// Makes the directory, if it is missing, so that a power cut leaves it where it is: every name on
+/// the way is durable when the directory in which it stands is synced, whoever made it.
+fn make(dir: &Path) -> Result<(), OpenError> {
+    fs::create_dir_all(dir).map_err(|source| io_error("make", dir, source))?;
+    for parent in parents(dir) {
+        match sync_dir(parent) {
+            // Not ours to read, or of a kind that is not synced: so somebody else made it.
+            Err(OpenError::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                ) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// The directories in which the names of `dir` stand, the innermost first.
+fn parents(dir: &Path) -> impl Iterator<Item = &Path> {
+    let parents = dir.ancestors().skip(1);
+    parents.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
 }
 
 fn mark_of(options: &Options, path: &Path, found: Found) -> Result<Option<Watermark>, OpenError> {
@@ -330,4 +355,25 @@ fn conf_of(bytes: &[u8]) -> ConfState {
     let mut conf = ConfState::default();
     (conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave) = lists;
     conf
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directories_of_all_names_are_synced() {
+        let parents_of = |dir| parents(dir).map(Path::to_path_buf).collect::<Vec<_>>();
+        assert_eq!(parents_of(Path::new("/a/b")), [Path::new("/a"), Path::new("/")]);
+        assert_eq!(parents_of(Path::new("data/log")), [Path::new("data"), Path::new(".")]);
+    }
+
+    #[test]
+    fn a_directory_several_levels_deep_is_made() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let deep = dir.path().join("data/of/the/log");
+        make(&deep).expect("possible");
+        make(&deep).expect("again");
+        assert!(deep.is_dir());
+    }
 }
