@@ -11,6 +11,7 @@
 //! log -> (worker: matching) -> deliver -> Outputs::send PUBLISH -> handle(PUBACK) -> progress
 //! ```
 
+mod aliases;
 mod closing;
 mod deliver;
 mod handshake;
@@ -35,6 +36,7 @@ use crate::packet::{Packet, ProtocolVersion};
 use crate::reason::ReasonCode;
 use crate::topic::TopicFilter;
 
+use aliases::Aliases;
 use inflight::Deliver;
 use receive::Receive;
 
@@ -54,6 +56,8 @@ pub struct Connection {
     assigned_id: bool,
     has_will: bool,
     is_resumed: bool,
+    /// None as long as neither side uses one.
+    aliases: Option<Box<Aliases>>,
     receive: Receive,
     deliver: Deliver,
     awaiting: VecDeque<Awaiting>,
@@ -104,6 +108,7 @@ impl Connection {
             assigned_id: false,
             has_will: false,
             is_resumed: false,
+            aliases: None,
             receive: Receive::default(),
             deliver: Deliver::default(),
             awaiting: VecDeque::new(),

@@ -55,6 +55,9 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// QoS 1 and 2 messages on their way to a client, at most; its Receive Maximum may be lower.
     pub inflight_out: u16,
+    /// Topic Aliases that an MQTT 5 client may use towards us, and most that it is given if it
+    /// takes them; 0 is none.
+    pub topic_aliases: u16,
     /// Subscriptions of one session; a SUBSCRIBE beyond is refused (0x97).
     pub subscriptions_per_client: u32,
     /// Messages that one session may be owed; beyond it the oldest are dropped.
@@ -77,6 +80,7 @@ impl Default for Limits {
             topic_levels: 200,
             receive_maximum: 20,
             inflight_out: 1_000,
+            topic_aliases: 16,
             subscriptions_per_client: 10_000,
             queued_messages: 100_000,
             queued_bytes: ByteSize::mib(256),

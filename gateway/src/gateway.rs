@@ -339,6 +339,7 @@ fn settings(config: &Config, node: u64) -> Settings {
         topic_levels_max: usize::from(limits.topic_levels),
         receive_maximum: limits.receive_maximum,
         inflight_out: limits.inflight_out,
+        topic_aliases: limits.topic_aliases,
         subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
         takes_publishes: true,
         takes_sessions: true,

@@ -100,6 +100,12 @@ pub(crate) struct Link {
     keep_alive: u16,
     opened: Timestamp,
     receive_maximum: usize,
+    /// Topic Aliases that we take, and what those mean that we were given.
+    alias_maximum: u16,
+    given: BTreeMap<u16, String>,
+    /// Topic Aliases that the node takes, and what those mean that we gave.
+    node_alias_maximum: u16,
+    aliases: Vec<&'static str>,
 }
 
 /// An answer that the client owes.

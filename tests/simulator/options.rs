@@ -98,6 +98,7 @@ impl Options {
             topic_levels_max: 20,
             receive_maximum: rng.small(1, 20),
             inflight_out: *rng.pick(&[1, 2, 5, 20, 1000]),
+            topic_aliases: rng.small(0, 3),
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
             takes_publishes: true,
             takes_sessions: true,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::connection::aliases::Written;
 use crate::connection::inflight::Step;
 use crate::connection::{Connection, Outputs, State};
 use crate::event::{DeliveryRef, Event};
@@ -87,7 +88,7 @@ impl Connection {
             return Handed::TooLarge;
         }
         if delivery.qos == QoS::AtMostOnce {
-            send(delivery, None, false, out);
+            self.send(delivery, None, false, out);
             return Handed::Sent;
         }
         if let Some(at) = self.deliver.waiting(delivery.message) {
@@ -95,7 +96,7 @@ impl Connection {
             let entry = self.deliver.entry(at);
             self.deliver.move_to(at, Step::after_publish(delivery.qos));
             // [MQTT-3.3.1-1]
-            send(delivery, Some(entry.packet_id), entry.step == Step::Resumed, out);
+            self.send(delivery, Some(entry.packet_id), entry.step == Step::Resumed, out);
             return Handed::Sent;
         }
         let is_logged_first = delivery.qos == QoS::ExactlyOnce && self.is_persistent();
@@ -110,7 +111,7 @@ impl Connection {
             return Handed::Starting(packet_id);
         }
         let packet_id = self.deliver.begin(delivery.message, Step::after_publish(delivery.qos));
-        send(delivery, Some(packet_id), false, out);
+        self.send(delivery, Some(packet_id), false, out);
         Handed::Sent
     }
 
@@ -154,24 +155,43 @@ impl Connection {
         self.deliver.waiting(message).map(|at| self.deliver.entry(at).step)
     }
 
-    /// The length is estimated from above; only a message near the limit is encoded to be sure.
-    fn is_too_large(&self, delivery: &Delivery<'_>) -> bool {
-        if self.packet_bytes_max == u32::MAX {
-            return false;
+    fn send(
+        &mut self,
+        delivery: &Delivery<'_>,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        out: &mut impl Outputs,
+    ) {
+        let mut publish = publish(delivery, packet_id, dup);
+        // A new alias is three bytes more, which a client may not take.
+        let may_give = self.is_surely_taken(delivery);
+        let written = self.aliases.as_mut().map(|aliases| aliases.write(delivery.topic, may_give));
+        match written.unwrap_or(Written::Name) {
+            Written::Name => {}
+            Written::NameFor(alias) => publish.topic_alias = Some(alias),
+            Written::Alias(alias) => (publish.topic, publish.topic_alias) = ("", Some(alias)),
         }
-        let fixed = 5 + 2 + 2 + 4 + 5 + delivery.identifiers.len() * 5;
+        out.send(&Packet::Publish(publish));
+    }
+
+    /// Whether the client takes the delivery by an estimate of its length from above.
+    fn is_surely_taken(&self, delivery: &Delivery<'_>) -> bool {
+        if self.packet_bytes_max == u32::MAX {
+            return true;
+        }
+        let fixed = 5 + 2 + 2 + 4 + 5 + 3 + delivery.identifiers.len() * 5;
         let parts = delivery.topic.len() + delivery.properties.len() + delivery.payload.len();
-        let max = self.packet_bytes_max as usize;
-        if fixed + parts <= max {
+        fixed + parts <= self.packet_bytes_max as usize
+    }
+
+    /// Only a message near the limit is encoded to be sure.
+    fn is_too_large(&self, delivery: &Delivery<'_>) -> bool {
+        if self.is_surely_taken(delivery) {
             return false;
         }
         let packet_id = (delivery.qos != QoS::AtMostOnce).then_some(PacketId::MIN);
         !self.is_taken(&Packet::Publish(publish(delivery, packet_id, false)))
     }
-}
-
-fn send(delivery: &Delivery<'_>, packet_id: Option<PacketId>, dup: bool, out: &mut impl Outputs) {
-    out.send(&Packet::Publish(publish(delivery, packet_id, dup)));
 }
 
 fn publish<'a>(delivery: &Delivery<'a>, packet_id: Option<PacketId>, dup: bool) -> Publish<'a> {

@@ -1,5 +1,6 @@
 //! CONNECT to CONNACK.
 
+use crate::connection::aliases::Aliases;
 use crate::connection::{Connection, Outputs, Settings, State};
 use crate::event::{DeliveryRef, Event, NEVER_EXPIRES, Outstanding, SessionOpened, WillMessage};
 use crate::identity::PacketId;
@@ -47,6 +48,10 @@ impl Connection {
             _ => connect.keep_alive,
         };
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        let aliases = connect.topic_alias_maximum.unwrap_or(0).min(settings.topic_aliases);
+        if aliases > 0 {
+            self.aliases = Some(Box::new(Aliases::new(aliases)));
+        }
         self.has_will = connect.will.is_some();
         let window = connect.receive_maximum.unwrap_or(u16::MAX).min(settings.inflight_out);
         self.deliver.set_window(window);
@@ -113,6 +118,8 @@ impl Connection {
         if self.version == ProtocolVersion::V5 {
             connack.receive_maximum = Some(settings.receive_maximum);
             connack.maximum_packet_size = Some(settings.packet_bytes_max);
+            connack.topic_alias_maximum =
+                (settings.topic_aliases > 0).then_some(settings.topic_aliases);
             connack.shared_subscription_available = Some(false);
             connack.server_keep_alive = (settings.server_keep_alive > 0
                 && self.keep_alive == settings.server_keep_alive)

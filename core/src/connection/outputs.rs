@@ -53,6 +53,8 @@ pub struct Settings {
     pub receive_maximum: u16,
     /// The most that a client gets before it answers, whatever Receive Maximum it names.
     pub inflight_out: u16,
+    /// Topic Aliases that a client may use, and that it is given if it takes them; 0 is none.
+    pub topic_aliases: u16,
     /// Most subscriptions of a session.
     pub subscriptions_max: usize,
     /// Whether the log takes messages just now.

@@ -63,6 +63,19 @@ impl Connection {
         settings: &Settings,
         out: &mut impl Outputs,
     ) {
+        let (topic, resolved);
+        let publish = match publish.topic_alias {
+            None => publish,
+            Some(alias) => {
+                let aliases = self.aliases.get_or_insert_default();
+                topic = match aliases.resolve(publish.topic, alias, settings.topic_aliases) {
+                    Ok(topic) => topic,
+                    Err(reason) => return self.fail(reason, out),
+                };
+                resolved = Publish { topic: &topic, ..publish.clone() };
+                &resolved
+            }
+        };
         if let Err(reason) = check(publish, settings) {
             return self.fail(reason, out);
         }
@@ -205,10 +218,6 @@ fn answer(qos: QoS, ack: Ack<'static>) -> Packet<'static> {
 }
 
 fn check(publish: &Publish<'_>, settings: &Settings) -> Result<(), ReasonCode> {
-    // [MQTT-3.2.2-17], [MQTT-3.3.2-9]: CONNACK allowed no alias.
-    if publish.topic_alias.is_some() {
-        return Err(ReasonCode::TopicAliasInvalid);
-    }
     // [MQTT-3.3.4-6]: only a server sends subscription identifiers.
     if !publish.subscription_identifiers.is_empty() {
         return Err(ReasonCode::ProtocolError);

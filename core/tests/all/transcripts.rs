@@ -83,6 +83,7 @@ macro_rules! transcripts {
 // One line a file: a failing one is named by its test.
 transcripts! {
     acknowledging
+    aliases
     closing
     connecting
     delivering

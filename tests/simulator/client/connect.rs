@@ -45,7 +45,12 @@ impl Client {
             self.outgoing.len(),
             self.incoming.len(),
         ));
+        let alias_maximum = if is_v5 { s.rng.small(0, 3) } else { 0 };
         self.link = Some(Link {
+            alias_maximum,
+            given: BTreeMap::new(),
+            node_alias_maximum: 0,
+            aliases: Vec::new(),
             conn,
             is_open: false,
             is_fresh: true,
@@ -84,7 +89,7 @@ impl Client {
             session_expiry_interval: is_v5.then_some(interval),
             receive_maximum: self.receive_maximum,
             maximum_packet_size: None,
-            topic_alias_maximum: None,
+            topic_alias_maximum: (alias_maximum > 0).then_some(alias_maximum),
             request_response_information: None,
             request_problem_information: None,
             authentication_method: None,

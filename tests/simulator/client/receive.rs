@@ -4,7 +4,7 @@ use ledgermq_core::codec;
 use ledgermq_core::packet::{Ack, ConnAck, Packet, ProtocolVersion, Publish, QoS};
 
 use crate::book::uid_of;
-use crate::client::{Answer, Client, Request, Surroundings};
+use crate::client::{Answer, Client, Link, Request, Surroundings};
 use crate::node::peer;
 use crate::seen::{Receipt, Seen};
 
@@ -105,6 +105,7 @@ impl Client {
             ProtocolVersion::V311 => 15,
         };
         link.quota = link.quota_max;
+        link.node_alias_maximum = connack.topic_alias_maximum.unwrap_or(0);
         link.keep_alive = connack.server_keep_alive.unwrap_or(link.keep_alive);
         let conn = link.conn;
         // A client whose CONNACK was lost cannot know that the session it resumes now is a new one:
@@ -125,6 +126,9 @@ impl Client {
     fn on_publish(&mut self, s: &mut Surroundings<'_>, publish: &Publish<'_>) {
         let Some(link) = &mut self.link else { return };
         let uid = uid_of(publish.payload);
+        if let Err(what) = link.check_topic(publish, uid.map(|uid| s.book.get(uid).topic)) {
+            return s.seen.push(Seen::Broken(format!("{}: {what}", self.id)));
+        }
         let mut receipt = Receipt {
             client: self.number,
             conn: link.conn,
@@ -213,6 +217,30 @@ impl Client {
                 s.seen.push(Seen::PubComp { client: self.number });
             }
             self.take_out(at);
+        }
+    }
+}
+
+impl Link {
+    /// Whether the message comes under its own topic, by name or by an alias.
+    fn check_topic(&mut self, publish: &Publish<'_>, own: Option<&str>) -> Result<(), String> {
+        let named = match publish.topic_alias {
+            Some(alias) if alias == 0 || alias > self.alias_maximum => {
+                return Err(format!("alias {alias} was not allowed"));
+            }
+            Some(alias) if publish.topic.is_empty() => {
+                let meant = self.given.get(&alias);
+                meant.ok_or_else(|| format!("alias {alias} means nothing"))?
+            }
+            Some(alias) => {
+                self.given.insert(alias, publish.topic.to_owned());
+                publish.topic
+            }
+            None => publish.topic,
+        };
+        match own.filter(|own| *own != named) {
+            Some(own) => Err(format!("a message of {own} came as one of {named}")),
+            None => Ok(()),
         }
     }
 }

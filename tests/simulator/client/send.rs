@@ -8,8 +8,9 @@ use ledgermq_core::packet::{
 use ledgermq_core::reason::ReasonCode;
 
 use crate::book::{Message, payload};
-use crate::client::{Answer, Client, Outgoing, Request, Surroundings};
+use crate::client::{Answer, Client, Link, Outgoing, Request, Surroundings};
 use crate::options::{FILTERS, TOPICS};
+use crate::rng::Rng;
 
 /// Messages that wait in a client at most.
 const OUTGOING_MAX: usize = 20;
@@ -95,16 +96,20 @@ impl Client {
     }
 
     fn send_publish(&mut self, s: &mut Surroundings<'_>, message: &Outgoing, dup: bool) {
+        let (topic, topic_alias) = match &mut self.link {
+            Some(link) => link.write_topic(message.topic, s.rng),
+            None => (message.topic, None),
+        };
         self.send(
             s,
             &Packet::Publish(Publish {
                 dup,
                 qos: message.qos,
                 retain: message.retain,
-                topic: message.topic,
+                topic,
                 packet_id: (message.qos > QoS::AtMostOnce).then_some(message.packet_id),
                 message_expiry_interval: message.expiry,
-                topic_alias: None,
+                topic_alias,
                 subscription_identifiers: Vec::new(),
                 forwarded: ForwardedProperties::default(),
                 payload: &message.payload,
@@ -203,5 +208,26 @@ impl Client {
         if is_due {
             self.send(s, &Packet::PingReq);
         }
+    }
+}
+
+impl Link {
+    /// How to name `topic` to the node: sometimes by an alias.
+    fn write_topic(&mut self, topic: &'static str, rng: &mut Rng) -> (&'static str, Option<u16>) {
+        if self.node_alias_maximum == 0 || rng.permille(400) {
+            return (topic, None);
+        }
+        if let Some(at) = self.aliases.iter().position(|known| *known == topic) {
+            let alias = u16::try_from(at + 1).ok();
+            return (if rng.permille(900) { "" } else { topic }, alias);
+        }
+        if self.aliases.len() < usize::from(self.node_alias_maximum) {
+            self.aliases.push(topic);
+            return (topic, u16::try_from(self.aliases.len()).ok());
+        }
+        // What an alias means may change.
+        let at = rng.size(0, self.aliases.len() - 1);
+        self.aliases[at] = topic;
+        (topic, u16::try_from(at + 1).ok())
     }
 }

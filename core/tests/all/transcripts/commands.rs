@@ -84,6 +84,9 @@ impl Machine {
         if let Some(messages) = words.number("inflight_out") {
             settings.inflight_out = messages;
         }
+        if let Some(most) = words.number("topic_aliases") {
+            settings.topic_aliases = most;
+        }
         if let Some(most) = words.number("subscriptions_max") {
             settings.subscriptions_max = most;
         }
@@ -306,7 +309,7 @@ impl Machine {
             session_expiry_interval: words.number("expiry"),
             receive_maximum: words.number("receive_maximum"),
             maximum_packet_size: words.number("packet_bytes"),
-            topic_alias_maximum: None,
+            topic_alias_maximum: words.number("alias_maximum"),
             request_response_information: None,
             request_problem_information: None,
             authentication_method: words.text("auth"),

@@ -48,6 +48,7 @@ impl Default for Machine {
                 topic_levels_max: 5,
                 receive_maximum: 20,
                 inflight_out: 100,
+                topic_aliases: 0,
                 subscriptions_max: 100,
                 takes_publishes: true,
                 takes_sessions: true,
@@ -172,6 +173,7 @@ fn publish_line(publish: &Publish<'_>) -> String {
     push_flag(&mut line, "dup", publish.dup);
     push_flag(&mut line, "retain", publish.retain);
     push_some(&mut line, "expiry", publish.message_expiry_interval);
+    push_some(&mut line, "alias", publish.topic_alias);
     if !publish.subscription_identifiers.is_empty() {
         write!(line, " identifiers={:?}", publish.subscription_identifiers).unwrap();
     }

@@ -482,6 +482,7 @@ fn settings() -> Settings {
         inflight_out: 1000,
         takes_publishes: true,
         takes_sessions: true,
+        topic_aliases: 16,
         subscriptions_max: 1000,
         takes_retained: true,
     }
