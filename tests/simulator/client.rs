@@ -4,7 +4,7 @@ mod connect;
 mod receive;
 mod send;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ledgermq_core::codec;
 use ledgermq_core::identity::PacketId;
@@ -51,6 +51,8 @@ pub(crate) struct Client {
     pub(crate) outgoing: VecDeque<Outgoing>,
     /// QoS 2 messages received and not released, by identifier.
     incoming: BTreeMap<PacketId, Option<Uid>>,
+    /// QoS 1 messages received and not acknowledged, with their RETAIN flags.
+    unacknowledged: BTreeSet<(PacketId, Option<Uid>, bool)>,
     /// The session that all this belongs to.
     life: Option<usize>,
     last_id: u16,
@@ -146,6 +148,7 @@ impl Client {
             link: None,
             outgoing: VecDeque::new(),
             incoming: BTreeMap::new(),
+            unacknowledged: BTreeSet::new(),
             life: None,
             last_id: 0,
             sequences: BTreeMap::new(),

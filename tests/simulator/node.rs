@@ -44,6 +44,7 @@ pub(crate) struct Node {
     /// Where the oracle stands.
     told: Tail,
     takes_connections: bool,
+    is_stopping: bool,
 }
 
 /// What a node may touch in its turn.
@@ -75,7 +76,8 @@ impl Node {
         ));
         o.oracle.on_recovered(status.commit_index);
         let told = log.log.tail_gapless(status.first_index, NoWake::shared());
-        let mut node = Self { log, projections, workers, told, takes_connections: false };
+        let mut node =
+            Self { log, projections, workers, told, takes_connections: false, is_stopping: false };
         node.tell(o)?;
         Ok(node)
     }
@@ -128,11 +130,28 @@ impl Node {
             && self.workers.iter().all(|worker| worker.is_idle(&self.log.log))
     }
 
-    /// The first thing of a stop in order: every client is told.
+    /// The first thing of a stop in order: no new connection is taken, every client is told.
     pub(crate) fn end_connections(&mut self, o: &Outside<'_>) {
+        self.is_stopping = true;
         for worker in &mut self.workers {
             worker.end_all(o);
         }
+    }
+
+    /// Whether every connection has ended, and its last events are committed.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.log.is_idle() && self.workers.iter().all(|worker| worker.is_drained(&self.log.log))
+    }
+
+    /// The rest of a stop in order: the projections apply everything and write their last
+    /// checkpoint, then the log ends.
+    pub(crate) fn close(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        let commit = self.log.log.status().commit_index;
+        while !self.projections.is_at_end(commit) {
+            self.projections.turn(&self.log.log, &mut self.workers, o)?;
+        }
+        self.projections.save_last(&self.log.log, o)?;
+        self.log.close()
     }
 
     /// Deliveries that were given up because too much waited.
@@ -170,7 +189,7 @@ impl Node {
     /// Hands new connections to the workers, once the views know of this start.
     fn accept(&mut self, o: &mut Outside<'_>) {
         self.takes_connections |= self.projections.reader.is_ready();
-        if !self.takes_connections {
+        if !self.takes_connections || self.is_stopping {
             return;
         }
         let mut accepted = Vec::new();

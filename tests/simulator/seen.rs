@@ -29,6 +29,9 @@ pub(crate) enum Seen {
     Retained { topic: &'static str, payload: Option<Vec<u8>> },
     /// A session's filters in the views, at an index that the oracle stands at.
     Session { client: usize, filters: Option<Vec<String>> },
+    /// What the views still hold for a client's session when everything had its time: messages owed,
+    /// and deliveries under way.
+    Waiting { client: usize, owed: usize, outstanding: usize },
     /// The node sent DISCONNECT.
     Disconnected { client: usize, reason: ReasonCode },
     /// The node broke the protocol.
@@ -48,6 +51,9 @@ pub(crate) struct Receipt {
     pub(crate) dup: bool,
     /// A QoS 2 message that the client held already: not given to the application again.
     pub(crate) is_known: bool,
+    /// A QoS 1 message that came with this identifier before and was not acknowledged since: the same
+    /// delivery again.
+    pub(crate) is_repeated: bool,
     /// The session was new with this connection.
     pub(crate) is_fresh: bool,
     /// QoS 1 and 2 messages that the client had not answered before this one.

@@ -26,8 +26,9 @@ const SETTLE_ROUNDS: u64 = 6_000;
 /// Time that passes in a round, and in one that finds everything at rest.
 const ROUND: Duration = Duration::from_millis(25);
 const QUIET_ROUND: Duration = Duration::from_millis(250);
-/// Rounds at rest after which nothing more is expected: longer than a will may be delayed.
-const QUIET_ROUNDS: u64 = 120;
+/// Rounds at rest after which nothing more is expected: longer than a will may be delayed, by a log
+/// whose time goes at half the pace.
+const QUIET_ROUNDS: u64 = 200;
 
 /// Everything that a seed makes.
 pub(crate) struct World {
@@ -132,7 +133,7 @@ impl World {
         Timestamp(self.now.0 + self.wall_ahead)
     }
 
-    fn advance(&mut self, duration: Duration) {
+    pub(super) fn advance(&mut self, duration: Duration) {
         self.now = self.now.plus(duration);
         self.trace.set_now(self.now);
     }

@@ -116,6 +116,7 @@ impl Client {
             // What the session held is gone: nobody knows what became of it.
             self.outgoing.clear();
             self.incoming.clear();
+            self.unacknowledged.clear();
         }
         self.life = life;
         let session_present = connack.session_present;
@@ -137,6 +138,7 @@ impl Client {
             retain: publish.retain,
             dup: publish.dup,
             is_known: false,
+            is_repeated: false,
             is_fresh: link.is_fresh,
             in_flight: link.held.len(),
             receive_maximum: link.receive_maximum,
@@ -151,7 +153,11 @@ impl Client {
                     receipt.is_known = self.incoming.insert(id, uid).is_some();
                     link.answers.push_back(Answer::PubRec(id));
                 }
-                _ => link.answers.push_back(Answer::PubAck(id)),
+                _ => {
+                    let is_new = self.unacknowledged.insert((id, uid, publish.retain));
+                    receipt.is_repeated = publish.dup && !is_new;
+                    link.answers.push_back(Answer::PubAck(id));
+                }
             }
         }
         s.trace.say(format_args!(

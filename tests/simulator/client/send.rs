@@ -197,6 +197,9 @@ impl Client {
             {
                 link.held.remove(&id);
             }
+            if let Answer::PubAck(id) = answer {
+                self.unacknowledged.retain(|(held, ..)| *held != id);
+            }
             self.send(s, &packet);
         }
     }

@@ -113,6 +113,37 @@ impl Projections {
         Ok(())
     }
 
+    /// What `driver.rs` does when it is stopped: it waits for the save on its way and writes the last
+    /// checkpoint. Where the store takes it, the restart has nothing to fold.
+    pub(crate) fn save_last(&mut self, log: &Log, o: &mut Outside<'_>) -> Result<(), String> {
+        let now = self.clock(o);
+        let mut out = Vec::new();
+        let mut did_fail = false;
+        while let Some(asked) = self.asked.pop_front() {
+            if let Output::Save(changes) = asked {
+                let result = self.store.commit(&changes);
+                did_fail |= result.is_err();
+                self.projector.saved(now, result, &mut out);
+            }
+        }
+        // Changes that failed before are tried first; then the rest.
+        for _ in 0..2 {
+            let Some(changes) = self.projector.last_checkpoint() else { break };
+            let result = self.store.commit(&changes);
+            if result.is_err() {
+                did_fail = true;
+                break;
+            }
+            self.projector.saved(now, result, &mut out);
+        }
+        self.perform(log, out, o);
+        let (applied, saved) = (self.reader.applied(), self.reader.checkpointed());
+        if !did_fail && saved < applied {
+            return Err(format!("the last checkpoint ends at {saved}, the views at {applied}"));
+        }
+        Ok(())
+    }
+
     fn perform(&mut self, log: &Log, out: Vec<Output>, o: &mut Outside<'_>) {
         let now = self.clock(o);
         for output in out {

@@ -89,6 +89,11 @@ impl Worker {
         self.inbox.is_empty() && self.tail.position() > log.status().commit_index
     }
 
+    /// Whether all its connections have ended and their events are committed.
+    pub(crate) fn is_drained(&self, log: &Log) -> bool {
+        self.shard.connections() == 0 && self.shard.is_idle() && self.is_idle(log)
+    }
+
     /// Batches that were asked for come.
     pub(crate) fn load(&mut self, log: &Log, o: &mut Outside<'_>) -> Result<(), String> {
         self.sources.load(log, o.rng)

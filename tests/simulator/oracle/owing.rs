@@ -22,19 +22,22 @@ impl Oracle {
         let mut owed = Vec::new();
         for (client, session) in &self.sessions {
             let is_own = publisher == Some(client.as_str());
-            let granted = session
-                .subscriptions
-                .values()
-                .filter(|subscription| !(subscription.options.no_local && is_own))
-                .filter(|subscription| matches(subscription.filter.as_str(), message.topic))
-                .map(|subscription| subscription.options.qos)
-                .max();
-            if let Some(granted) = granted {
-                owed.push((session.life, granted.min(message.qos)));
+            let matching = || {
+                session
+                    .subscriptions
+                    .values()
+                    .filter(|subscription| !(subscription.options.no_local && is_own))
+                    .filter(|subscription| matches(subscription.filter.as_str(), message.topic))
+                    .map(|subscription| subscription.options)
+            };
+            if let Some(granted) = matching().map(|options| options.qos).max() {
+                let as_published = matching().any(|options| options.retain_as_published);
+                let (qos, retain) = (granted.min(message.qos), message.retain && as_published);
+                owed.push((session.life, qos, retain));
             }
         }
-        for (life, qos) in owed {
-            self.owe(life, OwedEntry::new(at.into(), uid, qos, expires, now));
+        for (life, qos, retain) in owed {
+            self.owe(life, OwedEntry::new(at.into(), uid, qos, retain, expires, now));
         }
     }
 
@@ -77,7 +80,7 @@ impl Oracle {
         }
         for (nth, (uid, qos, expires)) in (1..).zip(answers.into_values()) {
             let message = DeliveryRef { at, nth };
-            self.owe(life, OwedEntry::new(message, uid, qos, expires, now));
+            self.owe(life, OwedEntry::new(message, uid, qos, true, expires, now));
         }
     }
 

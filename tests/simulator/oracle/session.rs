@@ -59,6 +59,8 @@ pub(crate) struct OwedEntry {
     pub(crate) message: DeliveryRef,
     pub(crate) uid: Uid,
     pub(crate) qos: QoS,
+    /// RETAIN as it is to be sent.
+    pub(crate) retain: bool,
     pub(crate) expires: Option<Timestamp>,
     /// It expires so soon that it may be too late whenever it comes.
     pub(crate) is_brief: bool,
@@ -72,10 +74,11 @@ impl OwedEntry {
         message: DeliveryRef,
         uid: Uid,
         qos: QoS,
+        retain: bool,
         expires: Option<Timestamp>,
         now: Timestamp,
     ) -> Self {
         let is_brief = expires.is_some_and(|at| at.since(now).as_secs() < 60);
-        Self { message, uid, qos, expires, is_brief, is_dropped: false }
+        Self { message, uid, qos, retain, expires, is_brief, is_dropped: false }
     }
 }

@@ -6,6 +6,10 @@ use crate::node::{Node, Outside};
 use crate::seen::Seen;
 use crate::world::World;
 
+/// Rounds that connections and log have for the rest when the node is stopped: ten seconds.
+const DRAIN_ROUNDS: u32 = 100;
+const DRAIN_ROUND: Duration = Duration::from_millis(100);
+
 impl World {
     /// One fault, drawn by the seed's weights.
     pub(super) fn strike(&mut self) -> Result<(), String> {
@@ -79,14 +83,22 @@ impl World {
         let Some((node, outside)) = self.inside() else { return Ok(()) };
         node.end_connections(&outside);
         self.trace.say(format_args!("the node is asked to stop"));
-        for _ in 0..5 {
+        for _ in 0..DRAIN_ROUNDS {
+            self.advance(DRAIN_ROUND);
             let Some((node, mut outside)) = self.inside() else { break };
             if let Err(error) = node.turn_all(&mut outside) {
                 return self.on_stopped(&error);
             }
+            if node.is_drained() {
+                break;
+            }
+            for connection in self.network.connections.values_mut() {
+                connection.advance(&mut self.rng);
+            }
+            self.judge()?;
         }
-        if let Some(node) = &mut self.node
-            && let Err(error) = node.log.close()
+        if let Some((node, mut outside)) = self.inside()
+            && let Err(error) = node.close(&mut outside)
         {
             return self.on_stopped(&error);
         }

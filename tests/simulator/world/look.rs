@@ -35,7 +35,7 @@ impl World {
         });
     }
 
-    /// Writes down what the views think is under way and owed, for who reads the trace.
+    /// Tells what the views think is under way and owed.
     pub(super) fn tell_what_is_owed(&mut self) {
         let Some(node) = &self.node else { return };
         node.projections.reader.with(|views| {
@@ -44,7 +44,14 @@ impl World {
                 let mut owed = Vec::new();
                 views.owed(&client.id, DeliveryRef::default(), 20, &mut owed);
                 let owed: Vec<_> = owed.iter().map(|owed| owed.message).collect();
-                if owed.is_empty() && session.outstanding().is_empty() {
+                let outstanding = session.outstanding().len();
+                let (client_number, owed_messages) = (client.number, session.owed_messages());
+                self.seen.push(Seen::Waiting {
+                    client: client_number,
+                    owed: owed_messages,
+                    outstanding,
+                });
+                if owed.is_empty() && outstanding == 0 {
                     continue;
                 }
                 self.trace.say(format_args!(
