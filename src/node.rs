@@ -6,6 +6,7 @@
 
 mod admin;
 mod data_dir;
+mod descriptors;
 mod gauges;
 mod health;
 
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use data_dir::DataDir;
+use descriptors::Descriptors;
 use gauges::Gauges;
 
 /// Time between two checkpoints of the projections.
@@ -66,6 +68,9 @@ pub(crate) enum NodeError {
     /// The metrics of the process are taken.
     #[error(transparent)]
     Metrics(#[from] InstallError),
+    /// The process may not have the file descriptors that the configuration needs.
+    #[error("{0}")]
+    Descriptors(String),
     /// The operating system refused something that every node needs.
     #[error("cannot run")]
     Runtime(#[from] io::Error),
@@ -78,6 +83,10 @@ pub(crate) fn run(config: &Config) -> Result<(), NodeError> {
 }
 
 async fn serve(config: &Config) -> Result<(), NodeError> {
+    let mut config = config.clone();
+    let descriptors = Descriptors::claim(&config.log, config.gateway.limits.connections)?;
+    config.gateway.limits.connections = descriptors.connections;
+    let config = &config;
     let _data_dir = DataDir::open(&config.node.data_dir)?;
     let token = admin::token(&config.node.data_dir)?;
     let metrics = Metrics::install()?;
@@ -98,7 +107,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         rooms,
         token,
         metrics_open: config.api.metrics_open,
-        checks: Box::new(move || health::checks(&log, &views)),
+        checks: Box::new(move || health::checks(&log, &views, descriptors)),
         gather: gauges::gatherer(gauges),
         metrics,
     };

@@ -4,12 +4,22 @@ use ledgermq_api::readiness::Check;
 use ledgermq_log::{Gate, Log};
 use ledgermq_projections::reader::Reader;
 
+use super::descriptors::Descriptors;
+
 /// Committed batches that the views may be behind.
 const LAG_MAX: u64 = 1_000;
 
 /// The checks of a running node.
-pub(super) fn checks(log: &Log, views: &Reader) -> Vec<Check> {
-    vec![log_check(log), views_check(log, views)]
+pub(super) fn checks(log: &Log, views: &Reader, descriptors: Descriptors) -> Vec<Check> {
+    vec![log_check(log), views_check(log, views), descriptors_check(descriptors)]
+}
+
+/// What was dealt out at the start; it always holds then.
+fn descriptors_check(descriptors: Descriptors) -> Check {
+    Check::ready("file_descriptors")
+        .with("limit", descriptors.limit)
+        .with("log_files_max", descriptors.log)
+        .with("connections_max", descriptors.connections)
 }
 
 fn log_check(log: &Log) -> Check {

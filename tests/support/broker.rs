@@ -25,9 +25,16 @@ pub(crate) struct Options {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     listeners: Vec<String>,
+    descriptors: Option<u64>,
 }
 
 impl Options {
+    /// Lets the process have this many file descriptors.
+    pub(crate) fn descriptors(mut self, limit: u64) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// Keeps the data in `dir`, which outlives the broker.
     pub(crate) fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
@@ -77,6 +84,7 @@ impl Options {
             dir,
             arguments: self.arguments,
             environment: self.environment,
+            descriptors: self.descriptors,
             stderr: Arc::default(),
             reader: None,
             _own: own,
@@ -118,6 +126,7 @@ pub(crate) struct Broker {
     pub(crate) dir: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u64>,
     stderr: Arc<Mutex<String>>,
     /// Reads stderr until the process has ended.
     reader: Option<JoinHandle<()>>,
@@ -156,7 +165,15 @@ impl Broker {
 
     fn command(&self) -> Command {
         let program = std::env::var_os("LEDGERMQ_TEST_PROGRAM");
-        let mut command = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_ledgermq").into()));
+        let program = program.unwrap_or(env!("CARGO_BIN_EXE_ledgermq").into());
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\"")).arg(program);
+                shell
+            }
+            None => Command::new(program),
+        };
         command
             .arg("serve")
             .arg("--data-dir")

@@ -219,3 +219,28 @@ fn a_session_has_only_so_many_subscriptions() {
         assert_eq!(client.subscribe_with(&[("c", options)], None), [ReasonCode::GrantedQoS1]);
     }
 }
+
+#[test]
+fn clients_cannot_take_the_file_descriptors_of_the_log() {
+    // Sixteen are left for clients.
+    let options = || BrokerOptions::default().set("log.file_bytes", "1MiB").descriptors(544);
+    let mut broker = options().set("log.hot_bytes_max", "8MiB").start();
+    let body = broker.get("/readyz").1;
+    assert!(body.contains("\"connections_max\":16"), "{body}");
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    // They stay as long as they can; those above the bound are closed at once.
+    let idle: Vec<_> =
+        (0..600).filter_map(|_| std::net::TcpStream::connect(broker.mqtt).ok()).collect();
+    let payload = vec![b'x'; 100_000];
+    for _ in 0..200 {
+        // The log begins a file for each ten of them, and purges.
+        publisher.publish("t", &payload, QoS::AtLeastOnce);
+    }
+    assert!(broker.ended().is_none(), "{}", broker.stderr());
+    drop(idle);
+
+    let mut broker = options().set("log.hot_bytes_max", "9MiB").prepare();
+    broker.spawn();
+    assert!(!broker.wait_end().success());
+    assert!(broker.stderr().contains("log.hot_bytes_max"), "{}", broker.stderr());
+}
