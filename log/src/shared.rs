@@ -25,8 +25,10 @@ const READ_BYTES: usize = 1 << 20;
 /// Entries taken from one such read at most.
 const READ_ENTRIES_MAX: u64 = 1024;
 
-/// The meeting place of the log thread, producers and tails. Every lock is held for a moment only,
-/// and never two of them at once.
+/// The meeting place of the log thread, producers and tails. Every lock is held for a moment only.
+/// Two are held at once in two places: an append keeps `receipts.waiting` over its push, so that its
+/// place is there before its receipt; and who waits for a receipt or a mark looks at the gate. Nobody
+/// takes `receipts.waiting` or `mark.reached` with another lock held, or any with the gate held.
 pub(crate) struct Shared {
     pub(crate) staging: Mutex<Staging>,
     pub(crate) ring: Mutex<Ring>,

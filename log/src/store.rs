@@ -179,6 +179,7 @@ pub trait LogReader: Send + Sync {
 pub(crate) struct Missing;
 
 /// What an operator can do about damage.
-pub(crate) const REMEDY: &str = "Nothing was changed. Restore the directory from a backup or \
+pub(crate) const REMEDY: &str = "Nothing was changed, but for an unfinished write at \
+    the end if the log says that it was cut. Restore the directory from a backup or \
     rebuild this node from another; to go on without what follows that byte, and lose it, move \
     the newer files of the directory and the file `watermark` away and truncate this one there";

@@ -87,7 +87,8 @@ fn a_log_that_is_killed_on_a_full_disk_opens_again() {
     disk.crash();
     // The ballast went for it; a little is left for the entry of the new term.
     let log = Simulated::open(&disk, &config()).expect("opens");
-    assert!(!log.log.gate().accepts(Class::Publish) || log.log.status().free_bytes > 4 * FILE);
+    let (gate, free) = (log.log.gate(), log.log.status().free_bytes);
+    assert!(!gate.accepts(Class::Publish) && free < 4 * FILE, "{gate:?}, {free} bytes free");
     let found = numbers(&payloads(&drain(&mut log.tail(1))));
     assert_eq!(found[..shown.len()], shown[..]);
 }
