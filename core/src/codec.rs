@@ -35,11 +35,17 @@ pub struct DecodeError {
     pub reason: ReasonCode,
     /// What is wrong, for people.
     pub detail: &'static str,
+    /// If it is in a CONNECT: the version in which that is to be answered.
+    pub connect: Option<ProtocolVersion>,
 }
 
 impl DecodeError {
     const fn new(reason: ReasonCode, detail: &'static str) -> Self {
-        Self { reason, detail }
+        Self { reason, detail, connect: None }
+    }
+
+    const fn in_connect(self, version: ProtocolVersion) -> Self {
+        Self { connect: Some(version), ..self }
     }
 
     /// The bytes do not parse.

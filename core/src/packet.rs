@@ -15,6 +15,8 @@ use crate::reason::ReasonCode;
 #[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
 pub enum ProtocolVersion {
+    /// MQTT 3.1 (protocol level 3, protocol name MQIsdp).
+    V31 = 3,
     /// MQTT 3.1.1 (protocol level 4).
     V311 = 4,
     /// MQTT 5 (protocol level 5).
@@ -27,6 +29,7 @@ impl TryFrom<u8> for ProtocolVersion {
     /// The version of that protocol level, or the level back if it is not known.
     fn try_from(level: u8) -> Result<Self, u8> {
         match level {
+            3 => Ok(Self::V31),
             4 => Ok(Self::V311),
             5 => Ok(Self::V5),
             other => Err(other),

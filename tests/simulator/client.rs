@@ -132,7 +132,7 @@ impl Client {
         let is_persistent = rng.permille(options.habits.persistent);
         let interval = match (is_persistent, version) {
             (false, _) => 0,
-            (true, ProtocolVersion::V311) => u32::MAX,
+            (true, ProtocolVersion::V31 | ProtocolVersion::V311) => u32::MAX,
             (true, ProtocolVersion::V5) => *rng.pick(&[1, 10, 600, 86_400, u32::MAX, u32::MAX]),
         };
         let is_v5 = version == ProtocolVersion::V5;

@@ -161,6 +161,7 @@ fn subscription(subscription: &Subscription) -> Value {
 
 fn protocol(version: ProtocolVersion) -> &'static str {
     match version {
+        ProtocolVersion::V31 => "3.1",
         ProtocolVersion::V311 => "3.1.1",
         ProtocolVersion::V5 => "5",
     }

@@ -13,7 +13,7 @@ pub(super) fn decode<'a>(
     version: ProtocolVersion,
 ) -> Result<Ack<'a>, DecodeError> {
     let mut ack = Ack::new(body.packet_id()?, ReasonCode::Success);
-    if version == ProtocolVersion::V311 || body.is_empty() {
+    if version != ProtocolVersion::V5 || body.is_empty() {
         return body.finish().map(|()| ack);
     }
     ack.reason = reason_code(body.u8()?, |code| is_allowed(kind, code))?;
@@ -35,7 +35,7 @@ pub(super) fn encode(
     write_packet(kind, out, |out| {
         put_packet_id(ack.packet_id, out);
         let is_short = ack.reason == ReasonCode::Success && !has_properties;
-        if version == ProtocolVersion::V311 || is_short {
+        if version != ProtocolVersion::V5 || is_short {
             return Ok(());
         }
         out.push(ack.reason as u8);

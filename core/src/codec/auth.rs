@@ -36,7 +36,7 @@ pub(super) fn encode(
     version: ProtocolVersion,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    if version == ProtocolVersion::V311 {
+    if version != ProtocolVersion::V5 {
         return Err(EncodeError("there is no AUTH in MQTT 3.1.1"));
     }
     let has_properties = auth.authentication_data.is_some()

@@ -18,7 +18,7 @@ pub(super) fn decode(
     let session_present = flags == 1;
     let code = body.u8()?;
     let reason = match version {
-        ProtocolVersion::V311 => reason_of_return_code(code)?,
+        ProtocolVersion::V31 | ProtocolVersion::V311 => reason_of_return_code(code)?,
         ProtocolVersion::V5 => reason_code(code, is_allowed)?,
     };
     if session_present && reason != ReasonCode::Success {
@@ -40,9 +40,10 @@ pub(super) fn encode(
         return Err(EncodeError("no session present with an error")); // [MQTT-3.2.2-6]
     }
     write_packet(PacketType::ConnAck, out, |out| {
-        out.push(u8::from(connack.session_present));
+        // In 3.1 the byte is reserved.
+        out.push(u8::from(connack.session_present && version != ProtocolVersion::V31));
         match version {
-            ProtocolVersion::V311 => {
+            ProtocolVersion::V31 | ProtocolVersion::V311 => {
                 out.push(return_code(connack.reason));
                 Ok(())
             }

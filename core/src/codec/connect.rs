@@ -9,6 +9,7 @@ use crate::reason::ReasonCode;
 use crate::topic;
 
 const PROTOCOL_NAME: &str = "MQTT";
+const PROTOCOL_NAME_31: &str = "MQIsdp";
 
 const CLEAN_START: u8 = 1 << 1;
 const WILL: u8 = 1 << 2;
@@ -19,10 +20,14 @@ const USERNAME: u8 = 1 << 7;
 
 pub(super) fn decode(mut body: Reader<'_>) -> Result<Connect<'_>, DecodeError> {
     let version = version(&mut body)?;
+    decode_rest(body, version).map_err(|error| error.in_connect(version))
+}
+
+fn decode_rest(mut body: Reader<'_>, version: ProtocolVersion) -> Result<Connect<'_>, DecodeError> {
     let flags = Flags::read(&mut body, version)?;
     let keep_alive = body.u16()?;
     let properties = match version {
-        ProtocolVersion::V311 => Properties::default(),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => Properties::default(),
         ProtocolVersion::V5 => Properties::read(&mut body, place::CONNECT)?,
     };
     if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
@@ -62,7 +67,11 @@ pub(super) fn encode(connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Enc
         return Err(EncodeError("no password without a user name in MQTT 3.1.1"));
     }
     write_packet(PacketType::Connect, out, |out| {
-        put_string(PROTOCOL_NAME, out)?;
+        let name = match connect.version {
+            ProtocolVersion::V31 => PROTOCOL_NAME_31,
+            ProtocolVersion::V311 | ProtocolVersion::V5 => PROTOCOL_NAME,
+        };
+        put_string(name, out)?;
         out.extend_from_slice(&[connect.version as u8, flags_byte(connect)]);
         out.extend_from_slice(&connect.keep_alive.to_be_bytes());
         if is_v5 {
@@ -80,14 +89,26 @@ pub(super) fn encode(connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Enc
 }
 
 fn version(body: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
-    const UNSUPPORTED: ReasonCode = ReasonCode::UnsupportedProtocolVersion;
-    if body.binary()? != PROTOCOL_NAME.as_bytes() {
+    let name = body.binary()?;
+    let level = body.u8()?;
+    let unsupported = |detail, answered_as| {
+        let error = DecodeError::new(ReasonCode::UnsupportedProtocolVersion, detail);
+        Err(error.in_connect(answered_as))
+    };
+    match ProtocolVersion::try_from(level) {
+        Ok(ProtocolVersion::V31) if name == PROTOCOL_NAME_31.as_bytes() => Ok(ProtocolVersion::V31),
+        Ok(version @ (ProtocolVersion::V311 | ProtocolVersion::V5))
+            if name == PROTOCOL_NAME.as_bytes() =>
+        {
+            Ok(version)
+        }
+        // [MQTT-3.1.2-2]: a later version understands the answer of the newest that we know.
+        Err(later) if name == PROTOCOL_NAME.as_bytes() && later > ProtocolVersion::V5 as u8 => {
+            unsupported("protocol version is not supported", ProtocolVersion::V5)
+        }
         // [MQTT-3.1.2-1]
-        return Err(DecodeError::new(UNSUPPORTED, "protocol name is not MQTT"));
+        _ => unsupported("protocol name and version are none of MQTT", ProtocolVersion::V311),
     }
-    // [MQTT-3.1.2-2]
-    ProtocolVersion::try_from(body.u8()?)
-        .map_err(|_| DecodeError::new(UNSUPPORTED, "protocol version is not supported"))
 }
 
 struct Flags {
@@ -118,7 +139,7 @@ impl Flags {
             has_username: byte & USERNAME != 0,
             has_password: byte & PASSWORD != 0,
         };
-        if version == ProtocolVersion::V311 && flags.has_password && !flags.has_username {
+        if version != ProtocolVersion::V5 && flags.has_password && !flags.has_username {
             // 3.1.1 [MQTT-3.1.2-22]
             return Err(DecodeError::malformed("password without a user name"));
         }
@@ -133,7 +154,7 @@ fn will<'a>(
     version: ProtocolVersion,
 ) -> Result<Will<'a>, DecodeError> {
     let properties = match version {
-        ProtocolVersion::V311 => Properties::default(),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => Properties::default(),
         ProtocolVersion::V5 => Properties::read(body, place::WILL)?,
     };
     let topic = body.string()?;

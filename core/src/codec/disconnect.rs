@@ -35,7 +35,7 @@ pub(super) fn encode(
         || !disconnect.user_properties.is_empty();
     write_packet(PacketType::Disconnect, out, |out| {
         let is_short = disconnect.reason == ReasonCode::Success && !has_properties;
-        if version == ProtocolVersion::V311 || is_short {
+        if version != ProtocolVersion::V5 || is_short {
             return Ok(());
         }
         out.push(disconnect.reason as u8);

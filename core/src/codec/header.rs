@@ -7,6 +7,9 @@ use crate::packet::{ProtocolVersion, QoS};
 /// The largest Remaining Length.
 pub(super) const REMAINING_LENGTH_MAX: u32 = 268_435_455;
 
+/// The DUP flag of the fixed header.
+const DUP: u8 = 1 << 3;
+
 /// Type of a Control Packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -50,7 +53,10 @@ impl PacketType {
             15 if version == ProtocolVersion::V5 => Self::Auth,
             _ => return Err(DecodeError::malformed("packet type is reserved")),
         };
-        if first == kind.first_byte() {
+        // In 3.1 what is sent again may say so.
+        let may_be_dup = version == ProtocolVersion::V31
+            && matches!(kind, Self::PubRel | Self::Subscribe | Self::Unsubscribe);
+        if first == kind.first_byte() || (may_be_dup && first & !DUP == kind.first_byte()) {
             return Ok(kind);
         }
         Err(DecodeError::malformed("reserved flags of the fixed header")) // [MQTT-2.1.3-1]

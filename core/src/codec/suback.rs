@@ -45,8 +45,10 @@ pub(super) fn encode(
             write_suback_properties(suback, out)?;
         }
         out.extend(suback.reasons.iter().map(|reason| match version {
-            ProtocolVersion::V311 if reason.is_error() => ReasonCode::UnspecifiedError as u8,
-            ProtocolVersion::V311 | ProtocolVersion::V5 => *reason as u8,
+            ProtocolVersion::V31 | ProtocolVersion::V311 if reason.is_error() => {
+                ReasonCode::UnspecifiedError as u8
+            }
+            ProtocolVersion::V31 | ProtocolVersion::V311 | ProtocolVersion::V5 => *reason as u8,
         }));
         Ok(())
     })
@@ -80,7 +82,7 @@ fn write_suback_properties(suback: &SubAck<'_>, out: &mut Vec<u8>) -> Result<(),
 fn is_allowed(kind: PacketType, code: ReasonCode, version: ProtocolVersion) -> bool {
     use ReasonCode as R;
     let is_granted = matches!(code, R::Success | R::GrantedQoS1 | R::GrantedQoS2);
-    if version == ProtocolVersion::V311 {
+    if version != ProtocolVersion::V5 {
         return is_granted || code == R::UnspecifiedError; // 3.1.1 [MQTT-3.9.3-2]
     }
     let is_common_error = matches!(

@@ -110,21 +110,21 @@ fn properties<'a>(
     version: ProtocolVersion,
 ) -> Result<Properties<'a>, DecodeError> {
     match version {
-        ProtocolVersion::V311 => Ok(Properties::default()),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => Ok(Properties::default()),
         ProtocolVersion::V5 => Properties::read(body, place),
     }
 }
 
 fn options(byte: u8, version: ProtocolVersion) -> Result<SubscriptionOptions, DecodeError> {
     let reserved = match version {
-        ProtocolVersion::V311 => 0b1111_1100, // 3.1.1 [MQTT-3.8.3-4]
-        ProtocolVersion::V5 => 0b1100_0000,   // [MQTT-3.8.3-5]
+        ProtocolVersion::V31 | ProtocolVersion::V311 => 0b1111_1100, // 3.1.1 [MQTT-3.8.3-4]
+        ProtocolVersion::V5 => 0b1100_0000,                          // [MQTT-3.8.3-5]
     };
     if byte & reserved != 0 {
         return Err(DecodeError::malformed("reserved subscription options"));
     }
     let qos = QoS::from_bits(byte & 0b11).ok_or(match version {
-        ProtocolVersion::V311 => DecodeError::malformed("maximum QoS 3"),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => DecodeError::malformed("maximum QoS 3"),
         ProtocolVersion::V5 => DecodeError::protocol("maximum QoS 3"),
     })?;
     let retain_handling = match (byte >> 4) & 0b11 {
@@ -143,7 +143,7 @@ fn options(byte: u8, version: ProtocolVersion) -> Result<SubscriptionOptions, De
 
 fn options_byte(options: SubscriptionOptions, version: ProtocolVersion) -> u8 {
     match version {
-        ProtocolVersion::V311 => options.qos as u8,
+        ProtocolVersion::V31 | ProtocolVersion::V311 => options.qos as u8,
         ProtocolVersion::V5 => {
             options.qos as u8
                 | u8::from(options.no_local) << 2

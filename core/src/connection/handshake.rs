@@ -144,11 +144,14 @@ fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Resu
     if connect.authentication_method.is_some() {
         return Err(ReasonCode::BadAuthenticationMethod);
     }
-    // [MQTT-3.1.3-8]: an empty identifier needs a clean session in 3.1.1.
-    if connect.client_id.is_empty()
-        && connect.version == ProtocolVersion::V311
-        && !connect.clean_start
-    {
+    let is_valid = match connect.version {
+        // 3.1 section 3.1: between 1 and 23 characters.
+        ProtocolVersion::V31 => (1..=23).contains(&connect.client_id.chars().count()),
+        // [MQTT-3.1.3-8]: an empty identifier needs a clean session in 3.1.1.
+        ProtocolVersion::V311 => !connect.client_id.is_empty() || connect.clean_start,
+        ProtocolVersion::V5 => true,
+    };
+    if !is_valid {
         return Err(ReasonCode::ClientIdentifierNotValid);
     }
     let Some(will) = &connect.will else { return Ok(()) };

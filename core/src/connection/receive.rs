@@ -195,7 +195,7 @@ impl Connection {
         let Some(packet_id) = publish.packet_id else {
             return;
         };
-        if self.version == ProtocolVersion::V311 {
+        if self.version != ProtocolVersion::V5 {
             // 3.1.1 [MQTT-3.3.5-2]
             return self.drop_connection(reason, out);
         }

@@ -21,7 +21,7 @@ impl Connection {
             return self.fail(ReasonCode::ProtocolError, out);
         }
         // 3.1.1 [MQTT-4.8.0-1]: it has no code that tells a malformed filter from one refused.
-        if self.version == ProtocolVersion::V311
+        if self.version != ProtocolVersion::V5
             && subscribe.filters.iter().any(|(filter, _)| TopicFilter::new(filter).is_err())
         {
             return self.drop_connection(ReasonCode::TopicFilterInvalid, out);
@@ -77,7 +77,7 @@ impl Connection {
             .collect();
         let valid: Vec<_> = filters.iter().flatten().cloned().collect();
         // 3.1.1 has no codes in UNSUBACK: an invalid filter can only be answered by closing.
-        if self.version == ProtocolVersion::V311 && valid.len() < filters.len() {
+        if self.version != ProtocolVersion::V5 && valid.len() < filters.len() {
             return self.drop_connection(ReasonCode::TopicFilterInvalid, out);
         }
         let packet_id = unsubscribe.packet_id;

@@ -56,7 +56,7 @@ pub(super) fn packet(version: ProtocolVersion) -> BoxedStrategy<Packet<'static>>
         1 => disconnect(version).prop_map(Packet::Disconnect),
     ];
     match version {
-        ProtocolVersion::V311 => both.boxed(),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => both.boxed(),
         ProtocolVersion::V5 => prop_oneof![20 => both, 1 => auth().prop_map(Packet::Auth)].boxed(),
     }
 }
@@ -163,7 +163,7 @@ fn only_v5<T: Clone + Default + std::fmt::Debug + 'static>(
     strategy: impl Strategy<Value = T> + 'static,
 ) -> BoxedStrategy<T> {
     match version {
-        ProtocolVersion::V311 => Just(T::default()).boxed(),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => Just(T::default()).boxed(),
         ProtocolVersion::V5 => strategy.boxed(),
     }
 }
@@ -237,7 +237,7 @@ fn connect(version: ProtocolVersion) -> impl Strategy<Value = Connect<'static>> 
 
 fn connack(version: ProtocolVersion) -> impl Strategy<Value = ConnAck<'static>> {
     let codes = match version {
-        ProtocolVersion::V311 => CONNACK_311,
+        ProtocolVersion::V31 | ProtocolVersion::V311 => CONNACK_311,
         ProtocolVersion::V5 => CONNACK,
     };
     let below_two = prop_oneof![Just(QoS::AtMostOnce), Just(QoS::AtLeastOnce)];
@@ -314,7 +314,7 @@ fn publish(version: ProtocolVersion) -> impl Strategy<Value = Publish<'static>> 
 
 fn ack(version: ProtocolVersion, codes: &'static [u8]) -> impl Strategy<Value = Ack<'static>> {
     let codes = match version {
-        ProtocolVersion::V311 => &codes[..1],
+        ProtocolVersion::V31 | ProtocolVersion::V311 => &codes[..1],
         ProtocolVersion::V5 => codes,
     };
     let properties = (option::of(text()), user_properties());
@@ -362,7 +362,7 @@ fn subscribe(version: ProtocolVersion) -> impl Strategy<Value = Subscribe<'stati
 
 fn suback(version: ProtocolVersion) -> impl Strategy<Value = SubAck<'static>> {
     let codes = match version {
-        ProtocolVersion::V311 => SUBACK_311,
+        ProtocolVersion::V31 | ProtocolVersion::V311 => SUBACK_311,
         ProtocolVersion::V5 => SUBACK,
     };
     acknowledged(version, vec(reason(codes), 1..5).boxed())
@@ -370,7 +370,7 @@ fn suback(version: ProtocolVersion) -> impl Strategy<Value = SubAck<'static>> {
 
 fn unsuback(version: ProtocolVersion) -> impl Strategy<Value = SubAck<'static>> {
     let reasons = match version {
-        ProtocolVersion::V311 => Just(Vec::new()).boxed(),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => Just(Vec::new()).boxed(),
         ProtocolVersion::V5 => vec(reason(UNSUBACK), 1..5).boxed(),
     };
     acknowledged(version, reasons)
@@ -399,7 +399,7 @@ fn unsubscribe(version: ProtocolVersion) -> impl Strategy<Value = Unsubscribe<'s
 
 fn disconnect(version: ProtocolVersion) -> impl Strategy<Value = Disconnect<'static>> {
     let codes = match version {
-        ProtocolVersion::V311 => &DISCONNECT[..1],
+        ProtocolVersion::V31 | ProtocolVersion::V311 => &DISCONNECT[..1],
         ProtocolVersion::V5 => DISCONNECT,
     };
     let properties =

@@ -208,7 +208,11 @@ fn properties_of_a_publish_are_checked() {
 fn a_connect_is_checked_in_the_order_of_its_bytes() {
     refused_in_both("10 r \"MQTX\" 04 02 0000 \"c\"", R::UnsupportedProtocolVersion);
     refused_in_both("10 r \"mqtt\" 04 02 0000 \"c\"", R::UnsupportedProtocolVersion);
-    refused_in_both("10 r \"MQIsdp\" 03 02 0000 \"c\"", R::UnsupportedProtocolVersion);
+    for level in ["02", "04", "05"] {
+        let text = format!("10 r \"MQIsdp\" {level} 02 0000 \"c\"");
+        refused_in_both(&text, R::UnsupportedProtocolVersion);
+    }
+    taken(V5, "10 r \"MQIsdp\" 03 02 0000 \"c\"");
     for level in ["00", "03", "06", "84"] {
         let text = format!("10 r \"MQTT\" {level} 02 0000 \"c\"");
         refused_in_both(&text, R::UnsupportedProtocolVersion); // [MQTT-3.1.2-2]
@@ -302,6 +306,30 @@ fn acknowledgements_are_checked() {
         refused(V5, &format!("{first} r 0001 00 00 00"), MalformedPacket);
         refused(V5, &format!("{first} r 0001 00 01"), MalformedPacket);
     }
+}
+
+#[test]
+fn a_refused_connect_says_in_which_version_it_is_answered() {
+    let connect = |text: &str| {
+        decode(&bytes_of(text), V5, PACKET_BYTES_MAX).expect_err("it is refused").connect
+    };
+    assert_eq!(connect("10 r \"MQTT\" 05 03 0000 00 \"c\""), Some(V5));
+    assert_eq!(connect("10 r \"MQTT\" 04 03 0000 \"c\""), Some(V311));
+    assert_eq!(connect("10 r \"MQTT\" 06 02 0000 00 \"c\""), Some(V5));
+    assert_eq!(connect("10 r \"MQTT\" 03 02 0000 \"c\""), Some(V311));
+    assert_eq!(connect("10 r \"MQIsdp\" 02 02 0000 \"c\""), Some(V311));
+    assert_eq!(connect("10 r 0004 'MQ'"), None);
+    assert_eq!(connect("32 r \"a\" 0000 00"), None);
+}
+
+#[test]
+fn in_3_1_what_is_sent_again_may_say_so() {
+    use ProtocolVersion::V31;
+    for text in ["8A r 0001 \"a\" 00", "AA r 0001 \"a\"", "6A r 0001"] {
+        taken(V31, text);
+        refused_in_both(text, MalformedPacket);
+    }
+    refused(V31, "48 r 0001", MalformedPacket);
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Shard {
             return false;
         }
         let Some(client) = self.table.get_mut(token) else { return false };
-        if client.link.version != ProtocolVersion::V311 {
+        if client.link.version == ProtocolVersion::V5 {
             return false;
         }
         client.pause = Some(Pause::Withheld);
@@ -210,14 +210,15 @@ impl Shard {
     fn on_malformed(&mut self, now: Timestamp, token: Token, error: DecodeError) {
         self.stats.malformed += 1;
         if let Some(client) = self.table.get_mut(token)
-            && error.reason == ReasonCode::UnsupportedProtocolVersion
+            && let Some(version) = error.connect
         {
-            client.link.version = ProtocolVersion::V311;
+            client.link.version = version;
         }
-        self.turn(now, token, |machine, sink, _| match (machine.state(), error.reason) {
-            (State::Connecting, ReasonCode::UnsupportedProtocolVersion) => {
-                machine.refuse(error.reason, sink);
-            }
+        let is_refused = error.connect == Some(ProtocolVersion::V5)
+            || error.reason == ReasonCode::UnsupportedProtocolVersion;
+        self.turn(now, token, |machine, sink, _| match machine.state() {
+            // [MQTT-3.1.4-2]: 3.1.1 has no code for what is malformed.
+            State::Connecting if is_refused => machine.refuse(error.reason, sink),
             _ => machine.fail(error.reason, sink),
         });
     }

@@ -102,7 +102,7 @@ impl Client {
         link.is_fresh = !connack.session_present;
         link.quota_max = match self.version {
             ProtocolVersion::V5 => connack.receive_maximum.unwrap_or(u16::MAX),
-            ProtocolVersion::V311 => 15,
+            ProtocolVersion::V31 | ProtocolVersion::V311 => 15,
         };
         link.quota = link.quota_max;
         link.node_alias_maximum = connack.topic_alias_maximum.unwrap_or(0);

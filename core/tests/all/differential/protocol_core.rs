@@ -14,7 +14,7 @@ pub(super) const ORACLE: Oracle = Oracle { recode, reduce, we_refuse, it_refuses
 fn recode(version: ProtocolVersion, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let (first, body) = frame(bytes).ok_or("no frame")?;
     let packet = match version {
-        ProtocolVersion::V311 => recode_v311(first, body),
+        ProtocolVersion::V31 | ProtocolVersion::V311 => recode_v311(first, body),
         ProtocolVersion::V5 => recode_v5(first, body),
     };
     packet.map_err(|error| format!("{error:?}"))

@@ -14,7 +14,7 @@ fn recode(version: ProtocolVersion, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut source = BytesMut::from(bytes);
     let mut out = BytesMut::new();
     match version {
-        ProtocolVersion::V311 => {
+        ProtocolVersion::V31 | ProtocolVersion::V311 => {
             let packet =
                 v3::Codec::new(0).decode(&mut source).map_err(|error| error.to_string())?;
             let (packet, _) = packet.ok_or("incomplete")?;

@@ -158,7 +158,7 @@ fn connect_full(version: ProtocolVersion) -> Connect<'static> {
         ..connect(version)
     };
     match version {
-        ProtocolVersion::V311 => full,
+        ProtocolVersion::V31 | ProtocolVersion::V311 => full,
         ProtocolVersion::V5 => Connect {
             will: Some(Will {
                 delay_interval: 5,

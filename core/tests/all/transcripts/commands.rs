@@ -285,7 +285,11 @@ impl Machine {
     }
 
     fn connect(&mut self, words: &mut Words<'_>) {
-        let version = if words.flag("v3") { ProtocolVersion::V311 } else { ProtocolVersion::V5 };
+        let version = match (words.flag("v31"), words.flag("v3")) {
+            (true, _) => ProtocolVersion::V31,
+            (_, true) => ProtocolVersion::V311,
+            _ => ProtocolVersion::V5,
+        };
         let will = words.text("will").map(|will| {
             let (topic, payload) = will.split_once(':').unwrap();
             Will {

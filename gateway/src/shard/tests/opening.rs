@@ -6,7 +6,7 @@ use ledgermq_core::event::Event;
 use ledgermq_core::packet::Packet;
 use ledgermq_core::reason::ReasonCode;
 
-use super::client::{self, V3, V5};
+use super::client::{self, V5};
 use super::world::World;
 
 #[test]
@@ -162,18 +162,24 @@ fn no_time_is_counted_while_a_session_is_being_opened() {
 }
 
 #[test]
-fn an_unsupported_version_is_told_in_3_1_1() {
-    let mut world = World::default();
-    let peer = world.accept(0);
-    world.send_bytes(peer, &[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 3, 2, 0, 0, 0, 0]);
-    world.write();
-    assert!(world.is_closed(peer));
-    let mut connack = client::bytes_of(
-        &Packet::ConnAck(Box::new(ledgermq_core::packet::ConnAck::new(
-            false,
-            ReasonCode::UnsupportedProtocolVersion,
-        ))),
-        V3,
-    );
-    assert_eq!(client::lines(&mut connack, V3), ["CONNACK 0x84"]);
+fn a_connect_that_is_wrong_is_refused_in_its_own_version() {
+    let answer = |bytes: &[u8]| {
+        let mut world = World::default();
+        let peer = world.accept(0);
+        world.send_bytes(peer, bytes);
+        let answer = world.take_bytes(peer);
+        assert!(world.is_closed(peer));
+        answer
+    };
+    // MQTT 5 is told why: a reserved flag, Receive Maximum 0.
+    let flag = b"\x10\x0e\0\x04MQTT\x05\x03\0\0\0\0\x01c";
+    assert_eq!(answer(flag), [0x20, 3, 0, 0x81, 0]);
+    let zero = b"\x10\x11\0\x04MQTT\x05\x02\0\0\x03\x21\0\0\0\x01c";
+    assert_eq!(answer(zero), [0x20, 3, 0, 0x82, 0]);
+    // A later version understands the newest that we know.
+    let later = b"\x10\x0e\0\x04MQTT\x06\x02\0\0\0\0\x01c";
+    assert_eq!(answer(later), [0x20, 3, 0, 0x84, 0]);
+    // 3.1.1 knows one code, for the version.
+    assert_eq!(answer(b"\x10\x0d\0\x04MQTT\x03\x02\0\0\0\x01c"), [0x20, 2, 0, 1]);
+    assert_eq!(answer(b"\x10\x0d\0\x04MQTT\x04\x03\0\0\0\x01c"), [0; 0]);
 }

@@ -235,6 +235,13 @@ impl World {
         self.received(peer)
     }
 
+    /// What came at the other end, as bytes.
+    pub(super) fn take_bytes(&mut self, peer: Peer) -> Vec<u8> {
+        self.write();
+        let received = self.shards[peer.seat].received.get_mut(&peer.token);
+        received.map(|(_, bytes)| std::mem::take(bytes)).unwrap_or_default()
+    }
+
     pub(super) fn is_closed(&self, peer: Peer) -> bool {
         self.shards[peer.seat].closed.contains(&peer.token)
     }
