@@ -21,7 +21,9 @@ fn broker_on(disk: &Disk, filler_mib: u64) -> (Broker, PathBuf) {
     let filler = disk.path().join("filler");
     fill(&filler, Some(filler_mib << 20));
     let options = BrokerOptions::default().dir(disk.path().join("data"));
-    (options.set("log.file_bytes", "1MiB").set(QUEUE, 100_000_000).start(), filler)
+    // The disk is the bound, but so small files in a larger log need more descriptors than there are.
+    let options = options.set("log.file_bytes", "1MiB").set("log.hot_bytes_max", "1GiB");
+    (options.set(QUEUE, 100_000_000).start(), filler)
 }
 
 /// Writes a file of that size, or as large as the disk allows.

@@ -39,7 +39,10 @@ fn publish_all(publisher: &mut Client, qos: QoS) {
 
 #[test]
 fn a_client_that_did_not_read_gets_everything_in_order_when_it_does() {
-    let broker = BrokerOptions::default().set("log.file_bytes", "8MiB").start();
+    let broker = BrokerOptions::default()
+        .set("log.file_bytes", "8MiB")
+        .set("log.hot_bytes_max", "2GiB")
+        .start();
     let mut stuck = Options::v5("stuck").persistent().connect(broker.mqtt);
     stuck.subscribe("flood", QoS::AtLeastOnce);
     let mut passing = Options::v5("passing").connect(broker.mqtt);
