@@ -94,8 +94,9 @@ pub enum Event {
         /// The identifiers.
         packet_ids: Vec<PacketId>,
     },
-    /// QoS 2 deliveries to a persistent session got their Packet Identifiers; logged before the
-    /// first PUBLISH.
+    /// QoS 2 deliveries to a persistent session, or of a group to any session, got their Packet
+    /// Identifiers; logged before the first PUBLISH. One of a group is bound to the session from
+    /// here on. `[MQTT-4.8.2-4]` `[MQTT-4.8.2-5]`
     DeliveryStarted {
         /// Identifier and message, in the order of delivery.
         deliveries: Vec<(PacketId, DeliveryRef)>,
@@ -106,19 +107,37 @@ pub enum Event {
         packet_ids: Vec<PacketId>,
     },
     /// How far deliveries to a persistent session came: all that was owed up to `upto` is settled,
-    /// but for what is `outstanding`.
+    /// but for what is `outstanding`. Of messages of groups it says only what is outstanding.
     DeliveryProgressed {
         /// The last message handed to the client.
         upto: DeliveryRef,
         /// Handed over and not yet settled, in order.
         outstanding: Vec<Outstanding>,
     },
-    /// Messages owed to a session were given up: all from `from` to `upto`, both included.
+    /// Messages owed to a session were given up: all from `from` to `upto`, both included. One of
+    /// a group stands alone.
     MessageDropped {
         /// The first.
         from: DeliveryRef,
         /// The last.
         upto: DeliveryRef,
+        /// Why.
+        reason: DropReason,
+    },
+    /// The client has messages of groups, or refused them: it answered by PUBACK or PUBREC. Nobody
+    /// else gets them. `[MQTT-4.8.2-6]`
+    ///
+    /// Logged for every session, also for one that ends with its connection.
+    SharedSettled {
+        /// The messages, in the order of the answers.
+        deliveries: Vec<DeliveryRef>,
+    },
+    /// Messages that wait for a member of a group were given up: all up to `upto`, included.
+    SharedDropped {
+        /// The group: its Shared Subscription.
+        group: TopicFilter,
+        /// The last.
+        upto: Offset,
         /// Why.
         reason: DropReason,
     },
@@ -196,15 +215,34 @@ pub struct Subscription {
 /// A message in the order in which one consumer is owed it.
 ///
 /// `nth` is 0 for a message that was published at `at`; a retained message that the `Subscribed`
-/// event at `at` brought has its place in that answer, from 1.
+/// event at `at` brought has its place in that answer, from 1. A message that a session got as a
+/// member of a group (Shared Subscription) has the group's number, with [`SHARED`] set: one session
+/// may hold the same message by itself and through several groups.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct DeliveryRef {
     /// Offset of the message, or of the subscription that brought it.
     pub at: Offset,
-    /// 0, or the place in the answer to the subscription.
+    /// 0, or the place in the answer to the subscription, or the group with [`SHARED`] set.
     pub nth: u32,
+}
+
+/// Bit of [`DeliveryRef::nth`] that says that the rest of it is the number of a group.
+pub const SHARED: u32 = 1 << 31;
+
+impl DeliveryRef {
+    /// The message that was published at `at`, as the group of this number (31 bits) owes it.
+    #[must_use]
+    pub const fn shared(at: Offset, group: u32) -> Self {
+        Self { at, nth: group | SHARED }
+    }
+
+    /// The number of the group through which it came, if it came through one.
+    #[must_use]
+    pub const fn group(self) -> Option<u32> {
+        if self.nth & SHARED == 0 { None } else { Some(self.nth & !SHARED) }
+    }
 }
 
 impl From<Offset> for DeliveryRef {

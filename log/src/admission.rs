@@ -213,7 +213,9 @@ impl Admission {
             | Event::DeliveryStarted { .. }
             | Event::DeliveryReceived { .. }
             | Event::DeliveryProgressed { .. }
-            | Event::MessageDropped { .. } => {}
+            | Event::MessageDropped { .. }
+            | Event::SharedSettled { .. }
+            | Event::SharedDropped { .. } => {}
         }
         Ok(())
     }

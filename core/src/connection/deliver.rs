@@ -99,7 +99,10 @@ impl Connection {
             self.send(delivery, Some(entry.packet_id), entry.step == Step::Resumed, out);
             return Handed::Sent;
         }
-        let is_logged_first = delivery.qos == QoS::ExactlyOnce && self.is_persistent();
+        let is_shared = delivery.message.group().is_some();
+        // A message of a group is never sent to two members: the log says first who has it.
+        let is_logged_first =
+            delivery.qos == QoS::ExactlyOnce && (is_shared || self.is_persistent());
         if is_logged_first && self.deliver.has_reusable {
             // Else the log would hold one identifier for two messages.
             self.flush_progress(out);
@@ -133,7 +136,11 @@ impl Connection {
     pub fn skip(&mut self, message: DeliveryRef, qos: QoS, out: &mut impl Outputs) {
         self.deliver.note_handed(message);
         let Some(at) = self.deliver.waiting(message) else {
-            return self.deliver.note_settled();
+            // The event that gave it up settles a message of a group.
+            if message.group().is_none() {
+                self.deliver.note_settled();
+            }
+            return;
         };
         if self.deliver.entry(at).step == Step::Resumed && qos == QoS::ExactlyOnce {
             self.receive_or_release(at, out);
@@ -144,6 +151,9 @@ impl Connection {
 
     /// All that the session was owed when it was resumed was handed over: what still waits to be
     /// sent again is owed no more. Its identifier is released, as the client may hold it.
+    ///
+    /// Messages of groups are not meant: those that wait to be sent again were named one by one
+    /// when the session was resumed.
     pub fn on_caught_up(&mut self, out: &mut impl Outputs) {
         while let Some(at) = self.deliver.unsent() {
             self.receive_or_release(at, out);

@@ -33,6 +33,8 @@ pub(super) struct Deliver {
     pub(super) upto: DeliveryRef,
     /// Settled since progress was last logged.
     pub(super) settled: u32,
+    /// Of these, the messages of groups, whose settlement is logged for itself.
+    pub(super) settled_shared: Vec<DeliveryRef>,
     /// Whether anything was handed over or settled since progress was last logged.
     pub(super) is_unlogged: bool,
     /// Whether an identifier is free again that the log still holds for its last message: one of
@@ -94,6 +96,7 @@ impl Default for Deliver {
             inflight: VecDeque::new(),
             upto: DeliveryRef::default(),
             settled: 0,
+            settled_shared: Vec::new(),
             is_unlogged: false,
             has_reusable: false,
         }
@@ -214,14 +217,26 @@ impl Deliver {
         self.is_unlogged = true;
     }
 
-    /// Place of the first that is still to be sent again.
+    /// The client has the message at this place; if it is one of a group, that is to be logged.
+    pub(super) fn note_shared(&mut self, at: usize) {
+        let message = self.inflight[at].message;
+        if message.group().is_some() {
+            self.settled_shared.push(message);
+        }
+    }
+
+    /// Place of the first of the session's own that is still to be sent again.
     pub(super) fn unsent(&self) -> Option<usize> {
-        let is_unsent = |entry: &Inflight| entry.step == Step::Resumed;
+        let is_unsent =
+            |entry: &Inflight| entry.step == Step::Resumed && entry.message.group().is_none();
         (self.unsent > 0).then(|| self.inflight.iter().position(is_unsent)).flatten()
     }
 
+    /// Messages of groups have no place in the session's order.
     pub(super) fn note_handed(&mut self, message: DeliveryRef) {
-        self.upto = self.upto.max(message);
+        if message.group().is_none() {
+            self.upto = self.upto.max(message);
+        }
         self.is_unlogged = true;
     }
 

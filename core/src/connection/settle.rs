@@ -15,7 +15,7 @@ impl Connection {
             return;
         };
         match self.deliver.entry(at).step {
-            Step::AwaitingPubAck => self.deliver.settle(at),
+            Step::AwaitingPubAck => self.settle(at),
             // The answer to what an earlier connection sent. The message is sent again all the
             // same, and answered again.
             Step::Resumed => {}
@@ -43,7 +43,7 @@ impl Connection {
         };
         match self.deliver.entry(at).step {
             // [MQTT-4.3.3-4] [MQTT-4.4.0-2]
-            Step::AwaitingPubRec if reason.is_error() => self.deliver.settle(at),
+            Step::AwaitingPubRec if reason.is_error() => self.settle(at),
             Step::AwaitingPubRec => self.receive_or_release(at, out),
             Step::AwaitingPubComp => self.release(at, out),
             // PUBREL follows the commit; or see PUBACK.
@@ -71,7 +71,7 @@ impl Connection {
     pub(super) fn on_pubcomp(&mut self, packet_id: PacketId, out: &mut impl Outputs) {
         let Some(at) = self.deliver.position(packet_id) else { return };
         match self.deliver.entry(at).step {
-            Step::AwaitingPubComp => self.deliver.settle(at),
+            Step::AwaitingPubComp => self.settle(at),
             // See PUBACK.
             Step::Resumed => {}
             Step::Starting
@@ -82,16 +82,38 @@ impl Connection {
         }
     }
 
-    /// Number of deliveries settled since progress was last logged.
+    /// The client is done with a delivery. One of a group is settled when its receipt is told.
+    fn settle(&mut self, at: usize) {
+        if self.deliver.entry(at).step != Step::AwaitingPubComp {
+            self.deliver.note_shared(at);
+        }
+        self.deliver.settle(at);
+    }
+
+    /// Number of deliveries settled since progress was last logged, as far as it is to be.
     #[must_use]
     pub fn unlogged_progress(&self) -> u32 {
-        if self.is_persistent() { self.deliver.settled } else { 0 }
+        if self.is_persistent() { self.deliver.settled } else { self.unlogged_shared() }
+    }
+
+    /// Of these, messages of groups: until they are logged, the group counts them as under way.
+    #[must_use]
+    pub fn unlogged_shared(&self) -> u32 {
+        u32::try_from(self.deliver.settled_shared.len()).unwrap_or(u32::MAX)
     }
 
     /// Logs how far deliveries came, if anything was handed over or settled since it was last
     /// logged.
     pub fn flush_progress(&mut self, out: &mut impl Outputs) {
-        if self.state != State::Open || !self.is_persistent() || !self.deliver.is_unlogged {
+        if self.state != State::Open {
+            return;
+        }
+        // Before the progress: it no longer names what is settled here.
+        if !self.deliver.settled_shared.is_empty() {
+            let deliveries = std::mem::take(&mut self.deliver.settled_shared);
+            out.append(Event::SharedSettled { deliveries });
+        }
+        if !self.is_persistent() || !self.deliver.is_unlogged {
             return;
         }
         self.deliver.settled = 0;
@@ -106,6 +128,7 @@ impl Connection {
     /// The client has the message: logs that first, if the session outlives the connection.
     pub(super) fn receive_or_release(&mut self, at: usize, out: &mut impl Outputs) {
         if !self.is_persistent() {
+            self.deliver.note_shared(at);
             return self.release(at, out);
         }
         self.deliver.move_to(at, Step::Receiving);

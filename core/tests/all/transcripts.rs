@@ -91,6 +91,7 @@ transcripts! {
     publishing
     refusing
     resuming
+    sharing
     starting
     subscribing
     keeping_alive

@@ -174,7 +174,9 @@ impl Shard {
             | Event::SessionClosed { .. }
             | Event::SessionExpired
             | Event::DeliveryProgressed { .. }
-            | Event::MessageDropped { .. } => {}
+            | Event::MessageDropped { .. }
+            | Event::SharedSettled { .. }
+            | Event::SharedDropped { .. } => {}
         }
     }
 

@@ -100,7 +100,9 @@ impl Views {
             | Event::DeliveryStarted { .. }
             | Event::DeliveryReceived { .. }
             | Event::DeliveryProgressed { .. }
-            | Event::MessageDropped { .. } => {}
+            | Event::MessageDropped { .. }
+            | Event::SharedSettled { .. }
+            | Event::SharedDropped { .. } => {}
         }
         // What comes behind the end of its session (a late progress) has nothing to change.
         let current = source.and_then(|source| self.sessions.current(source.client, source.epoch));
@@ -108,7 +110,10 @@ impl Views {
             return;
         };
         match event {
-            Event::NodeStarted { .. } | Event::SessionOpened(_) => {}
+            Event::NodeStarted { .. }
+            | Event::SessionOpened(_)
+            | Event::SharedSettled { .. }
+            | Event::SharedDropped { .. } => {}
             Event::SessionClosed { reason, publish_will, session_expiry_interval } => {
                 self.session_closed(place, slot, reason, publish_will, session_expiry_interval);
             }

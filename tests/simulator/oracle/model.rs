@@ -85,7 +85,9 @@ impl Oracle {
             }
             Event::DeliveryStarted { .. }
             | Event::DeliveryReceived { .. }
-            | Event::DeliveryProgressed { .. } => {}
+            | Event::DeliveryProgressed { .. }
+            | Event::SharedSettled { .. }
+            | Event::SharedDropped { .. } => {}
         }
     }
 

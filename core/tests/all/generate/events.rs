@@ -63,6 +63,9 @@ pub(in super::super) fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(upto, outstanding)| Event::DeliveryProgressed { upto, outstanding }),
         (delivery(), delivery(), drop_reason())
             .prop_map(|(from, upto, reason)| Event::MessageDropped { from, upto, reason }),
+        vec(delivery(), 0..4).prop_map(|deliveries| Event::SharedSettled { deliveries }),
+        (filter(), offset(), drop_reason())
+            .prop_map(|(group, upto, reason)| Event::SharedDropped { group, upto, reason }),
     ]
 }
 

@@ -56,8 +56,12 @@ fn a_batch_keeps_its_bytes() {
 /// The event as a batch, and its canonical form.
 fn written(event: &EventRef<'_>) -> (Vec<u8>, Vec<u8>) {
     let client = ClientId::from("client");
-    let has_session =
-        !matches!(event, EventRef::Other(Event::NodeStarted { .. } | Event::SessionOpened(_)));
+    let has_session = !matches!(
+        event,
+        EventRef::Other(
+            Event::NodeStarted { .. } | Event::SessionOpened(_) | Event::SharedDropped { .. }
+        )
+    );
     let session = has_session.then_some((&client, EPOCH));
     let mut builder = BatchBuilder::new(0);
     match event {
@@ -165,6 +169,14 @@ fn events() -> Vec<(String, EventRef<'static>)> {
         drop(DropReason::Expired),
         drop(DropReason::TooLarge),
         drop(DropReason::Purged),
+        Event::SharedSettled {
+            deliveries: vec![DeliveryRef::shared(AT, 0), DeliveryRef::shared(CAUSE, 0x7fff_ffff)],
+        },
+        Event::SharedDropped {
+            group: filter("$share/g/a/+"),
+            upto: AT,
+            reason: DropReason::QueueFull,
+        },
     ];
     let bare = MessagePublished {
         qos: QoS::AtMostOnce,
@@ -204,6 +216,8 @@ fn name(event: &EventRef<'_>) -> &'static str {
             Event::DeliveryReceived { .. } => "delivery_received",
             Event::DeliveryProgressed { .. } => "delivery_progressed",
             Event::MessageDropped { .. } => "message_dropped",
+            Event::SharedSettled { .. } => "shared_settled",
+            Event::SharedDropped { .. } => "shared_dropped",
         },
     }
 }

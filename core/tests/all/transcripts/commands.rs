@@ -210,6 +210,7 @@ impl Machine {
             "is_resumed" => connection.is_resumed(words.message()).to_string(),
             "upto" => machine::text(&connection.delivered_upto()),
             "unlogged" => connection.unlogged_progress().to_string(),
+            "unlogged_shared" => connection.unlogged_shared().to_string(),
             "epoch" => connection.epoch().to_string(),
             "silent_until" => match connection.silent_until(&self.settings) {
                 None => "for ever".to_owned(),

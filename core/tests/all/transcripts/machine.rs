@@ -216,6 +216,10 @@ fn event_line(event: &Event) -> String {
             let outstanding = each.collect::<Vec<_>>().join(",");
             format!("DeliveryProgressed upto={} outstanding=[{outstanding}]", text(upto))
         }
+        Event::SharedSettled { deliveries } => {
+            let each = deliveries.iter().map(text).collect::<Vec<_>>();
+            format!("SharedSettled {}", each.join(" "))
+        }
         other => panic!("a connection machine does not append {other:?}"),
     }
 }
@@ -260,9 +264,10 @@ fn outstanding_text(outstanding: &Outstanding) -> String {
 }
 
 pub(super) fn text(message: &DeliveryRef) -> String {
-    match message.nth {
-        0 => message.at.to_string(),
-        nth => format!("{}/{nth}", message.at),
+    match (message.group(), message.nth) {
+        (Some(group), _) => format!("{}/g{group}", message.at),
+        (None, 0) => message.at.to_string(),
+        (None, nth) => format!("{}/{nth}", message.at),
     }
 }
 

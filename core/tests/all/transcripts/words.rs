@@ -50,7 +50,7 @@ impl<'a> Words<'a> {
         number(word).and_then(PacketId::new).unwrap_or_else(|| panic!("no identifier: {word}"))
     }
 
-    /// The next word, a message `INDEX:ORDINAL` or `INDEX:ORDINAL/NTH`.
+    /// The next word, a message `INDEX:ORDINAL`, `INDEX:ORDINAL/NTH` or `INDEX:ORDINAL/gGROUP`.
     pub(super) fn message(&mut self) -> DeliveryRef {
         message(self.word().unwrap_or_else(|| panic!("a message is missing: {:?}", self.line)))
     }
@@ -81,7 +81,11 @@ impl Drop for Words<'_> {
 
 pub(super) fn message(text: &str) -> DeliveryRef {
     let (at, nth) = text.split_once('/').unwrap_or((text, "0"));
-    DeliveryRef { at: at.parse().expect("an offset"), nth: nth.parse().expect("a number") }
+    let at = at.parse().expect("an offset");
+    match nth.strip_prefix('g') {
+        Some(group) => DeliveryRef::shared(at, group.parse().expect("a group")),
+        None => DeliveryRef { at, nth: nth.parse().expect("a number") },
+    }
 }
 
 fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
