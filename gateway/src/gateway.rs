@@ -118,12 +118,7 @@ struct Notices(Inboxes);
 impl NoticeSink for Notices {
     fn notices(&mut self, _applied: Index, notices: &mut Vec<Notice>) {
         for notice in notices.drain(..) {
-            let producer = match &notice {
-                Notice::SessionReady { producer, .. }
-                | Notice::Retained { producer, .. }
-                | Notice::SessionEnded { producer, .. } => *producer,
-            };
-            if let Some(inbox) = self.0.of_producer(producer.local) {
+            if let Some(inbox) = self.0.of_producer(notice.producer().local) {
                 inbox.push(Inbound::Notice(notice));
             }
         }

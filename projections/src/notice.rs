@@ -47,6 +47,46 @@ pub enum Notice {
         /// Why, as a DISCONNECT would say it.
         reason: ReasonCode,
     },
+    /// A session was given messages as a member of groups (Shared Subscriptions).
+    Shared {
+        /// Who opened the session.
+        producer: ProducerId,
+        /// Epoch of the session.
+        epoch: Offset,
+        /// The batch by which they were given. Its messages, but also older ones.
+        index: Index,
+        /// The messages, in the order in which they were given.
+        deliveries: Vec<SharedDelivery>,
+    },
+}
+
+impl Notice {
+    /// The producer whose connection it concerns.
+    #[must_use]
+    pub fn producer(&self) -> ProducerId {
+        match self {
+            Self::SessionReady { producer, .. }
+            | Self::Retained { producer, .. }
+            | Self::SessionEnded { producer, .. }
+            | Self::Shared { producer, .. } => *producer,
+        }
+    }
+}
+
+/// A message that a session is given as a member of a group.
+///
+/// Of QoS 1 and 2 a session holds at most [`crate::views::shared::SHARED_WINDOW`] of each group that
+/// it has not settled. Its content is in the log or was kept from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedDelivery {
+    /// Message and group.
+    pub message: DeliveryRef,
+    /// The lower of the message's and the granted QoS.
+    pub qos: QoS,
+    /// RETAIN flag to send.
+    pub retain: bool,
+    /// Identifier of the Shared Subscription.
+    pub identifier: Option<u32>,
 }
 
 /// What a session brings along when it is opened.
@@ -64,6 +104,9 @@ pub struct SessionState {
     /// session walks [`crate::views::Views::owed`] from `DeliveryRef::default()` (not from
     /// `cursor`), so that each unsettled message comes once, in order.
     pub outstanding: Vec<Outstanding>,
+    /// Of `outstanding`, the messages of groups that are bound to the session (QoS 2): to be sent
+    /// again, in their order.
+    pub shared: Vec<SharedDelivery>,
     /// Everything owed up to here was handed to the client; of it, `outstanding` is unsettled.
     pub cursor: DeliveryRef,
     /// Number of messages owed, those outstanding and not yet received included.

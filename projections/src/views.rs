@@ -9,6 +9,7 @@ mod lifecycle;
 mod message;
 mod publishing;
 pub(crate) mod rows;
+mod sharing;
 mod subscribing;
 mod subscriptions;
 mod wills;
@@ -19,12 +20,14 @@ pub mod presence;
 pub mod retained;
 pub mod session;
 pub mod sessions;
+pub mod shared;
 pub mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::CommittedBatch;
 
 use crate::notice::Notice;
@@ -36,16 +39,17 @@ use crate::views::owed::{BATCH_RECORDS_MAX, INDEX_MAX, Owed, OwedSource};
 use crate::views::retained::Retained;
 use crate::views::session::Session;
 use crate::views::sessions::Sessions;
+use crate::views::shared::Groups;
 use crate::views::subscriptions::Subscriptions;
 use crate::views::topics::Topics;
 use crate::views::wills::Wills;
 
 pub use fold::Broken;
 
-/// How much may be owed to one session. Beyond it the oldest messages go, by an event.
+/// How much may be owed to one session or group. Beyond it the oldest messages go, by an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages, those outstanding not counted.
+    /// Messages, those outstanding (of a group: those that a member holds) not counted.
     pub queued_messages: usize,
     /// Bytes of these messages.
     pub queued_bytes: u64,
@@ -64,6 +68,7 @@ pub struct Views {
     time: Timestamp,
     sessions: Sessions,
     subscriptions: Subscriptions,
+    groups: Groups,
     retained: Retained,
     wills: Wills,
     topics: Topics,
@@ -167,6 +172,20 @@ impl Views {
         self.subscriptions.len()
     }
 
+    /// Number of groups of Shared Subscriptions.
+    #[must_use]
+    pub fn shared_groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Number of messages that a group owes, and of those of them that no member holds; none if
+    /// there is no such group.
+    #[must_use]
+    pub fn shared_owed(&self, filter: &TopicFilter) -> Option<(usize, usize)> {
+        let group = self.groups.get(self.groups.number(filter)?)?;
+        Some((group.owed().len(), group.waiting().0))
+    }
+
     /// Start epoch of a node's running process, if it was ever started.
     #[must_use]
     pub fn node_start(&self, node: u64) -> Option<u64> {
@@ -199,8 +218,9 @@ impl Views {
     pub fn owed_between(&self, after: Index, upto: Index) -> BTreeSet<Offset> {
         let mut owed = BTreeSet::new();
         let after = DeliveryRef { at: Offset::new(after, u32::MAX), nth: u32::MAX };
-        for (_, session) in self.sessions.slots() {
-            let messages = session.owed.after(after).filter(|entry| !entry.is_answer());
+        let sessions = self.sessions.slots().map(|(_, session)| &session.owed);
+        for set in sessions.chain(self.groups.iter().map(|(_, group)| group.owed())) {
+            let messages = set.after(after).filter(|entry| !entry.is_answer());
             let places = messages.map(|entry| entry.message().at);
             owed.extend(places.take_while(|at| at.index <= upto));
         }
@@ -240,6 +260,7 @@ impl Views {
             }
         }
         self.topics.end(&mut self.dirty.topics());
+        self.tell_given(batch.index, notices);
         Ok(())
     }
 }

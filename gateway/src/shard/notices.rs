@@ -30,6 +30,8 @@ impl Shard {
                     self.on_retained(now, token, at, messages, sources);
                 }
             }
+            // SUBACK grants no Shared Subscription: there is no member here.
+            Notice::Shared { .. } => {}
             Notice::SessionEnded { epoch, reason, .. } => {
                 if let Some(token) = self.by_epoch.get(&epoch).copied() {
                     self.end(now, token, Ending::Server(reason));

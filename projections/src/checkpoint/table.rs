@@ -26,11 +26,17 @@ pub enum Table {
     Counters,
     /// Node: start epoch of its process.
     Nodes,
+    /// Number of a group: its head.
+    Groups,
+    /// Number of a group and chunk: references.
+    GroupOwed,
+    /// Number of a group and slot: what the session holds.
+    GroupHeld,
 }
 
 impl Table {
     /// All tables, in the order in which they are loaded.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Sessions,
         Self::Subscriptions,
         Self::Owed,
@@ -42,6 +48,9 @@ impl Table {
         Self::Sweep,
         Self::Counters,
         Self::Nodes,
+        Self::Groups,
+        Self::GroupOwed,
+        Self::GroupHeld,
     ];
 
     /// Name in the file.
@@ -59,6 +68,9 @@ impl Table {
             Self::Sweep => "sweep",
             Self::Counters => "counters",
             Self::Nodes => "nodes",
+            Self::Groups => "groups",
+            Self::GroupOwed => "group_owed",
+            Self::GroupHeld => "group_held",
         }
     }
 }

@@ -30,9 +30,15 @@ pub struct Counters {
     pub subscribed: u64,
     /// Subscriptions given up.
     pub unsubscribed: u64,
-    /// References that sessions were owed and that were given up, by reason, in the order of
+    /// References that sessions and groups were owed and that were given up, by reason, in the order of
     /// [`DropReason`].
     pub dropped: [u64; 4],
+    /// Groups of Shared Subscriptions that began.
+    pub shared_groups: u64,
+    /// Messages of groups at QoS 0 for which no member was connected.
+    pub shared_unheard: u64,
+    /// QoS 2 messages of groups that ended with the session to which they were bound.
+    pub shared_lost: u64,
     /// Starts of nodes.
     pub node_starts: u64,
 }

@@ -20,36 +20,54 @@ impl Views {
     /// message, and take it for another one when it is sent again.
     pub(super) fn delivery_started(&mut self, slot: Slot, deliveries: &[(PacketId, DeliveryRef)]) {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
-        if !session.is_persistent() {
-            return;
-        }
+        let is_persistent = session.is_persistent();
         let outstanding = &mut session.head.outstanding;
         for &(packet_id, message) in deliveries {
+            let is_bound = self.groups.start(slot, message, &mut self.dirty);
+            if !is_persistent {
+                continue;
+            }
             // An identifier that is given out again was free: that its former message is settled
             // may not be logged yet.
             outstanding.retain(|held| held.message != message && held.packet_id != packet_id);
             // It may have been given up while this was on its way. There is nothing to send again
             // then; a later connection releases the identifier, which the client may hold.
-            let phase = match session.owed.get(message) {
-                Some(_) => DeliveryPhase::Published,
-                None => DeliveryPhase::Received,
+            let phase = if is_bound || session.owed.get(message).is_some() {
+                DeliveryPhase::Published
+            } else {
+                DeliveryPhase::Received
             };
             outstanding.push(Outstanding { message, packet_id, phase });
         }
-        self.dirty.touch(Row::Session(slot));
+        if is_persistent {
+            self.dirty.touch(Row::Session(slot));
+        }
     }
 
     /// What the client has received is no longer owed; only its identifier is still held.
     pub(super) fn delivery_received(&mut self, slot: Slot, packet_ids: &[PacketId]) {
         self.dirty.touch(Row::Session(slot));
+        for message in self.receive_own(slot, packet_ids) {
+            self.settle_shared(slot, message);
+        }
+    }
+
+    /// Answers which of the messages are of groups.
+    fn receive_own(&mut self, slot: Slot, packet_ids: &[PacketId]) -> Vec<DeliveryRef> {
+        let mut shared = Vec::new();
         let touched = &mut self.dirty.owed(slot);
-        let Some(session) = self.sessions.by_slot_mut(slot) else { return };
+        let Some(session) = self.sessions.by_slot_mut(slot) else { return shared };
         for held in &mut session.head.outstanding {
             if packet_ids.contains(&held.packet_id) {
                 held.phase = DeliveryPhase::Received;
-                session.owed.remove(held.message, held.message, |_| false, touched);
+                if held.message.group().is_some() {
+                    shared.push(held.message);
+                } else {
+                    session.owed.remove(held.message, held.message, |_| false, touched);
+                }
             }
         }
+        shared
     }
 
     pub(super) fn delivery_progressed(
@@ -67,8 +85,13 @@ impl Views {
         // What was given up meanwhile is not sent again: a QoS 1 delivery is forgotten, of a QoS 2
         // delivery (whose start is logged) the identifier is released by a later connection.
         let before = &session.head.outstanding;
+        let groups = &self.groups;
         outstanding.retain_mut(|held| {
-            if held.phase == DeliveryPhase::Published && session.owed.get(held.message).is_none() {
+            let is_owed = match held.message.group() {
+                Some(_) => groups.held(slot, held.message).is_some(),
+                None => session.owed.get(held.message).is_some(),
+            };
+            if held.phase == DeliveryPhase::Published && !is_owed {
                 held.phase = DeliveryPhase::Received;
                 return before.contains(held);
             }
@@ -94,6 +117,9 @@ impl Views {
         upto: DeliveryRef,
         reason: DropReason,
     ) {
+        if from.group().is_some() {
+            return self.shared_given_up(slot, from, reason);
+        }
         self.dirty.touch(Row::Session(slot));
         let touched = &mut self.dirty.owed(slot);
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
@@ -102,7 +128,8 @@ impl Views {
             DropReason::TooLarge | DropReason::Purged => {
                 let owed = &session.owed;
                 session.head.outstanding.retain_mut(|held| {
-                    let is_dropped = from <= held.message && held.message <= upto;
+                    let is_own = held.message.group().is_none();
+                    let is_dropped = is_own && from <= held.message && held.message <= upto;
                     if held.phase == DeliveryPhase::Received || !is_dropped {
                         return true;
                     }

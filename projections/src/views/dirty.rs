@@ -7,6 +7,7 @@ use ledgermq_core::offset::Offset;
 use ledgermq_core::topic::TopicFilter;
 
 use crate::views::sessions::Slot;
+use crate::views::shared::Number;
 use crate::views::{owed, topics};
 
 /// A row: something that changes as a whole.
@@ -23,6 +24,9 @@ pub(crate) enum Row {
     Sweep,
     Counters,
     Node(u64),
+    Group(Number),
+    GroupOwed(Number, u32),
+    GroupHeld(Number, Slot),
 }
 
 /// The rows that changed since the last checkpoint: those to be written or, if they are no longer
@@ -46,6 +50,11 @@ impl Dirty {
         }
     }
 
+    /// The rows of one group.
+    pub(crate) fn group(&mut self, number: Number) -> GroupRows<'_> {
+        GroupRows { number, dirty: self }
+    }
+
     pub(crate) fn topics(&mut self) -> impl FnMut(topics::Touched) {
         move |touched| {
             self.touch(match touched {
@@ -62,5 +71,33 @@ impl Dirty {
 
     pub(crate) fn take(&mut self) -> BTreeSet<Row> {
         std::mem::take(&mut self.rows)
+    }
+}
+
+/// Says which rows of a group changed.
+pub(crate) struct GroupRows<'d> {
+    number: Number,
+    dirty: &'d mut Dirty,
+}
+
+impl GroupRows<'_> {
+    pub(crate) fn head(&mut self) {
+        self.dirty.touch(Row::Group(self.number));
+    }
+
+    pub(crate) fn chunk(&mut self, chunk: u32) {
+        self.dirty.touch(Row::GroupOwed(self.number, chunk));
+    }
+
+    pub(crate) fn held(&mut self, slot: Slot) {
+        self.dirty.touch(Row::GroupHeld(self.number, slot));
+    }
+
+    /// What changes of the owed set mean. A group is owed no answers to subscriptions.
+    pub(crate) fn owed(&mut self) -> impl FnMut(owed::Touched) {
+        move |touched| match touched {
+            owed::Touched::Chunk(chunk) => self.chunk(chunk),
+            owed::Touched::Answer(_) => {}
+        }
     }
 }

@@ -4,11 +4,14 @@ use ledgermq_core::event::batch::TARGET_BYTES;
 use ledgermq_core::event::{BatchBuilder, DeliveryRef, DropReason, Event, WillMessage};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_core::topic::TopicFilter;
 
 use crate::views::delivery::published as outstanding_refs;
+use crate::views::hints::exceeds;
 use crate::views::message;
 use crate::views::session::Session;
 use crate::views::sessions::Slot;
+use crate::views::shared::{Group, Number};
 use crate::views::{Limits, Views};
 
 /// Most ranges of expired messages named for one session at a time.
@@ -42,6 +45,15 @@ pub enum Due {
         /// Why.
         reason: DropReason,
     },
+    /// Messages that wait in a group are to be given up.
+    SharedDropped {
+        /// The group.
+        group: TopicFilter,
+        /// The last.
+        upto: Offset,
+        /// Why.
+        reason: DropReason,
+    },
 }
 
 impl Due {
@@ -53,6 +65,7 @@ impl Due {
                 RECORD + message.topic.len() + message.properties.len() + message.payload.len()
             }
             Self::SessionExpired { .. } | Self::MessageDropped { .. } => RECORD,
+            Self::SharedDropped { group, .. } => RECORD + group.as_str().len(),
         }
     }
 
@@ -71,6 +84,10 @@ impl Due {
                 let event = Event::MessageDropped { from, upto, reason };
                 batch.push(Some((client, *epoch)), None, &event);
             }
+            Self::SharedDropped { group, upto, reason } => {
+                let (group, upto, reason) = (group.clone(), *upto, *reason);
+                batch.push(None, None, &Event::SharedDropped { group, upto, reason });
+            }
         }
     }
 }
@@ -80,7 +97,7 @@ impl Views {
     /// too early (then [`Views::due`] finds nothing), never too late.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        if !self.hints.over_limit.is_empty() {
+        if !self.hints.over_limit.is_empty() || !self.hints.groups_over_limit.is_empty() {
             return Some(Timestamp(0));
         }
         let owed = self.hints.expiries.first().map(|(expiry, _)| *expiry);
@@ -108,6 +125,7 @@ impl Views {
         let expired = self.sessions.expired(now).take(room(out));
         out.extend(expired.map(|session| Due::SessionExpired { session: name(session) }));
         self.due_over_limit(max, out);
+        self.due_groups_over_limit(max, out);
         self.due_expired(now, max, out);
     }
 
@@ -123,6 +141,21 @@ impl Views {
                 out.push(Due::MessageDropped { session, from, upto, reason });
             } else {
                 self.hints.over_limit.remove(&slot);
+            }
+        }
+    }
+
+    fn due_groups_over_limit(&mut self, max: usize, out: &mut Vec<Due>) {
+        let over = self.hints.groups_over_limit.iter().copied();
+        let over: Vec<Number> = over.take(max.saturating_sub(out.len())).collect();
+        for number in over {
+            let group = self.groups.get(number);
+            let upto = group.and_then(|group| excess_of_group(group, &self.hints.limits));
+            if let Some((group, upto)) = group.zip(upto) {
+                let (group, reason) = (group.filter().clone(), DropReason::QueueFull);
+                out.push(Due::SharedDropped { group, upto, reason });
+            } else {
+                self.hints.groups_over_limit.remove(&number);
             }
         }
     }
@@ -184,4 +217,22 @@ fn excess(session: &Session, limits: &Limits) -> Option<(DeliveryRef, DeliveryRe
         range = Some((range.map_or(message, |(from, _)| from), message));
     }
     range
+}
+
+/// Up to where messages that wait have to go for the rest to keep the limits.
+fn excess_of_group(group: &Group, limits: &Limits) -> Option<Offset> {
+    let (mut messages, mut bytes) = group.waiting();
+    let mut upto = None;
+    for entry in group.owed().iter() {
+        if !exceeds((messages, bytes), limits) {
+            break;
+        }
+        let at = entry.message().at;
+        if !group.is_given(at) {
+            messages -= 1;
+            bytes -= u64::from(entry.bytes());
+            upto = Some(at);
+        }
+    }
+    upto
 }

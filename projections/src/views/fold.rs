@@ -92,6 +92,9 @@ impl Views {
                 return self.node_started(place, node, start);
             }
             Event::SessionOpened(opened) => return self.session_opened(place, *opened, notices),
+            Event::SharedDropped { group, upto, reason } => {
+                return self.shared_dropped(&group, upto, reason);
+            }
             Event::SessionClosed { .. }
             | Event::SessionExpired
             | Event::Subscribed { .. }
@@ -101,8 +104,7 @@ impl Views {
             | Event::DeliveryReceived { .. }
             | Event::DeliveryProgressed { .. }
             | Event::MessageDropped { .. }
-            | Event::SharedSettled { .. }
-            | Event::SharedDropped { .. } => {}
+            | Event::SharedSettled { .. } => {}
         }
         // What comes behind the end of its session (a late progress) has nothing to change.
         let current = source.and_then(|source| self.sessions.current(source.client, source.epoch));
@@ -110,10 +112,7 @@ impl Views {
             return;
         };
         match event {
-            Event::NodeStarted { .. }
-            | Event::SessionOpened(_)
-            | Event::SharedSettled { .. }
-            | Event::SharedDropped { .. } => {}
+            Event::NodeStarted { .. } | Event::SessionOpened(_) | Event::SharedDropped { .. } => {}
             Event::SessionClosed { reason, publish_will, session_expiry_interval } => {
                 self.session_closed(place, slot, reason, publish_will, session_expiry_interval);
             }
@@ -131,6 +130,7 @@ impl Views {
             Event::MessageDropped { from, upto, reason } => {
                 self.message_dropped(slot, from, upto, reason);
             }
+            Event::SharedSettled { deliveries } => self.shared_settled(slot, &deliveries),
         }
     }
 }

@@ -7,12 +7,15 @@ use ledgermq_core::offset::Timestamp;
 use crate::views::Limits;
 use crate::views::session::Session;
 use crate::views::sessions::Slot;
+use crate::views::shared::{Group, Number};
 
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     pub(crate) limits: Limits,
     /// Sessions that were owed more than the limits when last looked at.
     pub(crate) over_limit: BTreeSet<Slot>,
+    /// Groups in which more waited than the limits allow when last looked at.
+    pub(crate) groups_over_limit: BTreeSet<Number>,
     /// Sessions with expiring messages, each under `Session::owed_expiry`.
     pub(crate) expiries: BTreeSet<(Timestamp, Slot)>,
 }
@@ -21,13 +24,20 @@ impl Hints {
     /// A message that expires at `expires` is owed to the session now.
     pub(crate) fn owed(&mut self, slot: Slot, session: &mut Session, expires: Option<Timestamp>) {
         let owed = &session.owed;
-        if owed.len() > self.limits.queued_messages || owed.bytes() > self.limits.queued_bytes {
+        if exceeds((owed.len(), owed.bytes()), &self.limits) {
             self.over_limit.insert(slot);
         }
         if let Some(expires) = expires
             && session.owed_expiry.is_none_or(|known| expires < known)
         {
             self.set_expiry(slot, session, Some(expires));
+        }
+    }
+
+    /// A message may wait in the group now.
+    pub(crate) fn group(&mut self, number: Number, group: &Group) {
+        if exceeds(group.waiting(), &self.limits) {
+            self.groups_over_limit.insert(number);
         }
     }
 
@@ -53,4 +63,9 @@ impl Hints {
             self.expiries.remove(&(expiry, slot));
         }
     }
+}
+
+/// Whether so many messages with so many bytes are more than may wait.
+pub(crate) fn exceeds((messages, bytes): (usize, u64), limits: &Limits) -> bool {
+    messages > limits.queued_messages || bytes > limits.queued_bytes
 }

@@ -42,6 +42,7 @@ impl Views {
             None => self.sessions.add(Session::new(opened, place.at, place.producer, place.time)),
         };
         self.dirty.touch(Row::Session(slot));
+        self.member_came(slot);
         notices.push(Notice::SessionReady {
             producer: place.producer,
             epoch: place.at,
@@ -87,6 +88,7 @@ impl Views {
             session.head.presence = Presence::Offline { since: place.time, reason };
         });
         self.dirty.touch(Row::Session(slot));
+        self.member_went(slot);
     }
 
     pub(super) fn session_expired(&mut self, place: &Place, slot: Slot, notices: &mut Vec<Notice>) {
@@ -146,6 +148,8 @@ impl Views {
             }
             let reason = ReasonCode::SessionTakenOver;
             notices.push(Notice::SessionEnded { producer, client, epoch, reason });
+            // Also if the session goes on: what the old connection did not answer is given again.
+            self.member_went(slot);
             return;
         }
         let is_early = self.wills.get(epoch).is_some_and(|will| will.due > place.time);
@@ -178,6 +182,7 @@ impl Views {
 
     /// Nothing of the session is left.
     pub(super) fn end(&mut self, slot: Slot) {
+        self.member_ended(slot);
         self.unlink(slot);
         let Some(session) = self.sessions.remove(slot) else { return };
         self.dirty.touch(Row::Session(slot));
@@ -211,6 +216,7 @@ impl Views {
             subscriptions: session.subscriptions.clone(),
             inbound: session.head.inbound.clone(),
             outstanding: session.head.outstanding.clone(),
+            shared: self.bound(slot, &session.head.outstanding),
             cursor: session.head.cursor,
             owed: session.owed.len(),
         }

@@ -57,10 +57,20 @@ impl Views {
             }
         };
         self.topics.count(node, bytes);
+        let expires = message.message_expiry_interval.map(|after| time::after(place.time, after));
+        for number in &known.groups {
+            let (qos, retain) = (message.qos, message.retain);
+            let entry = Entry::message_at(place.at, bytes, qos, retain, expires);
+            if !self.groups.publish(*number, entry, qos, &mut self.dirty) {
+                self.counters.shared_unheard += 1;
+            }
+            if let Some(group) = self.groups.get(*number) {
+                self.hints.group(*number, group);
+            }
+        }
         if message.qos == QoS::AtMostOnce || known.matches.is_empty() {
             return Ok(());
         }
-        let expires = message.message_expiry_interval.map(|after| time::after(place.time, after));
         let mut publisher = None;
         for found in &known.matches {
             let is_own = found.depends_on_publisher() && {

@@ -12,6 +12,7 @@ use crate::views::owed::OwedSet;
 use crate::views::retained::RetainedMessage;
 use crate::views::session::{Head, Session};
 use crate::views::sessions::Slot;
+use crate::views::shared::{self, Grant, Group, Number};
 use crate::views::wills::PendingWill;
 use crate::views::{Limits, Views};
 
@@ -34,6 +35,11 @@ impl Views {
                 Row::Owed(slot, chunk) => {
                     if let Some(session) = self.sessions.by_slot_mut(slot) {
                         session.owed.set_clean(chunk);
+                    }
+                }
+                Row::GroupOwed(number, chunk) => {
+                    if let Some(group) = self.groups.get_mut(number) {
+                        group.owed_mut().set_clean(chunk);
                     }
                 }
                 Row::Rates(page) => self.topics.set_clean(page),
@@ -78,6 +84,11 @@ impl Views {
         rows.extend(self.topics.pages().map(Row::Rates));
         rows.extend(self.nodes.keys().map(|node| Row::Node(*node)));
         rows.extend(self.topics.sweep_row().map(|_| Row::Sweep));
+        for (number, group) in self.groups.iter() {
+            rows.push(Row::Group(number));
+            rows.extend(group.owed().chunk_ids().map(|chunk| Row::GroupOwed(number, chunk)));
+            rows.extend(group.holders().map(|slot| Row::GroupHeld(number, slot)));
+        }
         if self.applied > 0 {
             rows.push(Row::Counters);
         }
@@ -86,6 +97,7 @@ impl Views {
 
     fn encode(&self, row: &Row) -> Encoded {
         let session = |slot: &Slot| self.sessions.by_slot(*slot);
+        let group = |number: &Number| self.groups.get(*number);
         let mut key = Vec::new();
         let (table, value) = match row {
             Row::Session(slot) => {
@@ -133,6 +145,20 @@ impl Views {
                 let start = self.nodes.get(node);
                 (Table::Nodes, start.map(|start| start.to_be_bytes().to_vec()))
             }
+            Row::Group(number) => {
+                put_u32(&mut key, *number);
+                (Table::Groups, group(number).map(|held| postcard_of(held.head())))
+            }
+            Row::GroupOwed(number, chunk) => {
+                put_u32(&mut key, *number);
+                put_u32(&mut key, *chunk);
+                (Table::GroupOwed, group(number).and_then(|held| held.owed().chunk_row(*chunk)))
+            }
+            Row::GroupHeld(number, slot) => {
+                put_u32(&mut key, *number);
+                put_u32(&mut key, *slot);
+                (Table::GroupHeld, group(number).and_then(|held| held.held_row(*slot)))
+            }
         };
         (table, key, value)
     }
@@ -169,6 +195,9 @@ impl Loader {
             StoreError::Damaged("a topic stands below one that is not there".to_owned())
         })?;
         self.index();
+        self.index_groups().map_err(|Cut| {
+            StoreError::Damaged("a member of a group holds what nobody is owed".to_owned())
+        })?;
         Ok(self.views)
     }
 
@@ -181,12 +210,29 @@ impl Loader {
             session.owed.finish_load();
             let expires = session.owed.next_expiry();
             views.hints.owed(slot, session, expires);
-            if session.is_persistent() {
-                for subscription in &session.subscriptions {
+            let (is_persistent, is_online) =
+                (session.is_persistent(), session.presence().is_online());
+            for subscription in &session.subscriptions {
+                if let Some(number) = views.groups.number(&subscription.filter) {
+                    views.groups.join(number, slot, Grant::from(subscription), is_online);
+                } else if is_persistent {
                     views.subscriptions.insert(slot, subscription);
                 }
             }
         }
+    }
+
+    /// What is derived from the groups, whose members joined.
+    fn index_groups(&mut self) -> Result<(), Cut> {
+        let views = &mut self.views;
+        let numbers: Vec<Number> = views.groups.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            let Some(group) = views.groups.get_mut(number) else { continue };
+            group.finish_load()?;
+            views.hints.group(number, group);
+            views.subscriptions.insert_group(group.filter(), number);
+        }
+        Ok(())
     }
 
     fn take(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), Cut> {
@@ -219,6 +265,19 @@ impl Loader {
             Table::Counters => views.counters = from_postcard(value)?,
             Table::Nodes => {
                 views.nodes.insert(key.u64()?, Reader(value).u64()?);
+            }
+            Table::Groups => {
+                let head: shared::Head = from_postcard(value)?;
+                views.groups.add(key.u32()?, Group::from_head(head));
+            }
+            Table::GroupOwed => {
+                let group = views.groups.get_mut(key.u32()?).ok_or(Cut)?;
+                group.owed_mut().load_chunk(key.u32()?, value)?;
+            }
+            Table::GroupHeld => {
+                let (number, slot) = (key.u32()?, key.u32()?);
+                views.groups.get_mut(number).ok_or(Cut)?.load_held(slot, value)?;
+                views.groups.hold(number, slot);
             }
         }
         Ok(())

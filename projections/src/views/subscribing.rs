@@ -47,7 +47,9 @@ impl Views {
             let Some(old) = session.unsubscribe(filter) else { continue };
             self.counters.unsubscribed += 1;
             self.dirty.touch(Row::Subscription(slot, filter.clone()));
-            if is_persistent {
+            if filter.is_shared() {
+                self.leave_group(slot, filter);
+            } else if is_persistent {
                 self.subscriptions.remove(slot, &old);
             }
         }
@@ -64,6 +66,10 @@ impl Views {
         let existed = session.subscribe(subscription.clone()).is_some();
         self.counters.subscribed += 1;
         self.dirty.touch(Row::Subscription(slot, subscription.filter.clone()));
+        if subscription.filter.is_shared() {
+            // It gets no retained messages (MQTT 5 section 4.8.2).
+            return self.join_group(slot, &subscription);
+        }
         if session.is_persistent() {
             self.subscriptions.insert(slot, &subscription);
         }
@@ -73,8 +79,7 @@ impl Views {
             RetainHandling::SendIfNew => !existed,
             RetainHandling::DoNotSend => false,
         };
-        // Shared Subscriptions get no retained messages.
-        if !is_wanted || subscription.filter.is_shared() {
+        if !is_wanted {
             return;
         }
         let client = session.head.client.clone();

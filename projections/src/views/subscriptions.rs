@@ -5,9 +5,11 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 use ledgermq_core::event::Subscription;
 use ledgermq_core::packet::{QoS, SubscriptionOptions};
+use ledgermq_core::topic::TopicFilter;
 use ledgermq_core::topic::tree::FilterTree;
 
 use crate::views::sessions::Slot;
+use crate::views::shared::Number;
 
 /// Topics whose matches are remembered; a power of two.
 const CACHE_TOPICS: usize = 1 << 15;
@@ -20,6 +22,7 @@ const WAYS: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     tree: FilterTree<Slot, SubscriptionOptions>,
+    groups: FilterTree<Number, ()>,
     version: u64,
     cache: Vec<Option<Box<Remembered>>>,
     cached_bytes: usize,
@@ -51,16 +54,16 @@ pub(crate) struct Remembered {
     /// The topic's node in the topic tree, with the version of that tree.
     pub(crate) node: (u64, Option<u32>),
     pub(crate) matches: Box<[Match]>,
+    /// The groups that it is for, ascending.
+    pub(crate) groups: Box<[Number]>,
 }
 
 impl Subscriptions {
-    /// Puts a subscription of a persistent session in.
+    /// Puts a subscription of a persistent session in; none that is shared.
     pub(crate) fn insert(&mut self, slot: Slot, subscription: &Subscription) {
-        // Shared Subscriptions owe to their group.
-        if !subscription.filter.is_shared() {
-            self.version += 1;
-            self.tree.insert(&subscription.filter, slot, subscription.options);
-        }
+        debug_assert!(!subscription.filter.is_shared(), "a group is owed its messages");
+        self.version += 1;
+        self.tree.insert(&subscription.filter, slot, subscription.options);
     }
 
     /// Takes a subscription of a persistent session out.
@@ -69,6 +72,18 @@ impl Subscriptions {
             self.version += 1;
             self.tree.remove(&subscription.filter, &slot);
         }
+    }
+
+    /// Puts the group of a Shared Subscription in.
+    pub(crate) fn insert_group(&mut self, filter: &TopicFilter, number: Number) {
+        self.version += 1;
+        self.groups.insert(filter, number, ());
+    }
+
+    /// Takes the group of a Shared Subscription out.
+    pub(crate) fn remove_group(&mut self, filter: &TopicFilter, number: Number) {
+        self.version += 1;
+        self.groups.remove(filter, &number);
     }
 
     /// Number of subscriptions.
@@ -86,8 +101,9 @@ impl Subscriptions {
         if known.is_none_or(|known| known.version != self.version) {
             let node = known.map_or((0, None), |known| known.node);
             let matches = matches(&self.tree, topic);
+            let groups = groups(&self.groups, topic);
             let version = self.version;
-            self.remember(at, Remembered { topic: topic.into(), version, node, matches });
+            self.remember(at, Remembered { topic: topic.into(), version, node, matches, groups });
         }
         self.cache[at].as_mut().expect("it is there now")
     }
@@ -124,7 +140,8 @@ impl Subscriptions {
 
 impl Remembered {
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.topic.len() + size_of_val(&*self.matches)
+        let found = size_of_val(&*self.matches) + size_of_val(&*self.groups);
+        size_of::<Self>() + self.topic.len() + found
     }
 }
 
@@ -167,6 +184,16 @@ fn matches(tree: &FilterTree<Slot, SubscriptionOptions>, topic: &str) -> Box<[Ma
         }
     }
     found.retain(|found| found.others.qos > QoS::AtMostOnce);
+    found.into()
+}
+
+fn groups(tree: &FilterTree<Number, ()>, topic: &str) -> Box<[Number]> {
+    if tree.is_empty() {
+        return Box::default();
+    }
+    let mut found = Vec::new();
+    tree.for_each_match(topic, |number, ()| found.push(*number));
+    found.sort_unstable();
     found.into()
 }
 

@@ -43,8 +43,23 @@ fn due(views: &mut Views) -> Vec<Due> {
 fn batch() -> impl Strategy<Value = String> {
     let client = || prop::sample::select(vec!["a", "b", "c"]);
     let topic = || prop::sample::select(vec!["x", "x/y", "y", "$s"]);
-    let filter = || prop::sample::select(vec!["x", "x/#", "+", "#", "$s"]);
-    let place = || (1..40_u64, 0..3_u32).prop_map(|(index, ordinal)| format!("{index}:{ordinal}"));
+    let filter = || {
+        prop::sample::select(vec![
+            "x",
+            "x/#",
+            "+",
+            "#",
+            "$s",
+            "$share/g/#",
+            "$share/h/#",
+            "$share/g/x",
+        ])
+    };
+    let offset = || (1..40_u64, 0..3_u32).prop_map(|(index, ordinal)| format!("{index}:{ordinal}"));
+    let place = || {
+        let group = prop::sample::select(vec!["", "", ".g0", ".g1", ".g2", ".g3"]);
+        (offset(), group).prop_map(|(at, group)| format!("{at}{group}"))
+    };
     let event = prop_oneof![
         (client(), 0..3_u32, prop::bool::weighted(0.2)).prop_map(|(client, kind, clean)| {
             let clean = if clean { " clean" } else { "" };
@@ -77,6 +92,8 @@ fn batch() -> impl Strategy<Value = String> {
         (client(), place(), place())
             .prop_map(|(c, from, upto)| format!("drop {c} {from} {upto} full")),
         (1..3_u64).prop_map(|start| format!("node 1 {start}")),
+        (client(), place()).prop_map(|(client, at)| format!("settle {client} {at}")),
+        (filter(), offset()).prop_map(|(filter, upto)| format!("sdrop {filter} {upto}")),
     ];
     prop::collection::vec(event, 1..4).prop_map(|events| events.join(";"))
 }

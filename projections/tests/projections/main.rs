@@ -8,6 +8,7 @@ mod owed;
 mod projector;
 mod retained;
 mod sessions;
+mod shared;
 mod support;
 mod topics;
 mod wills;

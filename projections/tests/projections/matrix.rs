@@ -19,7 +19,11 @@ fn changed(event: &str) -> String {
          close d will
          pub p r 1 retain qos=1
          open e expiry=100
-         sub e r qos=1",
+         sub e r qos=1
+         open f
+         sub f $share/g/s qos=2
+         pub p s 1 qos=1
+         pub p s 1 qos=2",
     );
     world.views.changes();
     world.fold(event);
@@ -54,13 +58,23 @@ fn each_event_changes_what_the_table_says() {
         "pub p a empty retain",
         "pub c x 1 qos=2 id=2",
         "pub - w 1 cause=6:0",
+        "sub e $share/h/s qos=1",
+        "sub c $share/g/s qos=0",
+        "unsub f $share/g/s",
+        "pub p s 1 qos=1",
+        "pub p s 1",
+        "settle f 13:0.g0",
+        "start f 4=14:0.g0",
+        "drop f 13:0.g0 13:0.g0 large",
+        "sdrop $share/g/s 14:0",
+        "close f",
     ];
     let table: Vec<String> = events.into_iter().map(changed).collect();
     assert_eq!(trim(&table.join("\n")), trim(EXPECTED));
 }
 
 const EXPECTED: &str = "
-    node 1 2               sessions wills counters nodes
+    node 1 2               sessions subscriptions wills counters nodes groups group_owed group_held
     open n                 sessions counters
     open c expiry=100      sessions counters
     open d expiry=100      sessions wills counters
@@ -82,4 +96,14 @@ const EXPECTED: &str = "
     pub p a empty retain   retained rates counters
     pub c x 1 qos=2 id=2   sessions owed topics rates counters
     pub - w 1 cause=6:0    wills topics rates counters
+    sub e $share/h/s qos=1 subscriptions counters groups
+    sub c $share/g/s qos=0 subscriptions counters
+    unsub f $share/g/s     subscriptions counters groups group_owed group_held
+    pub p s 1 qos=1        owed rates counters groups group_owed group_held
+    pub p s 1              rates counters groups
+    settle f 13:0.g0       counters group_owed group_held
+    start f 4=14:0.g0      counters group_held
+    drop f 13:0.g0 13:0.g0 large counters group_owed group_held
+    sdrop $share/g/s 14:0  counters
+    close f                sessions subscriptions counters groups group_owed group_held
 ";

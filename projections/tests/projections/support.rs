@@ -10,6 +10,7 @@
 //! release C ID..                     start C ID=REF..
 //! receive C ID..                     progress C REF [ID=REF[!]]..      (! is received)
 //! drop C REF REF full|expired|large|purged             node N START
+//! settle C REF..                     sdrop FILTER OFFSET           (groups: a REF is OFFSET.gNUMBER)
 //! ```
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use ledgermq_core::reason::ReasonCode;
 use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::CommittedBatch;
 use ledgermq_log::testing::History;
-use ledgermq_projections::notice::Notice;
+use ledgermq_projections::notice::{Notice, SharedDelivery};
 use ledgermq_projections::views::due::Due;
 use ledgermq_projections::views::owed::{Owed, OwedSource};
 use ledgermq_projections::views::presence::Presence;
@@ -144,6 +145,12 @@ impl World {
                 batch.push(None, None, &Event::NodeStarted { node, start });
                 return;
             }
+            "sdrop" => {
+                let (group, upto) = (filter(client), rest[0].parse().expect("offset"));
+                let reason = DropReason::QueueFull;
+                batch.push(None, None, &Event::SharedDropped { group, upto, reason });
+                return;
+            }
             "pub" => {
                 let cause = options.get("cause").map(|cause| cause.parse().expect("offset"));
                 batch.publish(session, cause, &message(rest, &options));
@@ -164,6 +171,9 @@ impl World {
             "sub" => Event::Subscribed { subscriptions: vec![subscription(rest[0], &options)] },
             "unsub" => Event::Unsubscribed { filters: vec![filter(rest[0])] },
             "release" => Event::MessageReleased { packet_ids: packet_ids(rest) },
+            "settle" => Event::SharedSettled {
+                deliveries: rest.iter().map(|word| reference(word)).collect(),
+            },
             "receive" => Event::DeliveryReceived { packet_ids: packet_ids(rest) },
             "start" => Event::DeliveryStarted {
                 deliveries: rest.iter().map(|pair| delivery(pair)).collect(),
@@ -257,20 +267,25 @@ fn due_text(due: &Due) -> String {
         Due::MessageDropped { session: (client, _), from, upto, reason } => {
             format!("dropped {client} {} {} {reason:?}", ref_text(*from), ref_text(*upto))
         }
+        Due::SharedDropped { group, upto, reason } => format!("dropped {group} {upto} {reason:?}"),
     }
 }
 
 fn notice_text(notice: &Notice) -> String {
     match notice {
         Notice::SessionReady { epoch, client, state, .. } => format!(
-            "ready {client} {epoch} present={} subs={} inbound={} outstanding={} upto={} owed={}",
+            "ready {client} {epoch} present={} subs={} inbound={} outstanding={} upto={} owed={}{}",
             state.session_present,
             state.subscriptions.len(),
             state.inbound.len(),
             state.outstanding.len(),
             ref_text(state.cursor),
-            state.owed
+            state.owed,
+            shared_text(&state.shared),
         ),
+        Notice::Shared { epoch, index, deliveries, .. } => {
+            format!("shared {epoch} by {index}{}", shared_text(deliveries))
+        }
         Notice::Retained { epoch, at, messages, .. } => {
             let messages = messages.iter().map(|held| {
                 let ids = &held.identifiers;
@@ -284,8 +299,20 @@ fn notice_text(notice: &Notice) -> String {
     }
 }
 
+/// Messages of groups: reference, QoS, RETAIN, identifier.
+pub(crate) fn shared_text(deliveries: &[SharedDelivery]) -> String {
+    let each = deliveries.iter().map(|given| {
+        let retain = if given.retain { "r" } else { "" };
+        let identifier = given.identifier.map(|id| format!("#{id}")).unwrap_or_default();
+        format!(" {}/{}{retain}{identifier}", ref_text(given.message), given.qos as u8)
+    });
+    each.collect()
+}
+
 pub(crate) fn ref_text(message: DeliveryRef) -> String {
-    if message.nth == 0 {
+    if let Some(group) = message.group() {
+        format!("{}.g{group}", message.at)
+    } else if message.nth == 0 {
         message.at.to_string()
     } else {
         format!("{}.{}", message.at, message.nth)
@@ -294,7 +321,11 @@ pub(crate) fn ref_text(message: DeliveryRef) -> String {
 
 pub(crate) fn reference(text: &str) -> DeliveryRef {
     let (at, nth) = text.split_once('.').unwrap_or((text, "0"));
-    DeliveryRef { at: at.parse().expect("offset"), nth: nth.parse().expect("nth") }
+    let at = at.parse().expect("offset");
+    match nth.strip_prefix('g') {
+        Some(group) => DeliveryRef::shared(at, group.parse().expect("group")),
+        None => DeliveryRef { at, nth: nth.parse().expect("nth") },
+    }
 }
 
 fn packet_ids(words: &[&str]) -> Vec<PacketId> {

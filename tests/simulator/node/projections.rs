@@ -6,7 +6,6 @@ use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_log::{Class, Log, StateItem, StateTail, Ticket};
 use ledgermq_projections::checkpoint::{MemoryStore, Store};
-use ledgermq_projections::notice::Notice;
 use ledgermq_projections::projector::{Options as ProjectorOptions, Output, Projector};
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::retained::RetainedMessage;
@@ -76,12 +75,8 @@ impl Projections {
             .turn(now, log.time(), &batches, &mut notices, &mut out)
             .map_err(|broken| format!("the views broke: {broken}"))?;
         for notice in notices {
-            let producer = match &notice {
-                Notice::SessionReady { producer, .. }
-                | Notice::Retained { producer, .. }
-                | Notice::SessionEnded { producer, .. } => *producer,
-            };
-            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(producer.local)) {
+            let local = notice.producer().local;
+            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(local)) {
                 worker.inbox.push_back(notice);
             }
         }

@@ -334,11 +334,7 @@ impl World {
     /// The shards get the notices.
     pub(super) fn notify(&mut self) {
         for notice in std::mem::take(&mut self.rest.notices) {
-            let producer = match &notice {
-                Notice::SessionReady { producer, .. }
-                | Notice::Retained { producer, .. }
-                | Notice::SessionEnded { producer, .. } => *producer,
-            };
+            let producer = notice.producer();
             if let Some(seat) = self.shards.iter_mut().find(|seat| seat.producer == producer) {
                 seat.shard.on_notice(self.now, notice, &mut self.rest);
             }

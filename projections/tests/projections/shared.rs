@@ -1,0 +1,171 @@
+//! Groups of Shared Subscriptions: who gets what.
+
+mod model;
+
+use ledgermq_core::offset::Offset;
+use ledgermq_core::topic::TopicFilter;
+use ledgermq_projections::views::Limits;
+use ledgermq_projections::views::shared::SHARED_WINDOW;
+
+use crate::support::{World, trim};
+
+use model::given;
+
+fn group() -> TopicFilter {
+    TopicFilter::new("$share/g/x").expect("a filter")
+}
+
+/// Folds `lines` and compares the notices of deliveries and of sessions with `expected`.
+#[track_caller]
+fn check(lines: &str, expected: &str) -> World {
+    let mut world = World::default();
+    world.fold(lines);
+    let notices = world.notices();
+    let told = notices.lines().filter(|line| {
+        line.starts_with("shared ") || (line.starts_with("ready ") && line.contains("present=true"))
+    });
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told.join("\n"), trim(expected));
+    world
+}
+
+#[test]
+fn members_are_served_in_turn() {
+    check(
+        "open a; open b
+         sub a $share/g/x qos=1 id=7
+         sub b $share/g/x qos=2 rap
+         pub - x 1 qos=2 retain
+         pub - x 2 qos=1
+         pub - x 3
+         pub - x 4 qos=1; pub - x 5 qos=2",
+        "shared 1:0 by 4 4:0.g0/1#7
+         shared 1:1 by 5 5:0.g0/1
+         shared 1:0 by 6 6:0.g0/0#7
+         shared 1:0 by 7 7:1.g0/1#7
+         shared 1:1 by 7 7:0.g0/1",
+    );
+}
+
+#[test]
+fn what_a_lost_member_did_not_answer_goes_to_another() {
+    check(
+        "open a; open b expiry=100
+         sub a $share/g/x qos=1; sub b $share/g/x qos=1
+         pub - x 1 qos=1; pub - x 2 qos=1; pub - x 3 qos=1
+         settle b 3:1.g0
+         close a",
+        "shared 1:0 by 3 3:0.g0/1 3:2.g0/1
+         shared 1:1 by 3 3:1.g0/1
+         shared 1:1 by 5 3:0.g0/1 3:2.g0/1",
+    );
+}
+
+#[test]
+fn a_group_keeps_its_place_while_all_are_away() {
+    let world = check(
+        "open a expiry=100
+         sub a $share/g/x qos=1
+         pub - x 1 qos=1
+         close a expiry=100
+         pub - x 2 qos=1
+         pub - x 3
+         open a expiry=100",
+        "shared 1:0 by 3 3:0.g0/1
+         ready a 7:0 present=true subs=1 inbound=0 outstanding=0 upto=0:0 owed=0
+         shared 7:0 by 7 3:0.g0/1 5:0.g0/1",
+    );
+    assert_eq!(world.views.counters().shared_unheard, 1, "nobody was there for QoS 0");
+}
+
+#[test]
+fn qos_2_that_was_begun_is_sent_again_to_its_session_only() {
+    let world = check(
+        "open a expiry=100; open b
+         sub a $share/g/x qos=2; sub b $share/g/x qos=2
+         pub - x 1 qos=2; pub - x 2 qos=2; pub - x 3 qos=2
+         start a 5=3:0.g0
+         close a expiry=100
+         open a expiry=100
+         receive a 5",
+        "shared 1:0 by 3 3:0.g0/2 3:2.g0/2
+         shared 1:1 by 3 3:1.g0/2
+         shared 1:1 by 5 3:2.g0/2
+         ready a 6:0 present=true subs=1 inbound=0 outstanding=1 upto=0:0 owed=0 3:0.g0/2",
+    );
+    assert_eq!(world.views.shared_owed(&group()), Some((2, 0)));
+}
+
+#[test]
+fn qos_2_that_was_begun_ends_with_its_session() {
+    let world = check(
+        "open a; open b
+         sub a $share/g/x qos=2; sub b $share/g/x qos=2
+         pub - x 1 qos=2
+         start a 5=3:0.g0
+         close a",
+        "shared 1:0 by 3 3:0.g0/2",
+    );
+    assert_eq!(world.views.shared_owed(&group()), Some((0, 0)));
+    assert_eq!(world.views.counters().shared_lost, 1);
+}
+
+#[test]
+fn a_member_that_answers_nothing_holds_a_window() {
+    let mut world = World::default();
+    world.fold("open a; open b; sub a $share/g/x qos=1; sub b $share/g/x qos=1");
+    for _ in 0..2 * SHARED_WINDOW + 5 {
+        world.fold("pub - x m qos=1");
+    }
+    assert_eq!(world.views.shared_owed(&group()), Some((2 * SHARED_WINDOW + 5, 5)));
+    world.notices.clear();
+    world.fold("settle b 3:0.g0");
+    let next = 2 + 2 * SHARED_WINDOW;
+    assert_eq!(given(&mut world), format!("1:1 {next}:0.g0/1\n"));
+}
+
+#[test]
+fn the_oldest_of_what_waits_goes_when_too_much_does() {
+    let limits = Limits { queued_messages: 2, ..Limits::default() };
+    let mut world = World::new(limits);
+    world.fold(
+        "open a expiry=100; sub a $share/g/x qos=1
+         pub - x 1 qos=1
+         close a expiry=100
+         pub - x 2 qos=1; pub - x 3 qos=1; pub - x 4 qos=1",
+    );
+    assert_eq!(world.due(1), "dropped $share/g/x 4:0 QueueFull");
+    assert_eq!(world.due(2), "");
+    world.notices.clear();
+    world.fold("open a expiry=100");
+    assert_eq!(given(&mut world), "6:0 4:1.g0/1 4:2.g0/1\n");
+    assert_eq!(world.views.counters().dropped[0], 2);
+}
+
+#[test]
+fn a_group_ends_with_its_last_member_and_a_new_one_has_another_number() {
+    check(
+        "open a; sub a $share/g/x qos=1
+         pub - x 1 qos=1
+         unsub a $share/g/x
+         pub - x 2 qos=1
+         sub a $share/g/x qos=1
+         settle a 2:0.g0
+         pub - x 3 qos=1",
+        "shared 1:0 by 2 2:0.g0/1
+         shared 1:0 by 7 7:0.g1/1",
+    );
+}
+
+#[test]
+fn what_groups_owe_is_kept_before_a_purge() {
+    let mut world = World::default();
+    world.fold(
+        "open a expiry=100; sub a $share/g/x qos=1
+         pub - x 1 qos=1
+         close a expiry=100
+         pub - x 2 qos=1",
+    );
+    let owed: Vec<Offset> = world.views.owed_between(0, 3).into_iter().collect();
+    assert_eq!(owed, [Offset::new(2, 0)]);
+}
