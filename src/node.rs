@@ -9,6 +9,7 @@ mod data_dir;
 mod descriptors;
 mod gauges;
 mod health;
+mod sys;
 
 use std::io;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use crate::config::Config;
 use data_dir::DataDir;
 use descriptors::Descriptors;
 use gauges::Gauges;
+use sys::Sys;
 
 /// Time between two checkpoints of the projections.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3);
@@ -200,16 +202,25 @@ impl Parts {
             // One reason is enough to stop for.
             let _ = failed.try_send(error.to_string());
         };
+        let mut sys = Sys::new(self.log.clone(), self.views.clone(), seats.stats_reader());
         let node = config.node.id.get();
         let gateway =
             Gateway::start(&config.gateway, node, seats, &self.log, &self.views, on_stopped)?;
         for address in gateway.addresses() {
             tracing::info!(%address, "MQTT");
         }
+        gateway.publish_sys(&sys.read());
         self.gateway = Some(gateway);
         eprintln!("ready");
+        let mut sys_due = tokio::time::interval(sys::INTERVAL);
+        sys_due.reset();
         loop {
             tokio::select! {
+                _ = sys_due.tick() => {
+                    if let Some(gateway) = &self.gateway {
+                        gateway.publish_sys(&sys.read());
+                    }
+                }
                 asked = signals.asked() => match asked {
                     Asked::Stop => return Ok(()),
                     Asked::Reload => self.reload(),

@@ -2,7 +2,7 @@
 //!
 //! Lists are `{items, next, as_of}`: `next` is the `cursor` of the following page, absent at the
 //! end; `as_of` is the index of the log up to which the answer is exact, also in the header
-//! `Log-Offset`. A page looks at no more than [`page::EXAMINED_MAX`] entries, so that a question
+//! `Log-Offset`. A page looks at no more than 10,000 entries, so that a question
 //! never holds the projections up: one that finds little may be short and still have a next.
 
 mod clients;

@@ -22,7 +22,7 @@ use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
 pub use crate::listener::FAILURES;
 use crate::listener::{Acceptor, Census, StopAccepting};
-use crate::shard::{Shard, ShardLimits, ShardStats, Stage};
+use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
 use crate::worker::sockets::WAKER;
@@ -239,6 +239,11 @@ impl Gateway {
     /// Reads the listeners' certificates again, for connections that come from now on.
     fn reload_certificates(&self) -> Vec<ConfigError> {
         self.certificates.iter().filter_map(|held| held.reload().err()).collect()
+    }
+
+    /// Publishes the node's own values to its clients ([`Shard::on_sys`]).
+    pub fn publish_sys(&self, values: &Arc<[SysValue]>) {
+        self.inboxes.iter().for_each(|inbox| inbox.push(Inbound::Sys(Arc::clone(values))));
     }
 
     /// Which of the gateway's threads has ended, if one has: it panicked, or said why by

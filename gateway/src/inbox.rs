@@ -11,6 +11,7 @@ use ledgermq_projections::notice::Notice;
 use ledgermq_projections::views::retained::RetainedMessage;
 use mio::net::TcpStream;
 
+use crate::shard::SysValue;
 use crate::transport::Layers;
 
 /// Answer of the reader thread.
@@ -40,6 +41,8 @@ pub(crate) enum Inbound {
     Notice(Notice),
     /// Something that was asked for.
     Loaded(Loaded),
+    /// What the node says of itself.
+    Sys(Arc<[SysValue]>),
     /// End all connections and return when the rest is written.
     Drain,
 }

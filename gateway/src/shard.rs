@@ -17,6 +17,7 @@ mod notices;
 mod sources;
 mod stage;
 mod stats;
+mod sys;
 mod table;
 mod wheel;
 
@@ -26,10 +27,12 @@ mod tests;
 pub use sources::{Fetched, Sources};
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
+pub use sys::SysValue;
 pub use table::Token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -122,6 +125,7 @@ pub struct Shard {
     log_time: Timestamp,
     unfinished_bytes: usize,
     stats: ShardStats,
+    sys: Arc<[SysValue]>,
 }
 
 impl Shard {
@@ -163,6 +167,7 @@ impl Shard {
             log_time: Timestamp::default(),
             unfinished_bytes: 0,
             stats: ShardStats::default(),
+            sys: Arc::default(),
         }
     }
 
@@ -272,6 +277,7 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         client.link.written(bytes);
+        self.stats.bytes_sent += bytes as u64;
         if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
             return;
         }

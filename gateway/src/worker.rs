@@ -213,6 +213,7 @@ impl Turning {
                     worker.shard.on_notice(now, notice, &mut worker.sources);
                 }
                 Inbound::Loaded(loaded) => worker.sources.on_loaded(loaded)?,
+                Inbound::Sys(values) => worker.shard.on_sys(now, &values),
                 Inbound::Drain => {
                     self.draining.get_or_insert(now.plus(DRAIN_TIMEOUT));
                     worker.shard.end_all(now, ReasonCode::ServerShuttingDown);

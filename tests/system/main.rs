@@ -30,5 +30,6 @@ mod retained;
 mod sessions;
 mod shutdown;
 mod slow;
+mod sys;
 mod transport;
 mod wills;

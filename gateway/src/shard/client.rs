@@ -175,6 +175,10 @@ pub(crate) struct Sink<'a> {
 
 impl Outputs for Sink<'_> {
     fn send(&mut self, packet: &Packet<'_>) {
+        self.stats.packets_sent += 1;
+        if let Packet::Publish(publish) = packet {
+            self.stats.payload_bytes_sent += publish.payload.len() as u64;
+        }
         // What the codec cannot express in this version (a string beyond 65,535 bytes) is none of
         // the packets that a machine makes; should one come, it is not sent half.
         let encoded = codec::encode(packet, self.link.version, &mut self.link.output);

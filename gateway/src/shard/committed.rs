@@ -6,6 +6,7 @@ use ledgermq_core::connection::Ending;
 use ledgermq_core::event::batch::Batch;
 use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscription};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_core::packet::RetainHandling;
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 
@@ -191,7 +192,16 @@ impl Shard {
         sources: &mut impl Sources,
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
+        let mut asks_sys = Vec::new();
         for subscription in subscriptions {
+            let is_wanted = match subscription.options.retain_handling {
+                RetainHandling::Send => true,
+                RetainHandling::SendIfNew => client.place(&subscription.filter).is_err(),
+                RetainHandling::DoNotSend => false,
+            };
+            if is_wanted && subscription.filter.as_str().starts_with("$SYS") {
+                asks_sys.push(subscription.clone());
+            }
             self.subscriptions.insert(token, &subscription);
             match client.place(&subscription.filter) {
                 Ok(at) => client.subscriptions[at] = subscription,
@@ -200,6 +210,7 @@ impl Shard {
         }
         client.backlog.get_or_insert_default().holds += 1;
         self.turn(now, token, |machine, sink, _| machine.on_subscribe_committed(sink));
+        self.answer_sys(now, token, &asks_sys);
         if let Some(messages) = self.early_retained.remove(&at) {
             self.on_retained(now, token, at, messages, sources);
         }

@@ -26,6 +26,7 @@ impl Shard {
         sources: &mut impl Sources,
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
+        self.stats.bytes_received += bytes.len() as u64;
         if client.input.is_empty() {
             let taken = self.take_packets(now, token, bytes, sources);
             self.keep_rest(token, Vec::new(), &bytes[taken..]);
@@ -170,6 +171,7 @@ impl Shard {
     }
 
     fn take_packet(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>) {
+        self.stats.packets_received += 1;
         match packet {
             Packet::Connect(connect) => {
                 if let Some(client) = self.table.get_mut(token)
@@ -179,7 +181,10 @@ impl Shard {
                     self.flush_before_takeover(now, connect.client_id);
                 }
             }
-            Packet::Publish(publish) => self.stats.received[stats::by(publish.qos)] += 1,
+            Packet::Publish(publish) => {
+                self.stats.received[stats::by(publish.qos)] += 1;
+                self.stats.payload_bytes_received += publish.payload.len() as u64;
+            }
             _ => {}
         }
         self.turn(now, token, |machine, sink, settings| {

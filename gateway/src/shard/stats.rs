@@ -23,6 +23,18 @@ pub struct ShardStats {
     pub refused: u64,
     /// PUBLISH packets sent, by QoS.
     pub sent: [u64; 3],
+    /// Bytes of Control Packets received and sent.
+    pub bytes_received: u64,
+    /// See above.
+    pub bytes_sent: u64,
+    /// Control Packets received and sent.
+    pub packets_received: u64,
+    /// See above.
+    pub packets_sent: u64,
+    /// Bytes of the payloads of PUBLISH packets received and sent.
+    pub payload_bytes_received: u64,
+    /// See above.
+    pub payload_bytes_sent: u64,
     /// Deliveries given up because too much waited for the client.
     pub dropped_queue_full: u64,
     /// QoS 0 deliveries given up because the client was catching up.
@@ -33,6 +45,54 @@ pub struct ShardStats {
     pub dropped_too_large: u64,
     /// Deliveries given up because the log was purged beyond them.
     pub dropped_purged: u64,
+}
+
+impl ShardStats {
+    /// Adds what another shard counted.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            accepted,
+            opened,
+            silent,
+            malformed,
+            unfinished,
+            taken_over,
+            received,
+            refused,
+            sent,
+            bytes_received,
+            bytes_sent,
+            packets_received,
+            packets_sent,
+            payload_bytes_received,
+            payload_bytes_sent,
+            dropped_queue_full,
+            dropped_catching_up,
+            dropped_expired,
+            dropped_too_large,
+            dropped_purged,
+        } = self;
+        *accepted += other.accepted;
+        *opened += other.opened;
+        *silent += other.silent;
+        *malformed += other.malformed;
+        *unfinished += other.unfinished;
+        *taken_over += other.taken_over;
+        received.iter_mut().zip(other.received).for_each(|(all, other)| *all += other);
+        *refused += other.refused;
+        sent.iter_mut().zip(other.sent).for_each(|(all, other)| *all += other);
+        *bytes_received += other.bytes_received;
+        *bytes_sent += other.bytes_sent;
+        *packets_received += other.packets_received;
+        *packets_sent += other.packets_sent;
+        *payload_bytes_received += other.payload_bytes_received;
+        *payload_bytes_sent += other.payload_bytes_sent;
+        *dropped_queue_full += other.dropped_queue_full;
+        *dropped_catching_up += other.dropped_catching_up;
+        *dropped_expired += other.dropped_expired;
+        *dropped_too_large += other.dropped_too_large;
+        *dropped_purged += other.dropped_purged;
+    }
 }
 
 /// Place of `qos` in an array by QoS.
