@@ -7,11 +7,11 @@
 set -eu
 cd "$(dirname "$0")"
 
-parts_all='unit fuzz simulator system clients kill power disk-full damage restart'
+parts_all='unit fuzz simulator system clients attacks kill power disk-full damage restart'
 parts_long='long-crash long-sim long-fuzz long-restart'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
-debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace'
+debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl'
 python='paho-mqtt==2.1.0'
 tools=$PWD/target/tools
 PATH=$PATH:/usr/sbin:/sbin
@@ -102,7 +102,7 @@ root_part() {
 
 # Fuzzes each target that many seconds; each counts as one test.
 fuzz_part() {
-    for target in packet_decode event_batch topic_filter acl_file; do
+    for target in packet_decode event_batch topic_filter acl_file websocket proxy; do
         if fuzz/run.sh "$target" "$1"; then
             passed=$((passed + 1))
         else
@@ -120,6 +120,7 @@ run_part() {
         simulator) count cargo test --locked -p ledgermq --test simulator ;;
         system) count cargo test --locked -p ledgermq --test system ;;
         clients) system_part clients ;;
+        attacks) system_part attacks ;;
         kill) system_part kill ;;
         power) root_part power power ;;
         disk-full) root_part disk-full disk_full ;;

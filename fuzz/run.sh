@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes a target of the core crate with the installed toolchain: fuzz/run.sh TARGET SECONDS
+# Fuzzes a target with the installed toolchain: fuzz/run.sh TARGET SECONDS
 #
 # fuzz/run.sh TARGET FILE runs one input, for example one that failed. New inputs that reach new
 # code are kept in fuzz/corpus/TARGET. Exit: 0 nothing found, 2 wrong use, 3 not to be built,
@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-targets='packet_decode event_batch topic_filter acl_file'
+targets='packet_decode event_batch topic_filter acl_file websocket proxy'
 
 usage() {
     echo "usage: fuzz/run.sh TARGET SECONDS|FILE"

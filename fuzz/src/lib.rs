@@ -1,6 +1,8 @@
 //! What the fuzz targets check, and the inputs that they begin with.
 //!
-//! `core/tests/all/seeds.rs` includes both files: every seed is checked in every test run.
+//! `core/tests/all/fuzz.rs` and `gateway/tests/fuzz.rs` include them: every seed is checked in every
+//! test run.
 
 pub mod checks;
 pub mod seeds;
+pub mod transport;

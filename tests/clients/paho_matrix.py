@@ -1,5 +1,6 @@
 """paho-mqtt against the broker at 127.0.0.1:PORT: every QoS in both versions, both ways.
 
+Arguments: PORT [tcp|websockets [CA_FILE]]; with a file it speaks TLS and trusts what stands there.
 Prints one line a case and exits 0 if all hold.
 """
 
@@ -11,6 +12,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 PORT = int(sys.argv[1])
+TRANSPORT = sys.argv[2] if len(sys.argv) > 2 else "tcp"
+CA_FILE = sys.argv[3] if len(sys.argv) > 3 else None
 WAIT = 20
 VERSIONS = {"3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 
@@ -20,13 +23,17 @@ class Peer:
 
     def __init__(self, name, version, keep=False, will=None):
         self.messages, self.connected, self.subscribed = queue.Queue(), queue.Queue(), queue.Queue()
-        arguments = {"client_id": name, "protocol": version}
+        arguments = {"client_id": name, "protocol": version, "transport": TRANSPORT}
         if version != mqtt.MQTTv5:
             arguments["clean_session"] = not keep
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, **arguments)
         self.client.on_message = lambda _client, _data, message: self.messages.put(message)
         self.client.on_connect = lambda _c, _d, flags, reason, _p: self.connected.put((flags, reason))
         self.client.on_subscribe = lambda _c, _d, _mid, reasons, _p: self.subscribed.put(reasons)
+        if TRANSPORT == "websockets":
+            self.client.ws_set_options(path="/mqtt")
+        if CA_FILE:
+            self.client.tls_set(ca_certs=CA_FILE)
         if will:
             self.client.will_set(*will)
         if version == mqtt.MQTTv5:

@@ -45,9 +45,10 @@ impl Authority {
         pem("CERTIFICATE", self.certificate.der())
     }
 
-    /// A server's certificate for that host name.
+    /// A server's certificate for that host name and 127.0.0.1.
     pub(crate) fn server(&self, host: &str) -> Issued {
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        let names = [host.to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(params)
     }

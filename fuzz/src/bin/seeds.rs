@@ -10,7 +10,8 @@ fn main() -> ExitCode {
         eprintln!("usage: seeds TARGET FOLDER");
         return ExitCode::from(2);
     };
-    let seeds = ledgermq_fuzz::seeds::of(target);
+    let mut seeds = ledgermq_fuzz::seeds::of(target);
+    seeds.extend(ledgermq_fuzz::transport::seeds(target));
     if seeds.is_empty() {
         eprintln!("no such target: {target}");
         return ExitCode::from(2);

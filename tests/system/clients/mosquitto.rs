@@ -1,7 +1,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, Options};
+use crate::support::certificates::Authority;
 
 /// A `mosquitto_sub` whose subscription was acknowledged; it ends after `count` messages.
 fn subscribe(broker: &Broker, version: &str, qos: &str, count: &str) -> (Child, impl BufRead) {
@@ -97,4 +98,51 @@ fn mosquitto_pub_sends_many_lines_and_all_arrive_in_order() {
     let expected: Vec<String> = (0..1_000).map(|n| format!("m/many 2 0 {n}")).collect();
     assert!(messages(lines) == expected, "1,000 lines in their order");
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+#[ignore = "part clients of ./test.sh"]
+fn mosquitto_pub_and_sub_over_tls_with_and_without_client_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    let (servers, devices) = (Authority::new("servers"), Authority::new("devices"));
+    servers.server("localhost").write(dir.path(), "server");
+    devices.client("device-1").write(dir.path(), "device");
+    std::fs::write(dir.path().join("servers.pem"), servers.pem()).unwrap();
+    std::fs::write(dir.path().join("devices.pem"), devices.pem()).unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let keys = format!(
+        "certificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
+        path("server.pem"),
+        path("server.key"),
+        path("devices.pem")
+    );
+    let broker = Options::default()
+        .listener(&keys)
+        .listener(format!("{keys}client_certificate = \"required\""))
+        .start();
+    let (ca, cert, key) = (path("servers.pem"), path("device.pem"), path("device.key"));
+    let with = ["--cert", &cert, "--key", &key];
+    let publish = |at: usize, topic: &str, certificate: &[&str]| {
+        let port = broker.listeners[at].port().to_string();
+        Command::new("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "--cafile", &ca, "-q", "1", "-r"])
+            .args(["-t", topic, "-m", topic])
+            .args(certificate)
+            .stderr(Stdio::null())
+            .status()
+            .expect("mosquitto_pub starts")
+    };
+    assert!(publish(0, "tls/open", &[]).success());
+    assert!(publish(1, "tls/device", &with).success());
+    assert!(!publish(1, "tls/nobody", &[]).success());
+    let port = broker.listeners[1].port().to_string();
+    let output = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &port, "--cafile", &ca, "-t", "tls/+"])
+        .args(["-C", "2", "-W", "20"])
+        .args(with)
+        .output()
+        .expect("mosquitto_sub starts");
+    let mut topics: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+    topics.sort_unstable();
+    assert_eq!(topics, ["tls/device", "tls/open"]);
 }
