@@ -85,7 +85,7 @@ impl Server {
 
     /// Has `service` of another room answer the requests for `path`. Its answer may be an upgrade of
     /// the connection: that is a `TokioIo` over a `tokio::net::TcpStream`, and no longer counted
-    /// here.
+    /// here. The client's `SocketAddr` is among the request's extensions.
     #[must_use]
     pub fn mount<S>(mut self, path: &str, service: S) -> Self
     where
@@ -120,7 +120,8 @@ impl Server {
                 let permit = permit.expect("the semaphore is never closed");
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let router = router.clone().layer(Extension(Peer(peer)));
+                        let router =
+                            router.clone().layer(Extension(Peer(peer))).layer(Extension(peer));
                         tokio::spawn(answer(stream, router, permit));
                     }
                     Err(error) => {

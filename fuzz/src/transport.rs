@@ -2,7 +2,7 @@
 //! `gateway/tests/fuzz.rs` includes this file: every seed is checked in every test run.
 
 use ledgermq_gateway::transport::proxy::{self, Reader};
-use ledgermq_gateway::transport::web_socket::{Decoder, WebSocket};
+use ledgermq_gateway::transport::web_socket::{Decoder, Origins, WebSocket};
 
 /// A frame, or a packet, longer than that is refused.
 const BYTES_MAX: u64 = 1 << 16;
@@ -54,12 +54,13 @@ pub fn websocket(data: &[u8]) {
     assert!(decoded.payload <= whole.len());
     let expected = (bytes[..decoded.payload].to_vec(), decoded.ended);
 
-    let mut asking = WebSocket::new(BYTES_MAX);
+    let mut asking = WebSocket::new(BYTES_MAX, Origins::Any);
     let mut asked = whole.to_vec();
     let received = asking.receive(&mut asked);
     let expected_asked = (asked[received.payload].to_vec(), received.ended);
 
-    let (mut in_pieces, mut asked_in_pieces) = (Decoder::new(BYTES_MAX), WebSocket::new(BYTES_MAX));
+    let (mut in_pieces, mut asked_in_pieces) =
+        (Decoder::new(BYTES_MAX), WebSocket::new(BYTES_MAX, Origins::Any));
     let (mut found, mut found_asked) = ((Vec::new(), None), (Vec::new(), None));
     for piece in pieces {
         let mut bytes = piece.to_vec();

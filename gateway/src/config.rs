@@ -21,6 +21,10 @@ pub struct Config {
     /// that asks for more or for none is told to use this (Server Keep Alive). 0 leaves the choice
     /// to the client, as does MQTT 3.1.1, which has no way to tell it.
     pub server_keep_alive: Span,
+    /// Origins of web pages, such as `https://example.org`, that may connect over WebSocket from
+    /// this machine, besides pages that it serves itself; `*` for all. A page that is shown
+    /// elsewhere may always connect: what guards the node there is authentication.
+    pub websocket_origins: Vec<String>,
     /// Threads that own the connections; 0 means one for each core but one, at least 1.
     pub workers: u16,
     /// Bounds of what clients may take.
@@ -33,6 +37,7 @@ impl Default for Config {
             listener: Vec::new(),
             allow_anonymous: true,
             server_keep_alive: Span::secs(0),
+            websocket_origins: Vec::new(),
             workers: 0,
             limits: Limits::default(),
         }

@@ -8,7 +8,7 @@ use crate::certificates::identity::IdentityFrom;
 use crate::config::{Config, ConfigError, Listener, Protocol};
 use crate::network::Network;
 use crate::transport::tls::Tls;
-use crate::transport::web_socket::WebSocket;
+use crate::transport::web_socket::{Origins, WebSocket};
 use crate::transport::{Layers, proxy};
 
 /// One listener's settings, as its connections need them.
@@ -20,6 +20,7 @@ pub(crate) struct Entrance {
     certificates: Option<Arc<Certificates>>,
     identity: IdentityFrom,
     packet_bytes_max: u64,
+    origins: Arc<[String]>,
 }
 
 impl Entrance {
@@ -35,6 +36,7 @@ impl Entrance {
             certificates: Certificates::open(number, listener)?.map(Arc::new),
             identity: listener.identity,
             packet_bytes_max: config.limits.packet_bytes.0,
+            origins: config.websocket_origins.clone().into(),
         })
     }
 
@@ -50,14 +52,21 @@ impl Entrance {
         self.proxies.as_ref().is_none_or(contains)
     }
 
-    /// The layers of a new connection; none if it speaks MQTT at once.
-    pub(crate) fn layers(&self) -> Result<Option<Box<Layers>>, rustls::Error> {
+    /// The layers of a new connection from `peer`; none if it speaks MQTT at once.
+    pub(crate) fn layers(&self, peer: IpAddr) -> Result<Option<Box<Layers>>, rustls::Error> {
         let proxy = self.proxies.is_some().then(proxy::Reader::default);
         let tls = self.certificates.as_ref();
         let tls = tls.map(|certificates| Tls::new(certificates.current(), self.identity));
         let web_socket = match self.protocol {
             Protocol::Mqtt => None,
-            Protocol::Ws => Some(WebSocket::new(self.packet_bytes_max)),
+            Protocol::Ws => {
+                // A proxy on this machine speaks for clients elsewhere.
+                let origins = match self.proxies {
+                    None => Origins::of(peer, &self.origins),
+                    Some(_) => Origins::Any,
+                };
+                Some(WebSocket::new(self.packet_bytes_max, origins))
+            }
         };
         let layers = Layers::new(proxy, tls.transpose()?, web_socket);
         Ok((!layers.is_transparent()).then(|| Box::new(layers)))

@@ -102,6 +102,7 @@ impl Seats {
             census: Arc::clone(&self.census),
             connections_max: connections_max(config),
             packet_bytes_max: config.limits.packet_bytes.0,
+            origins: config.websocket_origins.clone().into(),
         }
     }
 

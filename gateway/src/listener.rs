@@ -151,7 +151,7 @@ impl Acceptor {
                     if !entrance.admits(peer.ip()) {
                         self.census.count_failed(&Ended::Untrusted);
                     } else if self.census.admit(self.connections_max) {
-                        let layers = match entrance.layers() {
+                        let layers = match entrance.layers(peer.ip()) {
                             Ok(layers) => layers,
                             Err(error) => {
                                 tracing::error!(%error, "TLS cannot begin");

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -19,19 +19,21 @@ use tokio::net::TcpStream;
 use crate::inbox::{Accepted, Inbound, Inboxes};
 use crate::listener::Census;
 use crate::transport::Layers;
-use crate::transport::web_socket::{self, Refusal, SUBPROTOCOL, WebSocket};
+use crate::transport::web_socket::{self, Origins, Refusal, SUBPROTOCOL, WebSocket};
 use crate::worker::READ_BYTES;
 
 /// Answers requests for MQTT over WebSocket; a tower service and a cheap clone.
 ///
 /// The connection below hyper must be a `TokioIo` over a `tokio::net::TcpStream`, and the service
-/// be called within a tokio runtime.
+/// be called within a tokio runtime. A `SocketAddr` among the request's extensions says where the
+/// client is.
 #[derive(Clone)]
 pub struct Upgrade {
     pub(crate) inboxes: Inboxes,
     pub(crate) census: Arc<Census>,
     pub(crate) connections_max: usize,
     pub(crate) packet_bytes_max: u64,
+    pub(crate) origins: Arc<[String]>,
 }
 
 impl<B> tower_service::Service<Request<B>> for Upgrade {
@@ -44,9 +46,13 @@ impl<B> tower_service::Service<Request<B>> for Upgrade {
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let peer = request.extensions().get::<SocketAddr>();
+        // Where nobody says where the client is, it may be on this machine.
+        let peer = peer.map_or(Ipv4Addr::LOCALHOST.into(), SocketAddr::ip);
+        let origins = Origins::of(peer, &self.origins);
         let fields =
             request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let response = match web_socket::judge(request.method().as_str(), fields) {
+        let response = match web_socket::judge(request.method().as_str(), &origins, fields) {
             Err(refusal) => refused(&refusal),
             Ok(_) if !self.census.is_open.load(Ordering::Relaxed) => {
                 unavailable("the node is starting or stopping")

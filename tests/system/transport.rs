@@ -107,6 +107,26 @@ fn what_is_no_websocket_at_the_path_of_the_http_port_is_told_so() {
 }
 
 #[test]
+fn a_page_from_elsewhere_that_a_browser_of_this_machine_shows_is_refused_unless_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("l.toml");
+    std::fs::write(&config, "gateway.websocket_origins = [\"https://good.example\"]\n").unwrap();
+    let broker = BrokerOptions::default()
+        .argument("--config")
+        .argument(config.display().to_string())
+        .start();
+    let status = |origin: &str| {
+        let request = REQUEST.replace("Host:", &format!("Origin: {origin}\r\nHost:"));
+        let (_, head) = WebSocket::ask(transport::tcp(broker.http).unwrap(), &request);
+        head.get(9..12).unwrap().to_owned()
+    };
+    assert_eq!(status("https://evil.example"), "403");
+    assert_eq!(status("null"), "403");
+    assert_eq!(status("https://good.example"), "101");
+    assert_eq!(status("http://localhost:3000"), "101");
+}
+
+#[test]
 fn a_ping_is_answered_and_a_broker_that_stops_says_goodbye() {
     let mut broker = BrokerOptions::default().listener("protocol = \"ws\"").start();
     let mut socket = WebSocket::open(transport::tcp(broker.listeners[0]).unwrap());

@@ -4,12 +4,14 @@
 //! goes in front of the connection's output, and the frame is as long as that is at the moment.
 
 mod frames;
+mod origins;
 mod upgrade;
 
 #[cfg(test)]
 mod tests;
 
 pub use frames::{CONTROL_BYTES_MAX, CloseCode, Decoded, Decoder, Ended};
+pub use origins::Origins;
 pub use upgrade::{HEAD_BYTES_MAX, PATH, Refusal, SUBPROTOCOL, judge};
 
 use std::ops::Range;
@@ -30,8 +32,8 @@ pub struct WebSocket {
 
 #[derive(Debug)]
 enum Stage {
-    /// The request has come so far.
-    Upgrading(Vec<u8>),
+    /// The request has come so far; it may come from pages of those origins.
+    Upgrading(Vec<u8>, Origins),
     Open,
     /// A Close frame or a refusal was put into the reply; nothing is taken or sent after it.
     Closing,
@@ -58,9 +60,9 @@ pub enum End {
 impl WebSocket {
     /// Waits for the request. `packet_bytes_max` bounds a frame too.
     #[must_use]
-    pub fn new(packet_bytes_max: u64) -> Self {
+    pub fn new(packet_bytes_max: u64, origins: Origins) -> Self {
         Self {
-            stage: Stage::Upgrading(Vec::new()),
+            stage: Stage::Upgrading(Vec::new(), origins),
             decoder: Decoder::new(packet_bytes_max.max(FRAME_BYTES_MIN)),
             frame_left: 0,
             reply: Vec::new(),
@@ -70,13 +72,13 @@ impl WebSocket {
     /// The request was answered elsewhere.
     #[must_use]
     pub fn upgraded(packet_bytes_max: u64) -> Self {
-        Self { stage: Stage::Open, ..Self::new(packet_bytes_max) }
+        Self { stage: Stage::Open, ..Self::new(packet_bytes_max, Origins::Any) }
     }
 
     /// Takes bytes as they came.
     pub fn receive(&mut self, bytes: &mut [u8]) -> Received {
         let from = match &mut self.stage {
-            Stage::Upgrading(_) => match self.take_head(bytes) {
+            Stage::Upgrading(..) => match self.take_head(bytes) {
                 Ok(Some(from)) => from,
                 Ok(None) => return Received { payload: 0..0, ended: None },
                 Err(end) => return Received { payload: 0..0, ended: Some(end) },
@@ -98,13 +100,15 @@ impl WebSocket {
 
     /// Takes bytes of the request; says where in `bytes` it ended, once it has.
     fn take_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, End> {
-        let Stage::Upgrading(head) = &mut self.stage else { return Ok(Some(0)) };
+        let Stage::Upgrading(head, origins) = &mut self.stage else { return Ok(Some(0)) };
         let before = head.len();
         let part = bytes.len().min(HEAD_BYTES_MAX + 1 - before);
         // To the byte: this is what a slow client costs.
         head.reserve_exact(part);
         head.extend_from_slice(&bytes[..part]);
-        let upgrade::Head::Whole(length, answer) = upgrade::read(head) else { return Ok(None) };
+        let upgrade::Head::Whole(length, answer) = upgrade::read(head, origins) else {
+            return Ok(None);
+        };
         match answer {
             Ok(accept) => {
                 self.reply = upgrade::switching(&accept);

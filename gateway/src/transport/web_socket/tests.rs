@@ -135,7 +135,7 @@ fn only_the_newest_ping_is_answered_and_only_between_two_frames() {
 
 #[test]
 fn the_request_is_answered_as_rfc_6455_shows_and_frames_may_follow_it_at_once() {
-    let mut socket = WebSocket::new(100);
+    let mut socket = WebSocket::new(100, Origins::Local([].into()));
     let mut bytes = [REQUEST.as_bytes(), &frame(0x82, b"hello")].concat();
     let received = socket.receive(&mut bytes);
     assert_eq!((&bytes[received.payload], received.ended), (&b"hello"[..], None));
@@ -152,7 +152,7 @@ fn the_request_is_answered_as_rfc_6455_shows_and_frames_may_follow_it_at_once() 
 /// The status line that a request is answered with, however it is cut.
 fn status(request: &str) -> u16 {
     let mut statuses = [usize::MAX, 1, 7].map(|piece| {
-        let mut socket = WebSocket::new(100);
+        let mut socket = WebSocket::new(100, Origins::Local([].into()));
         let mut bytes = request.as_bytes().to_vec();
         for piece in bytes.chunks_mut(piece.min(request.len())) {
             if socket.receive(piece).ended.is_some() {
@@ -194,6 +194,9 @@ fn a_request_that_is_no_request_for_mqtt_over_websocket_is_told_why() {
         (with("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
         (without("Host"), 400),
         (with("Host: another"), 400),
+        (with("Origin: http://localhost:3000"), 101),
+        (with("Origin: https://example.com"), 403),
+        (with("Origin: null"), 403),
         (with("Content-Length: 5"), 400),
         (with("Transfer-Encoding: chunked"), 400),
         (with("Sec-WebSocket-Extensions: permessage-deflate"), 101),
@@ -207,7 +210,7 @@ fn a_request_that_is_no_request_for_mqtt_over_websocket_is_told_why() {
 
 #[test]
 fn a_slow_request_keeps_no_more_than_the_longest_head() {
-    let mut socket = WebSocket::new(100);
+    let mut socket = WebSocket::new(100, Origins::Local([].into()));
     for _ in 0..HEAD_BYTES_MAX {
         assert_eq!(socket.receive(&mut [b'A']).ended, None);
     }

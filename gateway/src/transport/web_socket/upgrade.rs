@@ -1,5 +1,6 @@
 //! The HTTP request that turns a connection into a WebSocket, and its answer.
 
+use crate::transport::web_socket::origins::Origins;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -41,6 +42,7 @@ impl Refusal {
 
     fn phrase(&self) -> &'static str {
         match self.status {
+            403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
             426 => "Upgrade Required",
@@ -50,8 +52,8 @@ impl Refusal {
     }
 }
 
-/// Judges a request for [`PATH`] by its method and header fields (names in any case); answers with
-/// the value of `Sec-WebSocket-Accept`.
+/// Judges a request for [`PATH`] by its method and header fields (names in any case), and by the
+/// page that it comes from, if any; answers with the value of `Sec-WebSocket-Accept`.
 ///
 /// Extensions are not looked at: none is ever agreed on, compression neither.
 ///
@@ -60,6 +62,7 @@ impl Refusal {
 /// What the client is to be told instead.
 pub fn judge<'a>(
     method: &str,
+    origins: &Origins,
     fields: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<String, Refusal> {
     let mut seen = Seen::default();
@@ -87,6 +90,13 @@ pub fn judge<'a>(
     if !seen.subprotocol {
         return Err(Refusal::new(400, "Sec-WebSocket-Protocol must offer mqtt"));
     }
+    if !seen.origins.iter().all(|origin| origins.admit(origin)) {
+        return Err(Refusal::new(
+            403,
+            "pages from elsewhere may not connect from this machine; if yours may, name its origin in \
+             gateway.websocket_origins",
+        ));
+    }
     match (seen.key, seen.keys) {
         (Some(key), 1) => Ok(accept(key)),
         _ => Err(Refusal::new(400, "there must be one Sec-WebSocket-Key of 16 bytes in base64")),
@@ -104,6 +114,7 @@ struct Seen<'a> {
     hosts: usize,
     keys: usize,
     key: Option<&'a [u8]>,
+    origins: Vec<&'a [u8]>,
 }
 
 impl<'a> Seen<'a> {
@@ -127,6 +138,8 @@ impl<'a> Seen<'a> {
             let bytes = BASE64_STANDARD.decode(key);
             self.keys += 1;
             self.key = bytes.is_ok_and(|bytes| bytes.len() == 16).then_some(key);
+        } else if is("origin") {
+            self.origins.push(value);
         } else if is("host") {
             self.hosts += 1;
         } else if is("content-length") {
@@ -152,7 +165,7 @@ pub(super) enum Head {
 }
 
 /// Looks for a whole head at the front of `bytes` and judges it.
-pub(super) fn read(bytes: &[u8]) -> Head {
+pub(super) fn read(bytes: &[u8], origins: &Origins) -> Head {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     let refused = |status, text| Head::Whole(bytes.len(), Err(Refusal::new(status, text)));
@@ -176,7 +189,7 @@ pub(super) fn read(bytes: &[u8]) -> Head {
         return refused(404, "MQTT over WebSocket is at /mqtt");
     }
     let fields = request.headers.iter().map(|field| (field.name, field.value));
-    Head::Whole(length, judge(request.method.unwrap_or_default(), fields))
+    Head::Whole(length, judge(request.method.unwrap_or_default(), origins, fields))
 }
 
 /// The answer that makes the connection a WebSocket. `[MQTT-6.0.0-4]`
