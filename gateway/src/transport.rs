@@ -5,8 +5,8 @@
 //! socket <------ pending <----- [TLS] <-- [WebSocket] <-- shard's output
 //! ```
 //!
-//! A plain connection has none of it. The worker gives [`Layers::receive`] what it read and gets
-//! MQTT back; it asks [`Layers::fill`] what to write before the next bytes of the shard's output.
+//! A plain connection has none of it. The worker gives `Layers::receive` what it read and gets
+//! MQTT back; it asks `Layers::fill` what to write before the next bytes of the shard's output.
 //! Nothing is queued here but what a layer itself has to say and what the socket did not take of
 //! one write: the shard's output is the one queue.
 

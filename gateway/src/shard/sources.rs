@@ -31,7 +31,7 @@ pub trait Sources {
 pub enum Fetched<T> {
     /// Here it is.
     Ready(T),
-    /// It is being read, or cannot be read at the moment: [`Shard::retry`] when it is there.
+    /// It is being read, or cannot be read at the moment: [`Shard::retry`](crate::shard::Shard::retry) when it is there.
     Loading,
     /// It is not there and will never be: purged, or not kept.
     Gone,
