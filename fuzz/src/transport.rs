@@ -81,6 +81,8 @@ pub fn websocket(data: &[u8]) {
     let part = asking.begin(300, &mut out);
     assert!(part == 0 || part == 300);
     assert!(matches!(out.first(), None | Some(0x82 | 0x88 | 0x8A | b'H')));
+    asking.sent(part);
+    assert!(!asking.has_reply(), "whoever asks until all is said must come to an end");
 }
 
 /// A header is the same in whatever pieces it comes, and within its bound.

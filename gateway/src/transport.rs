@@ -20,6 +20,8 @@ use std::net::SocketAddr;
 use tls::{Tls, TlsError};
 use web_socket::{CloseCode, End, WebSocket};
 
+/// What TLS itself has to say beside that, at most: beyond it the peer asks without reading.
+const PENDING_BYTES_MAX: usize = 256 << 10;
 /// Output that is encrypted at a time: the rest stays in the shard until the socket took this.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 
@@ -120,6 +122,9 @@ impl Layers {
                         received.ended = progress.is_closed.then_some(Ended::Closed);
                     }
                     Err(error) => received.ended = Some(Ended::Tls(error)),
+                }
+                if self.pending.len() > PENDING_BYTES_MAX {
+                    received.ended = Some(Ended::Tls(TlsError::NotRead));
                 }
                 plain.as_mut_slice()
             }

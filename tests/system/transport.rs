@@ -83,6 +83,41 @@ fn messages_pass_over_websocket_and_websocket_over_tls() {
 }
 
 #[test]
+fn a_client_that_did_not_read_gets_everything_in_order_over_every_transport() {
+    let files = Files::new();
+    let broker = BrokerOptions::default()
+        .listener("protocol = \"ws\"")
+        .listener(files.keys(""))
+        .listener(files.keys("protocol = \"ws\""))
+        .start();
+    let options = TlsOptions::default();
+    let tls =
+        |at: usize| transport::tls(broker.listeners[at], &files.server, None, &options).unwrap();
+    let subscribers: [Client; 3] = [
+        Options::v5("ws")
+            .connect_over(WebSocket::open(transport::tcp(broker.listeners[0]).unwrap())),
+        Options::v5("tls").connect_over(tls(1)),
+        Options::v5("wss").connect_over(WebSocket::open(tls(2))),
+    ];
+    let mut subscribers = subscribers.map(|mut subscriber| {
+        subscriber.subscribe("much", QoS::AtLeastOnce);
+        subscriber
+    });
+    // More than the sockets' buffers hold, so that writes are cut off within records and frames.
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    let payload = |n: u32| n.to_be_bytes().repeat(5_000 + n as usize);
+    for n in 0..800 {
+        publisher.publish("much", payload(n), QoS::AtLeastOnce);
+    }
+    for subscriber in &mut subscribers {
+        for n in 0..800 {
+            assert!(subscriber.message().payload == payload(n), "message {n}");
+        }
+        subscriber.ping();
+    }
+}
+
+#[test]
 fn messages_pass_at_the_path_of_the_http_port_and_are_counted_as_connections() {
     let broker = Broker::run();
     let open = || WebSocket::open(transport::tcp(broker.http).unwrap());

@@ -31,6 +31,9 @@ pub(crate) enum TlsError {
     /// A handshake message, or a record, is longer than is taken.
     #[error("a handshake message is too long")]
     TooLong,
+    /// The peer has TLS answer and does not read the answers.
+    #[error("answers are not read")]
+    NotRead,
     /// The certificate is right, but does not say who the client is.
     #[error("client certificate: {0}")]
     Identity(#[from] IdentityError),

@@ -140,7 +140,7 @@ impl WebSocket {
     /// Whether there is something to be sent besides output.
     #[must_use]
     pub fn has_reply(&self) -> bool {
-        !self.reply.is_empty() || self.decoder.has_ping()
+        !self.reply.is_empty() || (self.is_open() && self.decoder.has_ping())
     }
 
     /// Whether a frame of ours was begun whose end was not sent.

@@ -225,11 +225,12 @@ impl Socket {
                 }
                 let filled = layers.fill(output, spare);
                 let taken = filled.taken;
-                let written = match filled.is_empty() {
-                    true => Ok(0),
-                    false => retry(|| self.stream.write_vectored(&filled.slices())),
-                };
-                match written {
+                if filled.is_empty() {
+                    layers.wrote(0, spare);
+                    debug_assert!(taken > 0, "layers that are asked have something to say");
+                    return if taken > 0 { Wrote::Bytes(taken) } else { Wrote::Blocked };
+                }
+                match retry(|| self.stream.write_vectored(&filled.slices())) {
                     Ok(written) => Ok(taken + layers.wrote(written, spare)),
                     Err(error) => {
                         layers.blocked();

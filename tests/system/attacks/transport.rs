@@ -88,6 +88,9 @@ fn attack_15_a_websocket_that_breaks_the_rules_is_closed_with_the_code_for_it() 
         assert!(!head.to_ascii_lowercase().contains("extensions"), "never agreed on: {head}");
     }
     assert_eq!(failed(&broker, "websocket"), 15.0);
+    let mut socket = WebSocket::open(transport::tcp(broker.listeners[0]).unwrap());
+    socket.send_raw(&[frame(0x89, b"?"), frame(0x88, b"")].concat());
+    assert_eq!(socket.wait_closed(), Some(0), "a ping before the end is no way to stop a worker");
     check_alive(&broker);
 }
 

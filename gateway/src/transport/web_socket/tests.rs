@@ -116,6 +116,16 @@ fn a_close_frame_ends_the_stream_and_its_code_is_echoed() {
 }
 
 #[test]
+fn a_ping_before_a_close_frame_leaves_nothing_to_be_said() {
+    let mut socket = WebSocket::upgraded(100);
+    socket.receive(&mut [frame(0x89, b"?"), frame(0x88, b"")].concat());
+    let mut out = Vec::new();
+    assert_eq!(socket.begin(0, &mut out), 0);
+    assert_eq!(out, [0x88, 0]);
+    assert!(!socket.has_reply(), "else it would be asked for ever");
+}
+
+#[test]
 fn only_the_newest_ping_is_answered_and_only_between_two_frames() {
     let mut socket = WebSocket::upgraded(100);
     let mut out = Vec::new();
