@@ -85,7 +85,7 @@ impl Default for Limits {
             topic_levels: 200,
             receive_maximum: 20,
             inflight_out: 1_000,
-            topic_aliases: 16,
+            topic_aliases: 10,
             subscriptions_per_client: 10_000,
             queued_messages: 100_000,
             queued_bytes: ByteSize::mib(256),

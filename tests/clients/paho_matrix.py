@@ -100,7 +100,10 @@ def offline(version, qos):
     publisher.end()
     sleeper = Peer(name, VERSIONS[version], keep=True)
     assert sleeper.flags.session_present
-    assert [sleeper.message().payload for _ in range(10)] == [str(n).encode() for n in range(10)]
+    messages = [sleeper.message() for _ in range(10)]
+    expected = [str(n).encode() for n in range(10)]
+    came = [(message.payload, message.qos, message.dup, message.mid) for message in messages]
+    assert [payload for payload, *_ in came] == expected, came
     sleeper.end()
 
 

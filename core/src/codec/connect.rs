@@ -121,7 +121,7 @@ struct Flags {
 impl Flags {
     fn read(body: &mut Reader<'_>, version: ProtocolVersion) -> Result<Self, DecodeError> {
         let byte = body.u8()?;
-        if byte & 1 != 0 {
+        if byte & 1 != 0 && version != ProtocolVersion::V31 {
             return Err(DecodeError::malformed("reserved connect flag")); // [MQTT-3.1.2-3]
         }
         // [MQTT-3.1.2-12]

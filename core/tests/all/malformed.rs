@@ -330,6 +330,8 @@ fn in_3_1_what_is_sent_again_may_say_so() {
         refused_in_both(text, MalformedPacket);
     }
     refused(V31, "48 r 0001", MalformedPacket);
+    // The reserved flag of CONNECT is not used there (section 3.1).
+    taken(V5, "10 r \"MQIsdp\" 03 03 0000 \"c\"");
 }
 
 #[test]
