@@ -2,6 +2,7 @@
 
 mod bench;
 mod check_config;
+mod passwd;
 mod serve;
 
 use std::fmt::Display;
@@ -32,6 +33,8 @@ enum Command {
     Serve(Settings),
     /// Print the configuration that would be in force, and where each value came from.
     CheckConfig(check_config::Arguments),
+    /// Add, delete and verify the users of a password file.
+    Passwd(passwd::Arguments),
     /// Put load on a broker and measure it.
     Bench(bench::Arguments),
 }
@@ -125,6 +128,7 @@ pub(crate) fn run() -> ExitCode {
         None => serve::run(cli.settings),
         Some(Command::Serve(settings)) => serve::run(settings),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
+        Some(Command::Passwd(arguments)) => passwd::run(arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments),
     };
     match result {

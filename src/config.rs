@@ -158,9 +158,25 @@ pub(crate) fn load(
         layers.add_environment(&name, &value)?;
     }
     add_flags(&mut layers, flags);
-    let effective = layers.finish()?;
+    let mut effective = layers.finish()?;
+    close_by_default(&mut effective);
     check(&effective)?;
     Ok(effective)
+}
+
+/// Whoever has passwords means them: nobody comes in without, unless that is said.
+fn close_by_default(effective: &mut Effective) {
+    let gateway = &mut effective.config.gateway;
+    if gateway.password_file.as_os_str().is_empty() {
+        return;
+    }
+    let is_theirs = |setting: &&mut Setting| setting.key == "gateway.allow_anonymous";
+    if let Some(setting) = effective.settings.iter_mut().find(is_theirs)
+        && setting.origin == Origin::Default
+    {
+        setting.value = false.into();
+        gateway.allow_anonymous = false;
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -203,31 +219,36 @@ fn check(effective: &Effective) -> Result<(), ConfigError> {
     check_access(effective)
 }
 
-/// There is no authentication yet: whoever reaches the node may use it. That is fine on loopback;
-/// anywhere else it must have been asked for.
+/// Whoever reaches the node may use it, if nobody has to prove who they are. That is fine on
+/// loopback; anywhere else it must have been asked for.
 fn check_access(effective: &Effective) -> Result<(), ConfigError> {
-    let config = &effective.config;
+    let gateway = &effective.config.gateway;
+    let has_passwords = !gateway.password_file.as_os_str().is_empty();
+    let takes_certificate =
+        |listener: &Listener| listener.client_certificate != ClientCertificate::None;
+    let has_certificates = gateway.listeners().iter().any(takes_certificate);
     let allowed = effective.origin("gateway.allow_anonymous");
-    if !config.gateway.allow_anonymous {
+    if !gateway.allow_anonymous && !has_passwords && !has_certificates {
         return Err(ConfigError::Open(format!(
-            "gateway.allow_anonymous is false ({allowed}), and this version has no other way to \
-             let a client in: authentication does not exist yet"
+            "gateway.allow_anonymous is false ({allowed}), and there is no other way to let a \
+             client in: name a gateway.password_file ('ledgermq passwd add' makes one), or ask \
+             for a client_certificate on a listener"
         )));
     }
-    if allowed != Origin::Default {
+    if has_passwords || !gateway.allow_anonymous || allowed != Origin::Default {
         return Ok(());
     }
     // Who needs a certificate of our authority to get in is not anyone.
-    let listeners = config.gateway.listeners().into_iter();
+    let listeners = gateway.listeners().into_iter();
     let is_open = |listener: &Listener| listener.client_certificate != ClientCertificate::Required;
     let mqtt = listeners.filter(is_open).map(|listener| listener.address);
-    for address in mqtt.chain([config.api.address]) {
+    for address in mqtt.chain([effective.config.api.address]) {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ConfigError::Open(format!(
-                "{address} can be reached from other machines, and this version has no \
-                 authentication: anyone could read and publish everything. Use a loopback address \
-                 such as 127.0.0.1, or say --allow-anonymous (gateway.allow_anonymous = true) if \
-                 that is what you want"
+                "{address} can be reached from other machines, and no client has to prove who it \
+                 is: anyone could read and publish everything. Name a gateway.password_file \
+                 ('ledgermq passwd add' makes one), require a client_certificate, use a loopback \
+                 address such as 127.0.0.1, or say --allow-anonymous (gateway.allow_anonymous = true) if that is what you want"
             )));
         }
     }

@@ -4,6 +4,7 @@
 //! projections and the workers of the gateway are threads of their own, joined by the channels
 //! that are handed over here.
 
+mod access;
 mod admin;
 mod data_dir;
 mod descriptors;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use ledgermq_api::metrics::{InstallError, Metrics};
 use ledgermq_api::server::{BindError, Server, Sources};
 use ledgermq_api::v1::{Node, Rooms};
+use ledgermq_core::access::RuleList;
+use ledgermq_gateway::authenticator::PasswordsError;
 use ledgermq_gateway::gateway::{Gateway, Seats, StartError};
 use ledgermq_gateway::worker::WorkerError;
 use ledgermq_log::{Gate, Log, LogThread};
@@ -29,6 +32,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
+use access::{AclFileError, Warnings};
 use data_dir::DataDir;
 use descriptors::Descriptors;
 use gauges::Gauges;
@@ -58,6 +62,12 @@ pub(crate) enum NodeError {
     /// The projections cannot be opened.
     #[error(transparent)]
     Projections(#[from] projector::OpenError),
+    /// The access rules cannot be used.
+    #[error(transparent)]
+    Acl(#[from] AclFileError),
+    /// The passwords cannot be used.
+    #[error(transparent)]
+    Passwords(#[from] PasswordsError),
     /// The gateway cannot be started.
     #[error(transparent)]
     Gateway(#[from] StartError),
@@ -97,7 +107,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
 
     let (mut parts, seats) = Parts::open(config)?;
     let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), seats.stats_reader());
-    let (log, views) = (parts.log.clone(), parts.views.clone());
+    let (log, views, warnings) = (parts.log.clone(), parts.views.clone(), parts.warnings.clone());
     let node = Node {
         id: config.node.id.get(),
         version: env!("CARGO_PKG_VERSION"),
@@ -109,7 +119,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         rooms,
         token,
         metrics_open: config.api.metrics_open,
-        checks: Box::new(move || health::checks(&log, &views, descriptors)),
+        checks: Box::new(move || health::checks(&log, &views, descriptors, &warnings)),
         gather: gauges::gatherer(gauges),
         metrics,
     };
@@ -141,6 +151,9 @@ struct Parts {
     projections: Driver,
     views: Reader,
     gateway: Option<Gateway>,
+    /// The access rules of the file, until they are those of the log.
+    rules: Option<RuleList>,
+    warnings: Warnings,
 }
 
 impl Parts {
@@ -149,6 +162,9 @@ impl Parts {
     fn open(config: &Config) -> Result<(Self, Seats), NodeError> {
         let node = config.node.id.get();
         let dir = &config.node.data_dir;
+        let rules = access::rules(config)?;
+        access::check_passwords(config)?;
+        access::advise(config, rules.as_ref());
         let mut options = ledgermq_log::Options::new(dir.join("log"), node);
         options.config = config.log.clone();
         let (log, log_thread) = ledgermq_log::open(options)?;
@@ -160,7 +176,7 @@ impl Parts {
         }
         let seats = Seats::new(&config.gateway, &log)?;
         let limits = &config.gateway.limits;
-        let projections = driver::open(
+        let mut projections = driver::open(
             dir.join("projections.redb"),
             projector::Options {
                 node,
@@ -173,9 +189,12 @@ impl Parts {
             },
             &log,
         )?;
+        projections.set_rules(rules.clone());
         let views = projections.reader();
         let projections = projections.start(seats.notice_sink());
-        Ok((Self { log, log_thread, projections, views, gateway: None }, seats))
+        let warnings = Warnings::default();
+        let parts = Self { log, log_thread, projections, views, gateway: None, rules, warnings };
+        Ok((parts, seats))
     }
 
     /// Lets clients in when the log is folded, and returns when the node was asked to stop.
@@ -189,11 +208,18 @@ impl Parts {
         seats: Seats,
         signals: &mut Signals,
     ) -> Result<(), NodeError> {
-        while !self.views.is_ready() {
+        // Nobody comes in before the rules of the file are those of the log.
+        let rules = self.rules.take();
+        let mut is_reload_due = false;
+        let has_rules =
+            |views: &Reader| views.with(|views| views.access().rules().list() == rules.as_ref());
+        while !self.views.is_ready() || !has_rules(&self.views) {
             self.check()?;
             tokio::select! {
-                // What there is to read again is not read yet.
-                asked = signals.asked() => if asked == Asked::Stop { return Ok(()) },
+                asked = signals.asked() => match asked {
+                    Asked::Stop => return Ok(()),
+                    Asked::Reload => is_reload_due = true,
+                },
                 () = tokio::time::sleep(READY_POLL) => {}
             }
         }
@@ -214,6 +240,9 @@ impl Parts {
         eprintln!("ready");
         let mut sys_due = tokio::time::interval(sys::INTERVAL);
         sys_due.reset();
+        if is_reload_due {
+            self.reload(config);
+        }
         loop {
             tokio::select! {
                 _ = sys_due.tick() => {
@@ -223,7 +252,7 @@ impl Parts {
                 }
                 asked = signals.asked() => match asked {
                     Asked::Stop => return Ok(()),
-                    Asked::Reload => self.reload(),
+                    Asked::Reload => self.reload(config),
                 },
                 Some(reason) = failures.recv() => return Err(NodeError::Failed(reason)),
                 () = tokio::time::sleep(FAILURE_POLL) => self.check()?,
@@ -250,12 +279,24 @@ impl Parts {
         }
     }
 
-    /// Reads again what may change while the node runs; what cannot be used leaves the old in force.
-    fn reload(&self) {
+    /// Reads again what may change while the node runs; what cannot be used leaves the old in force,
+    /// and is said aloud.
+    fn reload(&self, config: &Config) {
         tracing::info!("reading files again");
-        for error in self.gateway.iter().flat_map(Gateway::reload) {
+        let errors = self.gateway.iter().flat_map(Gateway::reload);
+        let mut warnings: Vec<String> = errors.map(|error| error.to_string()).collect();
+        match access::rules(config) {
+            Ok(rules) => {
+                access::advise(config, rules.as_ref());
+                self.projections.set_rules(rules);
+            }
+            Err(error) => warnings.push(error.to_string()),
+        }
+        for error in &warnings {
             tracing::error!(%error, "not reloaded, the old stays in force");
         }
+        tracing::info!(errors = warnings.len(), "files were read again");
+        self.warnings.set(warnings);
     }
 
     /// Stops in the reverse order: the gateway drains, the projections write their checkpoint, the

@@ -6,6 +6,7 @@
 
 mod coverage;
 mod list;
+mod memo;
 mod parse;
 mod placeholder;
 
@@ -13,6 +14,7 @@ mod placeholder;
 mod tests;
 
 pub use list::{Access, Group, RuleList, Subject};
+pub use memo::Memo;
 pub use parse::{AclError, AclFault, FILE_BYTES_MAX, parse};
 
 use std::sync::Arc;
@@ -84,6 +86,14 @@ impl Rules {
         self.0.is_none()
     }
 
+    /// Whether `other` is a clone of these.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// The list that these rules were made of; none if they are open.
     #[must_use]
     pub fn list(&self) -> Option<&RuleList> {
@@ -95,7 +105,7 @@ impl Rules {
     #[must_use]
     pub fn may(&self, identity: &Identity<'_>, action: Action, topic: &str) -> bool {
         let Some(acl) = &self.0 else {
-            return !is_guarded(topic::pattern(topic));
+            return !topic.starts_with('$') || !is_guarded(topic::pattern(topic));
         };
         match action {
             Action::Publish => acl.grants(identity, Access::Write, topic),
@@ -204,6 +214,5 @@ impl Table {
 
 /// Whether a topic, or what a filter matches, is denied unless a rule names it.
 fn is_guarded(topic: &str) -> bool {
-    topic.starts_with('$')
-        && ["$CONTROL", "$replay"].contains(&topic.split('/').next().unwrap_or_default())
+    ["$CONTROL", "$replay"].contains(&topic.split('/').next().unwrap_or_default())
 }

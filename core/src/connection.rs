@@ -15,6 +15,7 @@ mod aliases;
 mod closing;
 mod deliver;
 mod handshake;
+mod identify;
 mod inflight;
 mod outputs;
 mod receive;
@@ -24,12 +25,15 @@ mod subscribe;
 pub use closing::Ending;
 pub use deliver::{Delivery, Handed};
 pub use handshake::Resumed;
+pub use identify::Authentication;
 pub use outputs::{Outputs, Settings};
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::access::Memo;
 use crate::codec;
+use crate::event::SessionOpened;
 use crate::identity::{ClientId, PacketId};
 use crate::offset::{Offset, Timestamp};
 use crate::packet::{Packet, ProtocolVersion};
@@ -49,6 +53,10 @@ pub struct Connection {
     session_expiry_interval: u32,
     packet_bytes_max: u32,
     client: Option<ClientId>,
+    username: Option<Box<str>>,
+    /// What waits for the client's password to be compared.
+    opening: Option<Box<SessionOpened>>,
+    may_publish: Memo,
     epoch: Offset,
     last_input: Timestamp,
     /// Why it ended, as a DISCONNECT would say it.
@@ -68,6 +76,8 @@ pub struct Connection {
 pub enum State {
     /// Waiting for CONNECT.
     Connecting,
+    /// The client's password is being compared; no further packet is taken.
+    Authenticating,
     /// `SessionOpened` is on its way through the log; no further packet is taken.
     Opening,
     /// CONNACK was sent.
@@ -102,6 +112,9 @@ impl Connection {
             session_expiry_interval: 0,
             packet_bytes_max: u32::MAX,
             client: None,
+            username: None,
+            opening: None,
+            may_publish: Memo::default(),
             epoch: Offset::ZERO,
             last_input: now,
             ended: ReasonCode::UnspecifiedError,
@@ -131,7 +144,7 @@ impl Connection {
             // [MQTT-3.1.0-1]: the first packet is a CONNECT; anything else is answered by silence.
             (State::Connecting, _) => self.drop_connection(ReasonCode::ProtocolError, out),
             (State::Open, packet) => self.on_packet(packet, settings, out),
-            (State::Opening | State::Closed, _) => {}
+            (State::Authenticating | State::Opening | State::Closed, _) => {}
         }
     }
 
@@ -216,7 +229,7 @@ impl Connection {
                 let allowed = Duration::from_millis(u64::from(self.keep_alive) * 1500);
                 Some(self.last_input.plus(allowed))
             }
-            State::Open | State::Opening | State::Closed => None,
+            State::Open | State::Authenticating | State::Opening | State::Closed => None,
         }
     }
 

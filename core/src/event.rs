@@ -14,6 +14,7 @@ pub use message::MessagePublished;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::RuleList;
 use crate::identity::{ClientId, PacketId};
 use crate::offset::Offset;
 use crate::packet::{ProtocolVersion, QoS, SubscriptionOptions};
@@ -141,6 +142,11 @@ pub enum Event {
         /// Why.
         reason: DropReason,
     },
+    /// The access rules are others from here on.
+    AccessRulesReplaced {
+        /// All rules; none if everything is allowed but what needs a rule.
+        rules: Option<RuleList>,
+    },
 }
 
 impl Event {
@@ -163,8 +169,11 @@ impl Event {
 pub struct SessionOpened {
     /// The client.
     pub client: ClientId,
-    /// User Name, if one was given.
+    /// User Name, if one was given or a certificate names one.
     pub username: Option<String>,
+    /// Whether a password or a certificate has proven the User Name. Such a session belongs to the
+    /// user: while it lives, the openings of others with its Client Identifier are void.
+    pub is_proven: bool,
     /// Node that holds the connection.
     pub node: u64,
     /// Protocol version.
@@ -282,4 +291,6 @@ pub enum DropReason {
     TooLarge,
     /// The log was purged beyond the message and it was not kept.
     Purged,
+    /// The client may no longer receive messages of that topic.
+    NotAuthorized,
 }

@@ -3,6 +3,7 @@
 mod listener;
 
 pub use listener::{ClientCertificate, IdentityFrom, Listener, Protocol};
+use std::path::PathBuf;
 
 use ledgermq_core::quantity::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,20 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Addresses at which clients connect; empty means MQTT at 127.0.0.1:1883.
     pub listener: Vec<Listener>,
-    /// Whether clients may connect without credentials. That is so by default as long as every
-    /// address is a loopback address; any other address needs it said here or by
-    /// `--allow-anonymous`.
+    /// Whether clients may connect without credentials. That is so by default as long as there is
+    /// no `password_file` and every address is a loopback address; otherwise it has to be said here
+    /// or by `--allow-anonymous`.
     pub allow_anonymous: bool,
+    /// Users and the hashes of their passwords, one `NAME:HASH` a line, as `ledgermq passwd` and
+    /// Mosquitto write it; read at the start and at SIGHUP. With it only clients that give a right
+    /// user name and password come in (or, with `allow_anonymous` said, none at all), and one
+    /// without users lets nobody in. Empty: user names are not proven.
+    pub password_file: PathBuf,
+    /// Who may publish and receive what, in the syntax of Mosquitto's `acl_file`; read at the start
+    /// and at SIGHUP, and put in force by an event of the log. What it does not grant is denied, so
+    /// an empty file denies everything. Empty: everything is allowed but `$CONTROL/#` and
+    /// `$replay/#`.
+    pub acl_file: PathBuf,
     /// The longest Keep Alive that an MQTT 5 client may choose, in whole seconds up to 65535; one
     /// that asks for more or for none is told to use this (Server Keep Alive). 0 leaves the choice
     /// to the client, as does MQTT 3.1.1, which has no way to tell it.
@@ -36,6 +47,8 @@ impl Default for Config {
         Self {
             listener: Vec::new(),
             allow_anonymous: true,
+            password_file: PathBuf::new(),
+            acl_file: PathBuf::new(),
             server_keep_alive: Span::secs(0),
             websocket_origins: Vec::new(),
             workers: 0,

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use ledgermq_core::connection::Settings;
+use ledgermq_core::access::Rules;
+use ledgermq_core::connection::{Authentication, Settings};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Index;
 use ledgermq_log::{Log, Producer, Wake};
@@ -15,6 +16,7 @@ use ledgermq_projections::reader::Reader;
 use mio::{Poll, Waker};
 use uuid::Uuid;
 
+use crate::authenticator::{Authenticator, AuthenticatorStats, PasswordsError};
 use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -43,9 +45,23 @@ pub enum StartError {
     /// A listener's certificates cannot be used.
     #[error(transparent)]
     Certificates(#[from] ConfigError),
+    /// The password file cannot be used.
+    #[error(transparent)]
+    Passwords(#[from] PasswordsError),
     /// The operating system refused a thread or a poll.
     #[error("cannot start a worker")]
     Thread(#[from] io::Error),
+}
+
+/// A file that cannot be used when it is read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A listener's certificates.
+    #[error(transparent)]
+    Certificates(#[from] ConfigError),
+    /// The passwords.
+    #[error(transparent)]
+    Passwords(#[from] PasswordsError),
 }
 
 /// The workers' places, made before the projections start, so that these can send notices.
@@ -53,6 +69,7 @@ pub struct Seats {
     seats: Vec<Seat>,
     inboxes: Inboxes,
     census: Arc<Census>,
+    authenticator: Arc<OnceLock<Authenticator>>,
 }
 
 struct Seat {
@@ -83,14 +100,15 @@ impl Seats {
         }
         let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
         let inboxes = Inboxes::new(inboxes);
-        Ok(Self { seats, inboxes, census: Arc::default() })
+        Ok(Self { seats, inboxes, census: Arc::default(), authenticator: Arc::default() })
     }
 
     /// A handle for reading the counts of the gateway that will start here.
     #[must_use]
     pub fn stats_reader(&self) -> StatsReader {
         let workers = self.seats.iter().map(|seat| Arc::clone(&seat.stats)).collect();
-        StatsReader { census: Arc::clone(&self.census), workers }
+        let authenticator = Arc::clone(&self.authenticator);
+        StatsReader { census: Arc::clone(&self.census), authenticator, workers }
     }
 
     /// Answers HTTP requests for MQTT over WebSocket, wherever the node mounts it; before the
@@ -136,6 +154,8 @@ pub struct GatewayStats {
     pub connections_refused: u64,
     /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
     pub connections_failed: [u64; FAILURES.len()],
+    /// Passwords that were compared.
+    pub passwords: AuthenticatorStats,
     /// Counts of each worker.
     pub workers: Vec<ShardStats>,
 }
@@ -144,6 +164,7 @@ pub struct GatewayStats {
 #[derive(Clone)]
 pub struct StatsReader {
     census: Arc<Census>,
+    authenticator: Arc<OnceLock<Authenticator>>,
     workers: Vec<Arc<Mutex<ShardStats>>>,
 }
 
@@ -157,6 +178,7 @@ impl StatsReader {
             connections: self.census.connections.load(Ordering::Relaxed),
             connections_refused: self.census.refused.load(Ordering::Relaxed),
             connections_failed: self.census.failed(),
+            passwords: self.authenticator.get().map(Authenticator::stats).unwrap_or_default(),
             workers: self.workers.iter().map(read).collect(),
         }
     }
@@ -172,6 +194,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     certificates: Vec<Arc<Certificates>>,
     census: Arc<Census>,
+    authenticator: Option<Authenticator>,
 }
 
 impl Gateway {
@@ -190,6 +213,13 @@ impl Gateway {
         on_stopped: impl Fn(&WorkerError) + Clone + Send + 'static,
     ) -> Result<Self, StartError> {
         let census = seats.census;
+        let authenticator = match &config.password_file {
+            file if file.as_os_str().is_empty() => None,
+            file => Some(Authenticator::start(file.clone())?),
+        };
+        if let Some(authenticator) = &authenticator {
+            let _ = seats.authenticator.set(authenticator.clone());
+        }
         let (entrances, certificates) = entrances(config)?;
         let (inboxes, connections_max) = (seats.inboxes.clone(), connections_max(config));
         let bound = Acceptor::bind(entrances, inboxes, Arc::clone(&census), connections_max);
@@ -201,7 +231,8 @@ impl Gateway {
             let inbox = Arc::clone(&seat.inbox);
             let (sources, reader) = LogSources::start(views.clone(), log.clone(), inbox, number)?;
             readers.push(reader);
-            let worker = worker(config, node, seat, log, sources, Arc::clone(&census));
+            let mut worker = worker(config, node, seat, log, sources, Arc::clone(&census));
+            worker.authenticator.clone_from(&authenticator);
             let on_stopped = on_stopped.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -220,6 +251,7 @@ impl Gateway {
             readers,
             addresses,
             certificates,
+            authenticator,
             census,
         })
     }
@@ -233,8 +265,10 @@ impl Gateway {
     /// Reads the files of the configuration again, for what comes from now on; answers with what
     /// could not be used, of which the old stays in force. Clients stay connected.
     #[must_use]
-    pub fn reload(&self) -> Vec<ConfigError> {
-        self.reload_certificates()
+    pub fn reload(&self) -> Vec<ReloadError> {
+        let certificates = self.reload_certificates().into_iter().map(ReloadError::from);
+        let passwords = self.authenticator.as_ref().and_then(|held| held.reload().err());
+        certificates.chain(passwords.map(ReloadError::from)).collect()
     }
 
     /// Reads the listeners' certificates again, for connections that come from now on.
@@ -258,7 +292,8 @@ impl Gateway {
         let (_, thread) = threads
             .find(ended)
             .or_else(|| Some(acceptor).filter(ended))
-            .or_else(|| readers.find(ended))?;
+            .or_else(|| readers.find(ended))
+            .or_else(|| self.authenticator.as_ref()?.ended().map(|thread| (true, thread)))?;
         Some(thread.name().unwrap_or("a thread"))
     }
 
@@ -309,12 +344,14 @@ fn worker(
 ) -> Worker {
     let Seat { poll, inbox, producer, stats } = seat;
     let clock = Clock::start();
-    let position = log.status().commit_index + 1;
+    // The rules are those of the views, so everything that they have not applied is read.
+    let (applied, rules) = sources.rules();
+    let position = applied + 1;
     let tail = log.tail_gapless(position, Arc::clone(&inbox) as Arc<dyn Wake>);
     let names = Box::new(|| ClientId::from(format!("auto-{}", Uuid::now_v7().simple()).as_str()));
     let shard = Shard::new(
         producer.id(),
-        settings(config, node),
+        settings(config, node, rules),
         ShardLimits {
             backlog_messages_max: usize::try_from(config.limits.queued_messages)
                 .unwrap_or(usize::MAX),
@@ -327,10 +364,23 @@ fn worker(
     );
     let retained_max = (config.limits.retained_messages, config.limits.retained_bytes.0);
     let log = log.clone();
-    Worker { poll, inbox, log, producer, tail, shard, sources, clock, census, stats, retained_max }
+    Worker {
+        poll,
+        inbox,
+        log,
+        producer,
+        tail,
+        shard,
+        sources,
+        clock,
+        census,
+        stats,
+        retained_max,
+        authenticator: None,
+    }
 }
 
-fn settings(config: &Config, node: u64) -> Settings {
+fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
     let limits = &config.limits;
     Settings {
         node,
@@ -342,6 +392,11 @@ fn settings(config: &Config, node: u64) -> Settings {
         inflight_out: limits.inflight_out,
         topic_aliases: limits.topic_aliases,
         subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
+        authentication: Authentication {
+            has_passwords: !config.password_file.as_os_str().is_empty(),
+            takes_anonymous: config.allow_anonymous,
+        },
+        rules,
         takes_publishes: true,
         takes_sessions: true,
         takes_retained: true,

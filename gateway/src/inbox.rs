@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_core::offset::{Index, Offset};
+use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::{CommittedBatch, ReadError, Wake};
 use ledgermq_projections::checkpoint::StoreError;
 use ledgermq_projections::notice::Notice;
@@ -12,6 +13,7 @@ use ledgermq_projections::views::retained::RetainedMessage;
 use mio::net::TcpStream;
 
 use crate::shard::SysValue;
+use crate::shard::Token;
 use crate::transport::Layers;
 
 /// Answer of the reader thread.
@@ -43,6 +45,8 @@ pub(crate) enum Inbound {
     Loaded(Loaded),
     /// What the node says of itself.
     Sys(Arc<[SysValue]>),
+    /// A password was compared.
+    Authenticated(Token, Result<(), ReasonCode>),
     /// End all connections and return when the rest is written.
     Drain,
 }

@@ -4,10 +4,12 @@
 //! one driver a core (`worker.rs`), fed by one acceptor (`listener.rs`). [`gateway::Gateway`] is
 //! the component that `src/node.rs` starts and drains.
 
+pub mod authenticator;
 pub mod certificates;
 pub mod config;
 pub mod gateway;
 pub mod network;
+pub mod passwords;
 pub mod shard;
 pub mod transport;
 pub mod upgrade;

@@ -5,6 +5,7 @@
 //! events in its [`Stage`]. Follow a PUBLISH: [`Shard::on_bytes`] -> `core::connection` -> stage
 //! -> log -> [`Shard::on_committed`] -> `matching` -> `delivery` -> output of each subscriber.
 
+mod access;
 mod backlog;
 mod client;
 mod committed;
@@ -24,6 +25,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use access::Asked;
 pub use sources::{Fetched, Sources};
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
@@ -111,6 +113,8 @@ pub struct Shard {
     /// Notices of what is still to come, at most those of the events under way.
     early_sessions: BTreeMap<Offset, Box<SessionState>>,
     early_retained: BTreeMap<Offset, Vec<RetainedDelivery>>,
+    /// Passwords that are to be compared.
+    asked: Vec<Asked>,
     dirty: Vec<Token>,
     resumed: Vec<Token>,
     closed: Vec<Token>,
@@ -154,6 +158,7 @@ impl Shard {
             reached: Offset::new(position, 0),
             early_sessions: BTreeMap::new(),
             early_retained: BTreeMap::new(),
+            asked: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
             closed: Vec::new(),
@@ -309,12 +314,13 @@ impl Shard {
         !self.withheld.is_empty()
     }
 
-    /// Whether nothing waits for its driver: no events, no output of connections, none to be
+    /// Whether nothing waits for its driver: no events, no passwords to compare, no output of connections, none to be
     /// closed or to be read on.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.stage.is_empty()
             && self.dirty.is_empty()
+            && self.asked.is_empty()
             && self.closed.is_empty()
             && self.resumed.is_empty()
     }
@@ -366,9 +372,9 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         let Client { machine, link, subscriptions, .. } = client;
-        let (stage, stats) = (&mut self.stage, &mut self.stats);
         let is_retained = self.is_retained;
-        let mut sink = Sink { link, subscriptions, is_retained, stage, stats, token };
+        let Self { stage, stats, asked, .. } = self;
+        let mut sink = Sink { link, subscriptions, is_retained, stage, stats, asked, token };
         turn(machine, &mut sink, &self.settings);
         self.after(now, token);
     }

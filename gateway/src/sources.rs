@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use hashbrown::{HashMap, HashSet};
+use ledgermq_core::access::Rules;
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::{Index, Offset};
 use ledgermq_log::{CommittedBatch, Log, ReadError};
@@ -44,6 +45,11 @@ enum Wanted {
 }
 
 impl LogSources {
+    /// The access rules of the views, and up to where these have applied the log.
+    pub(crate) fn rules(&self) -> (Index, Rules) {
+        self.views.with(|views| (views.applied(), views.access().rules().clone()))
+    }
+
     /// Starts the reader thread; it answers into `inbox` and ends with the sources.
     pub(crate) fn start(
         views: Reader,

@@ -17,10 +17,11 @@ use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::{Class, CommittedBatch, Log, Producer, ReadError, Tail, TailError};
 use mio::{Events, Poll};
 
+use crate::authenticator::{Attempt, Authenticator};
 use crate::clock::Clock;
 use crate::inbox::{Inbound, Inbox};
 use crate::listener::Census;
-use crate::shard::{Shard, ShardStats, Token};
+use crate::shard::{Asked, Shard, ShardStats, Token};
 use crate::sources::LogSources;
 
 use sockets::{Read, Sockets};
@@ -66,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) census: Arc<Census>,
     pub(crate) stats: Arc<Mutex<ShardStats>>,
     pub(crate) retained_max: (u64, u64),
+    /// Who compares passwords; none if there are none.
+    pub(crate) authenticator: Option<Authenticator>,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             plain: Vec::new(),
             inbound: Vec::new(),
             committed: Vec::new(),
+            asked: Vec::new(),
             tokens: Vec::new(),
             unblocked: Vec::new(),
             draining: None,
@@ -121,6 +125,7 @@ struct Turning {
     plain: Vec<u8>,
     inbound: Vec<Inbound>,
     committed: Vec<Arc<CommittedBatch>>,
+    asked: Vec<Asked>,
     tokens: Vec<Token>,
     /// Connections whose sockets take bytes again.
     unblocked: Vec<Token>,
@@ -138,6 +143,7 @@ impl Turning {
             self.refresh(now);
             self.take_inbound(now)?;
             self.read(now);
+            self.authenticate(now);
             self.hand_over();
             self.take_committed(now)?;
             self.worker.shard.retry(now, &mut self.worker.sources);
@@ -212,6 +218,9 @@ impl Turning {
                 Inbound::Notice(notice) => {
                     worker.shard.on_notice(now, notice, &mut worker.sources);
                 }
+                Inbound::Authenticated(token, verdict) => {
+                    worker.shard.on_authenticated(now, token, verdict);
+                }
                 Inbound::Loaded(loaded) => worker.sources.on_loaded(loaded)?,
                 Inbound::Sys(values) => worker.shard.on_sys(now, &values),
                 Inbound::Drain => {
@@ -266,6 +275,27 @@ impl Turning {
             } else {
                 // A short read empties the socket: the poll says when there is more.
                 self.sockets.set_unreadable(token);
+            }
+        }
+    }
+
+    /// Has the passwords that came compared. Who finds the queue full is told so at once.
+    fn authenticate(&mut self, now: Timestamp) {
+        let worker = &mut self.worker;
+        worker.shard.take_asked(&mut self.asked);
+        for Asked { token, peer, username, password } in self.asked.drain(..) {
+            let inbox = Arc::clone(&worker.inbox);
+            let answer = Box::new(move |is_right: bool| {
+                let verdict = is_right.then_some(()).ok_or(ReasonCode::BadUserNameOrPassword);
+                inbox.push(Inbound::Authenticated(token, verdict));
+            });
+            let attempt = Attempt { peer: peer.ip(), username, password, answer };
+            let refused = match &worker.authenticator {
+                Some(authenticator) => authenticator.submit(attempt).err(),
+                None => Some(attempt),
+            };
+            if refused.is_some() {
+                worker.shard.on_authenticated(now, token, Err(ReasonCode::ServerBusy));
             }
         }
     }

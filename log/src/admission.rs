@@ -4,6 +4,8 @@
 //!   is void as a whole.
 //! - Batches of a start that the node has left behind (`NodeStarted`) are void.
 //! - An event that names a session counts while the session's epoch is the client's current one.
+//!   A session whose user is proven belongs to that user: while it lives, a `SessionOpened` of the
+//!   same client by anyone else is void.
 //!   `SessionOpened` begins an epoch and so ends the one before; `SessionExpired`, `SessionClosed`
 //!   with an expiry interval of 0, and `NodeStarted` for such sessions of its node end it.
 
@@ -31,6 +33,8 @@ struct Table<'a> {
     /// Slots sorted by client; made when the first session opens.
     by_client: Vec<(&'a str, usize)>,
     void_from: &'a mut [u32],
+    /// Openings that are void.
+    openings: Vec<u32>,
 }
 
 impl<'a> Table<'a> {
@@ -157,14 +161,16 @@ impl Admission {
             .iter()
             .map(|session| if self.sessions.is_current(session) { NEVER } else { 0 })
             .collect();
-        let mut table = Table { named: &named, by_client: Vec::new(), void_from: &mut void_from };
+        let (by_client, openings) = (Vec::new(), Vec::new());
+        let mut table = Table { named: &named, by_client, void_from: &mut void_from, openings };
         for fence in batch.fences() {
             self.pass_fence(index, batch, fence, &mut table)?;
         }
-        if is_any_void(batch, &void_from) {
-            return Ok(Voids::Sessions(void_from.into()));
+        let openings = table.openings;
+        if openings.is_empty() && !is_any_void(batch, &void_from) {
+            return Ok(Voids::None);
         }
-        Ok(Voids::None)
+        Ok(Voids::Records { from: void_from.into(), openings: openings.into() })
     }
 
     fn pass_fence(
@@ -179,12 +185,17 @@ impl Admission {
         let slot = record.session.map(usize::from);
         match event {
             Event::SessionOpened(opened) => {
-                let epoch = Offset::new(index, fence.ordinal);
-                let ends = opened.session_expiry_interval == 0;
-                self.sessions.open(
-                    &opened.client,
-                    Session { epoch, node: opened.node, ends_with_connection: ends },
-                );
+                let owner = opened.username.filter(|_| opened.is_proven).map(Into::into);
+                let session = Session {
+                    epoch: Offset::new(index, fence.ordinal),
+                    node: opened.node,
+                    ends_with_connection: opened.session_expiry_interval == 0,
+                    owner,
+                };
+                if !self.sessions.open(&opened.client, session) {
+                    table.openings.push(fence.ordinal);
+                    return Ok(());
+                }
                 // No batch can name the epoch that begins in it: whoever it names is fenced.
                 table.fence(&opened.client, fence.ordinal);
             }
@@ -215,7 +226,8 @@ impl Admission {
             | Event::DeliveryProgressed { .. }
             | Event::MessageDropped { .. }
             | Event::SharedSettled { .. }
-            | Event::SharedDropped { .. } => {}
+            | Event::SharedDropped { .. }
+            | Event::AccessRulesReplaced { .. } => {}
         }
         Ok(())
     }

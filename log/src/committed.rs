@@ -36,8 +36,13 @@ pub(crate) enum Voids {
     None,
     /// Everything: the producer's sequence did not fit.
     All,
-    /// For each session of the batch's table the ordinal from which its records are void.
-    Sessions(Arc<[u32]>),
+    /// Single records.
+    Records {
+        /// For each session of the batch's table the ordinal from which its records are void.
+        from: Arc<[u32]>,
+        /// Ordinals of the openings that are void, ascending.
+        openings: Arc<[u32]>,
+    },
 }
 
 impl CommittedBatch {
@@ -67,16 +72,19 @@ impl CommittedBatch {
     /// Whether `record`, one of this batch, is void: nobody may act upon it.
     ///
     /// Either the whole batch is (see [`Self::is_admitted`]), or the record's session was not, or
-    /// no longer, at the epoch that the record names.
+    /// no longer, at the epoch that the record names, or the record opens a session that belongs to
+    /// another user.
     #[must_use]
     pub fn is_void(&self, record: &Record<'_>) -> bool {
         match &self.voids {
             Voids::None => false,
             Voids::All => true,
-            Voids::Sessions(from) => record
-                .session
-                .and_then(|slot| from.get(usize::from(slot)))
-                .is_some_and(|&from| record.ordinal >= from),
+            Voids::Records { from, openings } => match record.session {
+                Some(slot) => {
+                    from.get(usize::from(slot)).is_some_and(|&from| record.ordinal >= from)
+                }
+                None => openings.binary_search(&record.ordinal).is_ok(),
+            },
         }
     }
 

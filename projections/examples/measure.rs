@@ -35,6 +35,7 @@ fn opened(client: &str) -> Event {
     Event::SessionOpened(Box::new(SessionOpened {
         client: client.into(),
         username: Some("sensor".to_owned()),
+        is_proven: false,
         node: 1,
         protocol: ProtocolVersion::V5,
         clean_start: false,

@@ -6,10 +6,11 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_log::{CommittedBatch, Gate, Log, StateItem, StateTail, TailError, Wake};
 
@@ -76,12 +77,18 @@ impl Opened {
         self.projector.reader()
     }
 
+    /// Has these access rules put in force; see [`Projector::set_rules`].
+    pub fn set_rules(&mut self, rules: Option<RuleList>) {
+        self.projector.set_rules(rules);
+    }
+
     /// Starts the threads. The first thing appended is `NodeStarted`; when it is applied,
     /// [`Reader::is_ready`] turns true, and from then on notices go to `sink`.
     #[must_use]
     pub fn start(self, sink: Box<dyn NoticeSink>) -> Driver {
         let waker = Arc::new(Waker::default());
         let is_stopping = Arc::new(AtomicBool::new(false));
+        let rules_wanted = Arc::new(Mutex::new(None));
         let wake: Arc<dyn Wake> = Arc::<Waker>::clone(&waker);
         let tail = self.log.tail_state(self.projector.next_index(), wake);
         let (helpers, answers) = helpers::start(&self.log, Box::new(self.store), &waker);
@@ -93,6 +100,7 @@ impl Opened {
             answers,
             sink,
             is_stopping: Arc::clone(&is_stopping),
+            rules_wanted: Arc::clone(&rules_wanted),
             purge_asked: None,
         };
         let own = Arc::clone(&waker);
@@ -103,7 +111,7 @@ impl Opened {
                 running.run()
             })
             .expect("the system has room for a thread");
-        Driver { thread, waker, is_stopping }
+        Driver { thread, waker, is_stopping, rules_wanted }
     }
 }
 
@@ -113,9 +121,20 @@ pub struct Driver {
     thread: JoinHandle<Result<(), DriverError>>,
     waker: Arc<Waker>,
     is_stopping: Arc<AtomicBool>,
+    rules_wanted: RulesWanted,
 }
 
+/// Access rules on their way to the thread.
+type RulesWanted = Arc<Mutex<Option<Option<RuleList>>>>;
+
 impl Driver {
+    /// Has these access rules put in force while the projections run; see
+    /// [`Projector::set_rules`]. They are when the views say so.
+    pub fn set_rules(&self, rules: Option<RuleList>) {
+        *self.rules_wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(rules);
+        self.waker.wake();
+    }
+
     /// Lets the projections apply what is committed, write a last checkpoint and end. To be called
     /// before the log is stopped.
     pub fn stop(&self) {
@@ -165,6 +184,7 @@ struct Running {
     answers: Receiver<Answer>,
     sink: Box<dyn NoticeSink>,
     is_stopping: Arc<AtomicBool>,
+    rules_wanted: RulesWanted,
     purge_asked: Option<Timestamp>,
 }
 
@@ -197,6 +217,7 @@ impl Running {
                 return Err(DriverError::Panicked);
             }
             self.take_answers(now, &mut out);
+            self.take_rules();
             self.ask_purge(now);
             let is_at_end = self.take_batches(&mut batches)?;
             self.projector.turn(now, self.log.time(), &batches, &mut notices, &mut out)?;
@@ -248,6 +269,13 @@ impl Running {
                     self.projector.kept(now, upto, &messages, out);
                 }
             }
+        }
+    }
+
+    fn take_rules(&mut self) {
+        let wanted = self.rules_wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(rules) = wanted {
+            self.projector.set_rules(rules);
         }
     }
 

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_log::CommittedBatch;
 
@@ -82,6 +83,8 @@ pub struct Projector {
     is_log_told: bool,
     started: Started,
     append: Append,
+    /// The access rules that are to be in force, until they are.
+    rules_wanted: Option<Option<RuleList>>,
     next_due: Timestamp,
     saving: Option<Arc<Changes>>,
     is_save_running: bool,
@@ -152,6 +155,7 @@ impl Projector {
             out.push(Output::PurgeAllowed(self.kept_upto));
         }
         self.start(now, out);
+        self.append_rules(now, out);
         self.append_due(now, log_time, out);
         self.checkpoint(now, out);
         self.keep(now, out);
@@ -165,11 +169,15 @@ impl Projector {
             .then(|| self.reader.with(|views| views.next_due()))
             .flatten()
             .map(|due| now.plus(pause_until(due, log_time)).max(self.next_due));
+        let has_rules = self.rules_wanted.is_some()
+            && self.started == Started::Ready
+            && self.append == Append::Idle;
+        let rules = has_rules.then_some(self.next_due);
         let is_unsaved = self.saving.is_some() || self.reader.applied() > self.checkpointed;
         let checkpoint = (is_unsaved && !self.is_save_running).then_some(self.next_checkpoint);
         let start = (self.started == Started::No).then_some(self.next_due);
         let keep = (self.keep_upto().is_some() && !self.is_keep_running).then_some(self.next_keep);
-        [due, checkpoint, start, keep].into_iter().flatten().min()
+        [due, rules, checkpoint, start, keep].into_iter().flatten().min()
     }
 
     /// The answer to [`Output::Append`]: the index of the batch, or none if it was refused and
@@ -201,6 +209,15 @@ impl Projector {
             self.reader.set_checkpointed(changes.applied);
             out.push(Output::Checkpointed(changes.applied));
         }
+    }
+
+    /// Puts access rules in force, by an event, if others are. None: no rules, everything is open
+    /// that needs none.
+    ///
+    /// It is the projector's business since it also publishes the wills: one append is under way at
+    /// a time, so a will that was found allowed does not come behind rules that forbid it.
+    pub fn set_rules(&mut self, rules: Option<RuleList>) {
+        self.rules_wanted = Some(rules);
     }
 
     /// The log would like to drop everything up to this index.
@@ -288,6 +305,19 @@ impl Projector {
             self.started = Started::Sent;
             let Options { node, start, .. } = self.options;
             out.push(Output::Append(Events::NodeStarted { node, start }));
+        }
+    }
+
+    fn append_rules(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.started != Started::Ready || self.append != Append::Idle {
+            return;
+        }
+        let Some(wanted) = &self.rules_wanted else { return };
+        if self.reader.with(|views| views.access().rules().list() == wanted.as_ref()) {
+            self.rules_wanted = None;
+        } else if now >= self.next_due {
+            self.append = Append::Sent;
+            out.push(Output::Append(Events::AccessRules(wanted.clone())));
         }
     }
 

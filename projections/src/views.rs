@@ -1,5 +1,6 @@
 //! All views, and the fold that dispatches to them.
 
+pub mod access;
 mod delivery;
 mod dirty;
 pub mod due;
@@ -31,6 +32,7 @@ use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::CommittedBatch;
 
 use crate::notice::Notice;
+use crate::views::access::Access;
 use crate::views::counters::Counters;
 use crate::views::dirty::{Dirty, Row};
 use crate::views::fold::{Place, Sources};
@@ -73,6 +75,7 @@ pub struct Views {
     wills: Wills,
     topics: Topics,
     counters: Counters,
+    access: Access,
     /// Start epoch of each node's running process.
     nodes: BTreeMap<u64, u64>,
     /// The first `Broken` met: nothing is applied any more.

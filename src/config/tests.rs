@@ -144,10 +144,26 @@ fn an_address_that_others_reach_needs_anonymous_access_said_aloud() {
 }
 
 #[test]
-fn anonymous_access_forbidden_leaves_no_way_in() {
-    let error =
-        load_text("[gateway]\nallow_anonymous = false\n", &[], &Flags::default()).unwrap_err();
-    assert!(matches!(error, ConfigError::Open(_)), "{error}");
+fn anonymous_access_forbidden_needs_another_way_in() {
+    let closed = "[gateway]\nallow_anonymous = false\n";
+    let error = load_text(closed, &[], &Flags::default()).unwrap_err();
+    assert!(matches!(&error, ConfigError::Open(text) if text.contains("passwd add")), "{error}");
+    let passwords = format!("{closed}password_file = \"p\"\n");
+    load_text(&passwords, &[], &Flags::default()).unwrap();
+}
+
+#[test]
+fn with_passwords_nobody_comes_in_without_unless_that_is_said() {
+    let open = Flags { mqtt: vec!["0.0.0.0:1883".parse().unwrap()], ..Flags::default() };
+    let passwords = "[gateway]\npassword_file = \"p\"\n";
+    let effective = load_text(passwords, &[], &open).unwrap();
+    assert!(!effective.config.gateway.allow_anonymous);
+    let listed = effective.settings.iter().find(|item| item.key == "gateway.allow_anonymous");
+    assert_eq!(listed.unwrap().value, toml::Value::Boolean(false));
+    let said = Flags { allow_anonymous: true, ..open };
+    assert!(load_text(passwords, &[], &said).unwrap().config.gateway.allow_anonymous);
+    let without = load_text("", &[], &Flags::default()).unwrap();
+    assert!(without.config.gateway.allow_anonymous);
 }
 
 #[test]

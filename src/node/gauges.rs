@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ledgermq_gateway::authenticator::AuthenticatorStats;
 use ledgermq_gateway::gateway::{FAILURES, GatewayStats, StatsReader};
 use ledgermq_log::{Class, Log};
 use ledgermq_projections::reader::Reader;
@@ -33,14 +34,17 @@ pub(super) struct Gauges {
     refused_connections: Counter,
     failed_connections: [Counter; FAILURES.len()],
     opened: Counter,
-    refused: Counter,
+    refused: [Counter; 2],
+    authenticated: Counter,
+    unauthenticated: [Counter; 3],
+    foreign_sessions: Counter,
     silent: Counter,
     unfinished: Counter,
     malformed: Counter,
     taken_over: Counter,
     received: [Counter; 3],
     sent: [Counter; 3],
-    dropped: [Dropped; 5],
+    dropped: [Dropped; 6],
 }
 
 /// A counter of dropped deliveries, and where its count is.
@@ -89,7 +93,13 @@ impl Gauges {
                 |reason| counter!("ledgermq_mqtt_connections_failed_total", "reason" => reason),
             ),
             opened: counter!("ledgermq_mqtt_sessions_opened_total"),
-            refused: counter!("ledgermq_mqtt_messages_refused_total"),
+            refused: ["quota", "not_authorized"]
+                .map(|reason| counter!("ledgermq_mqtt_messages_refused_total", "reason" => reason)),
+            authenticated: counter!("ledgermq_mqtt_authentications_total"),
+            unauthenticated: ["password", "held_off", "busy"].map(
+                |reason| counter!("ledgermq_mqtt_authentications_refused_total", "reason" => reason),
+            ),
+            foreign_sessions: counter!("ledgermq_mqtt_foreign_sessions_refused_total"),
             silent: counter!("ledgermq_mqtt_keep_alive_timeouts_total"),
             unfinished: counter!("ledgermq_mqtt_connects_given_up_total"),
             malformed: counter!("ledgermq_mqtt_malformed_packets_total"),
@@ -102,6 +112,7 @@ impl Gauges {
                 (dropped("expired"), |stats| total!(stats, dropped_expired)),
                 (dropped("too_large"), |stats| total!(stats, dropped_too_large)),
                 (dropped("purged"), |stats| total!(stats, dropped_purged)),
+                (dropped("not_authorized"), |stats| total!(stats, dropped_not_authorized)),
             ],
         }
     }
@@ -149,7 +160,15 @@ impl Gauges {
         }
         self.accepted.absolute(total!(stats, accepted));
         self.opened.absolute(total!(stats, opened));
-        self.refused.absolute(total!(stats, refused));
+        self.refused[0].absolute(total!(stats, refused));
+        self.refused[1].absolute(total!(stats, refused_not_authorized));
+        let AuthenticatorStats { accepted, refused, held_off } = stats.passwords;
+        let busy = total!(stats, refused_busy);
+        self.authenticated.absolute(accepted);
+        for (counter, count) in self.unauthenticated.iter().zip([refused, held_off, busy]) {
+            counter.absolute(count);
+        }
+        self.foreign_sessions.absolute(total!(stats, refused_foreign));
         self.silent.absolute(total!(stats, silent));
         self.unfinished.absolute(total!(stats, unfinished));
         self.malformed.absolute(total!(stats, malformed));

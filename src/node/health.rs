@@ -4,14 +4,21 @@ use ledgermq_api::readiness::Check;
 use ledgermq_log::{Gate, Log};
 use ledgermq_projections::reader::Reader;
 
+use super::access::Warnings;
 use super::descriptors::Descriptors;
 
 /// Committed batches that the views may be behind.
 const LAG_MAX: u64 = 1_000;
 
 /// The checks of a running node.
-pub(super) fn checks(log: &Log, views: &Reader, descriptors: Descriptors) -> Vec<Check> {
-    vec![log_check(log), views_check(log, views), descriptors_check(descriptors)]
+pub(super) fn checks(
+    log: &Log,
+    views: &Reader,
+    descriptors: Descriptors,
+    warnings: &Warnings,
+) -> Vec<Check> {
+    let access = warnings.check(views);
+    vec![log_check(log), views_check(log, views), descriptors_check(descriptors), access]
 }
 
 /// What was dealt out at the start; it always holds then.

@@ -167,6 +167,7 @@ fn dropped(total: &ShardStats) -> u64 {
         + total.dropped_expired
         + total.dropped_too_large
         + total.dropped_purged
+        + total.dropped_not_authorized
 }
 
 /// Resident memory of the process in bytes, now and at most.

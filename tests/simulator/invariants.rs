@@ -1,5 +1,6 @@
 //! What must hold after every step: one file each.
 
+mod access;
 mod acknowledged;
 mod at_least_once;
 mod exactly_once;
@@ -40,6 +41,7 @@ pub(crate) trait Invariant {
 pub(crate) fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
     vec![
         ("history", Box::new(history::History)),
+        ("access", Box::new(access::Access)),
         ("acknowledged", Box::<acknowledged::Acknowledged>::default()),
         ("exactly once", Box::<exactly_once::ExactlyOnce>::default()),
         ("at least once", Box::<at_least_once::AtLeastOnce>::default()),

@@ -12,6 +12,7 @@ mod worker;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_log::{CommittedBatch, Tail};
@@ -45,6 +46,8 @@ pub(crate) struct Node {
     told: Tail,
     takes_connections: bool,
     is_stopping: bool,
+    /// The rules that the file has.
+    rules: Option<RuleList>,
 }
 
 /// What a node may touch in its turn.
@@ -58,14 +61,17 @@ pub(crate) struct Outside<'a> {
     pub(crate) trace: &'a mut Trace,
     pub(crate) oracle: &'a mut Oracle,
     pub(crate) options: &'a Options,
+    /// The rules that the file has.
+    pub(crate) rules: &'a Option<RuleList>,
 }
 
 impl Node {
     /// Starts a node on what an earlier one left behind.
     pub(crate) fn start(remains: &Remains, o: &mut Outside<'_>) -> Result<Self, String> {
         let log = SimLog::open(&remains.disk, o)?;
-        let projections = Projections::open(remains.store.clone(), &log.log, o)?;
-        let workers = (0..o.options.workers).map(|_| Worker::new(&log.log, o)).collect();
+        let mut projections = Projections::open(remains.store.clone(), &log.log, o)?;
+        projections.set_rules(o.rules.clone());
+        let workers = Vec::new();
         let status = log.log.status();
         o.trace.say(format_args!(
             "the node starts ({}): log {}..={}, views at {}",
@@ -76,8 +82,15 @@ impl Node {
         ));
         o.oracle.on_recovered(status.commit_index);
         let told = log.log.tail_gapless(status.first_index, NoWake::shared());
-        let mut node =
-            Self { log, projections, workers, told, takes_connections: false, is_stopping: false };
+        let mut node = Self {
+            log,
+            projections,
+            workers,
+            told,
+            takes_connections: false,
+            is_stopping: false,
+            rules: o.rules.clone(),
+        };
         node.tell(o)?;
         Ok(node)
     }
@@ -89,20 +102,28 @@ impl Node {
         Remains { disk: self.log.crash(o), store }
     }
 
+    /// The file was changed, and the node told so.
+    pub(crate) fn reload(&mut self, rules: Option<RuleList>) {
+        self.projections.set_rules(rules.clone());
+        self.rules = rules;
+    }
+
     /// One machine takes a turn.
     pub(crate) fn turn(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        let has_workers = !self.workers.is_empty();
         match o.rng.below(10) {
-            0..=3 => {
+            0..=3 if has_workers => {
                 let at = o.rng.size(0, self.workers.len() - 1);
                 self.workers[at].turn(&self.log.log, &self.projections, o)?;
             }
             4..=5 => self.turn_log(o)?,
             6..=7 => self.projections.turn(&self.log.log, &mut self.workers, o)?,
             8 => self.projections.answer(&self.log.log, o)?,
-            _ => {
+            _ if has_workers => {
                 let at = o.rng.size(0, self.workers.len() - 1);
                 self.workers[at].load(&self.log.log, o)?;
             }
+            _ => {}
         }
         self.accept(o);
         Ok(())
@@ -127,6 +148,7 @@ impl Node {
     pub(crate) fn is_idle(&self) -> bool {
         self.log.is_idle()
             && self.projections.is_at_end(self.log.log.status().commit_index)
+            && self.takes_connections
             && self.workers.iter().all(|worker| worker.is_idle(&self.log.log))
     }
 
@@ -188,9 +210,19 @@ impl Node {
 
     /// Hands new connections to the workers, once the views know of this start.
     fn accept(&mut self, o: &mut Outside<'_>) {
-        self.takes_connections |= self.projections.reader.is_ready();
-        if !self.takes_connections || self.is_stopping {
+        if self.is_stopping {
             return;
+        }
+        if !self.takes_connections {
+            let reader = &self.projections.reader;
+            let has_rules =
+                reader.with(|views| views.access().rules().list() == self.rules.as_ref());
+            if !reader.is_ready() || !has_rules {
+                return;
+            }
+            self.takes_connections = true;
+            let workers = (0..o.options.workers).map(|_| Worker::new(&self.log.log, reader, o));
+            self.workers = workers.collect();
         }
         let mut accepted = Vec::new();
         for (id, connection) in &mut o.network.connections {

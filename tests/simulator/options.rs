@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ledgermq_core::connection::Settings;
+use ledgermq_core::access::Rules;
+use ledgermq_core::connection::{Authentication, Settings};
 use ledgermq_gateway::shard::ShardLimits;
 use ledgermq_projections::views::Limits;
 
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) ring_bytes: u64,
     /// Bytes of the largest payload.
     pub(crate) payload_bytes: usize,
+    /// Access rules change now and then.
+    pub(crate) has_rules: bool,
     pub(crate) faults: Faults,
     pub(crate) habits: Habits,
 }
@@ -48,6 +51,7 @@ pub(crate) struct Faults {
     pub(crate) clock_jump: u32,
     pub(crate) store_fails: u32,
     pub(crate) stop: u32,
+    pub(crate) rules: u32,
 }
 
 /// What clients like to do, in thousandths.
@@ -100,6 +104,11 @@ impl Options {
             inflight_out: *rng.pick(&[1, 2, 5, 20, 1000]),
             topic_aliases: rng.small(0, 3),
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
+            authentication: Authentication {
+                has_passwords: rng.permille(500),
+                takes_anonymous: true,
+            },
+            rules: Rules::open(),
             takes_publishes: true,
             takes_sessions: true,
             takes_retained: true,
@@ -118,6 +127,7 @@ impl Options {
             hot_entries: if rng.permille(300) { rng.range(20, 200) } else { u64::MAX },
             ring_bytes: *rng.pick(&[200, 2_000, 1 << 20]),
             payload_bytes: *rng.pick(&[20, 20, 100, 1000, 5000]),
+            has_rules: rng.permille(400),
             faults: Faults::draw(rng),
             habits: Habits::draw(rng),
         }
@@ -143,6 +153,7 @@ impl Faults {
             clock_jump: often(100),
             store_fails: often(100),
             stop: often(60),
+            rules: often(200),
         }
     }
 }
@@ -170,6 +181,14 @@ impl Habits {
 
 /// Topic Names that are published to.
 pub(crate) const TOPICS: [&str; 8] = ["a/b", "a/c", "b/c", "a", "d/e/f", "a/b/c", "$x/y", "/"];
+/// Access rules that are put in force; clients with an odd number have the user name `odd`.
+pub(crate) const RULES: [&str; 5] = [
+    "topic #\ntopic $x/#\nuser odd\ntopic #",
+    "topic read #\ntopic write a/#\nuser odd\ntopic write #\ntopic read a/#\ntopic $x/#",
+    "topic deny a/b\ntopic #\nuser odd\ntopic deny b/c\ntopic #\npattern deny a/c",
+    "topic write #\nuser odd\ntopic read #",
+    "pattern readwrite +/b\npattern readwrite a/#\nuser odd\ntopic deny a",
+];
 /// Topic Filters that are subscribed to.
 pub(crate) const FILTERS: [&str; 14] = [
     "#", "+/c", "a/+", "a/#", "a/b", "a/c", "b/c", "a", "+", "d/+/f", "+/+/+", "$x/#", "/+",

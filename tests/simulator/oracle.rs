@@ -1,5 +1,6 @@
 //! What must be true: a slow and simple fold of the committed log, written apart from the broker's.
 
+pub(crate) mod access;
 mod model;
 mod owing;
 mod session;
@@ -9,6 +10,7 @@ mod wills;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_log::CommittedBatch;
 
@@ -32,6 +34,11 @@ pub(crate) struct Oracle {
     pub(crate) opened: BTreeMap<String, Opened>,
     pub(crate) retained: BTreeMap<String, Retained>,
     pub(crate) wills: wills::Wills,
+    pub(crate) access: access::Access,
+    /// By batch: how many changes of the rules its shard knew when it took what stands in it.
+    pub(crate) staged: BTreeMap<(ProducerId, u64), usize>,
+    /// How many changes there had been when a message was committed first.
+    pub(crate) rules_at: BTreeMap<Uid, usize>,
     /// How often a message stands in the log and counts.
     pub(crate) published: BTreeMap<Uid, u32>,
     /// How often (client, filter) was subscribed, and given up.

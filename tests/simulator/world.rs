@@ -5,6 +5,7 @@ mod look;
 
 use std::time::Duration;
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_projections::views::Views;
 
@@ -48,6 +49,8 @@ pub(crate) struct World {
     remains: Option<Remains>,
     restart_at: Timestamp,
     heal_at: Option<Timestamp>,
+    /// The access rules in the node's file.
+    rules: Option<RuleList>,
     seen: Vec<Seen>,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     pub(crate) tally: Tally,
@@ -85,6 +88,7 @@ impl World {
             remains: Some(Remains::default()),
             restart_at: START,
             heal_at: None,
+            rules: None,
             seen: Vec::new(),
             invariants: crate::invariants::all(),
             tally: Tally::default(),
@@ -181,8 +185,8 @@ impl World {
     /// The node with what it may touch.
     fn inside(&mut self) -> Option<(&mut Node, Outside<'_>)> {
         let wall = self.wall();
-        let Self { now, rng, network, trace, oracle, options, node, .. } = self;
-        let outside = Outside { now: *now, wall, rng, network, trace, oracle, options };
+        let Self { now, rng, network, trace, oracle, options, node, rules, .. } = self;
+        let outside = Outside { now: *now, wall, rng, network, trace, oracle, options, rules };
         Some((node.as_mut()?, outside))
     }
 
@@ -209,6 +213,7 @@ impl World {
     fn settle(&mut self) -> Result<(), String> {
         self.trace.say(format_args!("--- faults stop"));
         self.heal();
+        self.change_rules(None);
         self.options.socket_bytes = self.options.socket_bytes.max(64 << 10);
         let (mut quiet, mut is_at_rest) = (0, false);
         for _ in 0..SETTLE_ROUNDS {
@@ -248,7 +253,7 @@ impl World {
         self.trace.say(format_args!("--- settled"));
         self.tell_what_is_owed();
         let dropped = self.node.as_ref().map_or(0, Node::dropped);
-        self.oracle.may_lose_transient |= dropped > 0;
+        self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
         self.look();
         self.seen.push(Seen::Settled);
         self.tally.void = self.oracle.void_records;

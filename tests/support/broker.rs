@@ -255,6 +255,14 @@ impl Broker {
         }
     }
 
+    /// SIGHUP, and waits until the files were read again.
+    pub(crate) fn reload(&mut self) {
+        let count = |broker: &Self| broker.stderr().matches("files were read again").count();
+        let before = count(self);
+        self.signal(Signal::HUP);
+        self.wait_for("the reload", |broker| count(broker) > before);
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);

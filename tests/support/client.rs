@@ -183,6 +183,19 @@ impl Client {
         }
     }
 
+    /// The same from an address of this machine.
+    pub(crate) fn open_from(
+        from: SocketAddr,
+        address: SocketAddr,
+        version: ProtocolVersion,
+    ) -> io::Result<Self> {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&socket, &from)?;
+        connect(&socket, &address)?;
+        Ok(Self::over(Box::new(std::net::TcpStream::from(socket)), version))
+    }
+
     /// What the CONNACK said.
     pub(crate) fn connected(&self) -> &Connected {
         self.connected.as_ref().expect("CONNACK came")

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "a harness offers more than the tests of one moment use")]
 
+pub(crate) mod access;
 pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod client;

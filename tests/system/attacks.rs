@@ -1,3 +1,4 @@
 //! How brokers were broken: each test bears the number of its attack in the project's list.
 
+mod access;
 mod transport;

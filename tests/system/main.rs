@@ -14,6 +14,7 @@
 #[path = "../support/support.rs"]
 mod support;
 
+mod access;
 mod api;
 mod attacks;
 mod cli;

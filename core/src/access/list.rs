@@ -59,6 +59,13 @@ impl RuleList {
         &self.0
     }
 
+    /// About how many bytes it takes in a batch.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let filters = self.0.iter().flat_map(|group| &group.rules);
+        filters.map(|(_, filter)| filter.as_str().len() + 4).sum()
+    }
+
     /// Number of rules.
     #[must_use]
     pub fn len(&self) -> usize {

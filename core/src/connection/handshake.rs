@@ -2,7 +2,7 @@
 
 use crate::connection::aliases::Aliases;
 use crate::connection::{Connection, Outputs, Settings, State};
-use crate::event::{DeliveryRef, Event, NEVER_EXPIRES, Outstanding, SessionOpened, WillMessage};
+use crate::event::{DeliveryRef, NEVER_EXPIRES, Outstanding, SessionOpened, WillMessage};
 use crate::identity::PacketId;
 use crate::offset::{Offset, Timestamp};
 use crate::packet::{ConnAck, Connect, Packet, ProtocolVersion, Will};
@@ -55,10 +55,10 @@ impl Connection {
         self.has_will = connect.will.is_some();
         let window = connect.receive_maximum.unwrap_or(u16::MAX).min(settings.inflight_out);
         self.deliver.set_window(window);
-        self.state = State::Opening;
-        out.append(Event::SessionOpened(Box::new(SessionOpened {
+        let opened = SessionOpened {
             client,
-            username: out.identity().or(connect.username).map(str::to_owned),
+            username: None,
+            is_proven: false,
             node: settings.node,
             protocol: connect.version,
             clean_start: connect.clean_start,
@@ -66,7 +66,8 @@ impl Connection {
             keep_alive: self.keep_alive,
             peer: out.peer(),
             will: connect.will.as_ref().map(will_message),
-        })));
+        };
+        self.identify(connect, opened, settings, out);
     }
 
     /// The `SessionOpened` of this connection was committed at `epoch`. If the connection ended

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use crate::access::Rules;
+use crate::connection::Authentication;
 use crate::event::{Event, MessagePublished};
 use crate::identity::ClientId;
 use crate::packet::Packet;
+use crate::reason::ReasonCode;
 use crate::topic::TopicFilter;
 
 /// Takes what a connection machine decides. The worker writes it straight into the connection's
@@ -23,8 +26,10 @@ pub trait Outputs {
     /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
     /// while [`Settings::takes_retained`] is false.
     fn is_retained(&self, topic: &str) -> bool;
-    /// Notes that a PUBLISH was not taken.
-    fn refused(&mut self);
+    /// Notes that a PUBLISH was not taken, and why.
+    fn refused(&mut self, reason: ReasonCode);
+    /// Has a user's password compared; answered by [`crate::connection::Connection::on_authenticated`].
+    fn authenticate(&mut self, username: &str, password: &[u8]);
     /// Ends the Network Connection once what was sent before is out.
     fn close(&mut self);
     /// Address of the client, for the record.
@@ -57,6 +62,10 @@ pub struct Settings {
     pub topic_aliases: u16,
     /// Most subscriptions of a session.
     pub subscriptions_max: usize,
+    /// Who may come in.
+    pub authentication: Authentication,
+    /// The access rules in force.
+    pub rules: Rules,
     /// Whether the log takes messages just now.
     pub takes_publishes: bool,
     /// Whether the log takes new sessions just now.

@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use crate::access::Action;
 use crate::connection::{Connection, Outputs, Settings, State};
 use crate::event::{Event, MessagePublished};
 use crate::identity::PacketId;
 use crate::packet::{Ack, Packet, ProtocolVersion, Publish, QoS};
 use crate::reason::ReasonCode;
 use crate::topic;
+
+/// Answers of a 3.1.1 client that wait for earlier ones: as many as there are identifiers.
+const HELD_MAX: usize = 65_535;
 
 /// State of the messages under way from the client.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ pub(super) struct Receive {
     appended: u64,
     committed: u64,
     /// Refusals behind messages whose commit is awaited, with the number of these. At most the
-    /// Receive Maximum.
+    /// Receive Maximum, and [`HELD_MAX`] in 3.1.1, which has none.
     held: VecDeque<(u64, QoS, Ack<'static>)>,
 }
 
@@ -97,7 +101,7 @@ impl Connection {
                 return self.fail(ReasonCode::ReceiveMaximumExceeded, out);
             }
         }
-        if let Some(reason) = refusal(publish, settings, out) {
+        if let Some(reason) = self.refusal(publish, settings, out) {
             return self.refuse_publish(publish, reason, out);
         }
         self.receive.under_way += u32::from(publish.packet_id.is_some());
@@ -141,6 +145,12 @@ impl Connection {
             self.receive.held.pop_front_if(|(behind, ..)| *behind <= self.receive.committed)
         {
             self.receive.under_way = self.receive.under_way.saturating_sub(1);
+            if let Some(exchange) = self.receive.exactly_once.get_mut(&ack.packet_id)
+                && qos == QoS::ExactlyOnce
+                && !ack.reason.is_error()
+            {
+                exchange.stage = Stage::Committed;
+            }
             out.send(&answer(qos, ack));
         }
     }
@@ -183,24 +193,52 @@ impl Connection {
         }
     }
 
+    fn refusal(
+        &mut self,
+        publish: &Publish<'_>,
+        settings: &Settings,
+        out: &impl Outputs,
+    ) -> Option<ReasonCode> {
+        if topic::is_reserved(publish.topic) || !self.may(settings, Action::Publish, publish.topic)
+        {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        let is_addition = publish.retain
+            && !publish.payload.is_empty()
+            && !settings.takes_retained
+            && !out.is_retained(publish.topic);
+        (!settings.takes_publishes || is_addition).then_some(ReasonCode::QuotaExceeded)
+    }
+
     fn refuse_publish(
         &mut self,
         publish: &Publish<'_>,
         reason: ReasonCode,
         out: &mut impl Outputs,
     ) {
-        out.refused();
+        out.refused(reason);
         // QoS 0 and 3.1.1 know no refusal. The worker does not read a 3.1.1 client while the log
         // takes no messages, so only QoS 0 and messages read in the same turn come here.
         let Some(packet_id) = publish.packet_id else {
             return;
         };
-        if self.version != ProtocolVersion::V5 {
-            // 3.1.1 [MQTT-3.3.5-2]
-            return self.drop_connection(reason, out);
-        }
+        let reason = match (self.version, reason) {
+            (ProtocolVersion::V5, reason) => reason,
+            // 3.1 and 3.1.1 [MQTT-3.3.5-2]: what may not be published is acknowledged like any other
+            // message, and goes nowhere: a client that is cut off comes back and sends it again.
+            (_, ReasonCode::NotAuthorized) if self.receive.held.len() < HELD_MAX => {
+                ReasonCode::Success
+            }
+            (_, reason) => return self.drop_connection(reason, out),
+        };
         let ack = Ack::new(packet_id, reason);
-        let Receive { appended, committed, held, under_way, .. } = &mut self.receive;
+        let Receive { appended, committed, held, under_way, exactly_once } = &mut self.receive;
+        if publish.qos == QoS::ExactlyOnce && !reason.is_error() {
+            // The client will release it. It is counted apart while it waits.
+            let is_held = committed < appended;
+            let stage = if is_held { Stage::Appended } else { Stage::Committed };
+            exactly_once.insert(packet_id, Exchange { stage, is_resumed: true });
+        }
         // [MQTT-4.6.0-2] [MQTT-4.6.0-3]: acknowledgements keep the order of the messages.
         if committed < appended {
             *under_way += 1;
@@ -226,15 +264,4 @@ fn check(publish: &Publish<'_>, settings: &Settings) -> Result<(), ReasonCode> {
         return Err(ReasonCode::TopicNameInvalid);
     }
     Ok(())
-}
-
-fn refusal(publish: &Publish<'_>, settings: &Settings, out: &impl Outputs) -> Option<ReasonCode> {
-    if topic::is_reserved(publish.topic) {
-        return Some(ReasonCode::NotAuthorized);
-    }
-    let is_addition = publish.retain
-        && !publish.payload.is_empty()
-        && !settings.takes_retained
-        && !out.is_retained(publish.topic);
-    (!settings.takes_publishes || is_addition).then_some(ReasonCode::QuotaExceeded)
 }

@@ -1,5 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use crate::access::Action;
 use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
 use crate::identity::PacketId;
@@ -36,6 +37,9 @@ impl Connection {
         let mut added = 0;
         for (filter, options) in &subscribe.filters {
             let granted = check(filter, settings).and_then(|filter| {
+                if !self.may(settings, Action::Subscribe, filter.as_str()) {
+                    return Err(ReasonCode::NotAuthorized);
+                }
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
                 }

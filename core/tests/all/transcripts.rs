@@ -84,6 +84,8 @@ macro_rules! transcripts {
 transcripts! {
     acknowledging
     aliases
+    authenticating
+    authorizing
     closing
     connecting
     delivering

@@ -8,8 +8,10 @@ use ledgermq_core::event::{Event, MessagePublished, SessionRef, Subscription};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion};
+use ledgermq_core::reason::ReasonCode;
 use ledgermq_core::topic::TopicFilter;
 
+use crate::shard::access::Asked;
 use crate::shard::backlog::Backlog;
 use crate::shard::stage::Stage;
 use crate::shard::stats::ShardStats;
@@ -170,6 +172,7 @@ pub(crate) struct Sink<'a> {
     pub(crate) link: &'a mut Link,
     pub(crate) stage: &'a mut Stage,
     pub(crate) stats: &'a mut ShardStats,
+    pub(crate) asked: &'a mut Vec<Asked>,
     pub(crate) token: Token,
 }
 
@@ -210,8 +213,17 @@ impl Outputs for Sink<'_> {
         self.is_retained
     }
 
-    fn refused(&mut self) {
-        self.stats.refused += 1;
+    fn refused(&mut self, reason: ReasonCode) {
+        match reason {
+            ReasonCode::NotAuthorized => self.stats.refused_not_authorized += 1,
+            _ => self.stats.refused += 1,
+        }
+    }
+
+    fn authenticate(&mut self, username: &str, password: &[u8]) {
+        let (username, password) = (username.into(), password.into());
+        let (token, peer) = (self.token, self.link.peer);
+        self.asked.push(Asked { token, peer, username, password });
     }
 
     fn close(&mut self) {

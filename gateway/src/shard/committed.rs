@@ -47,8 +47,16 @@ impl Shard {
                     self.route(now, batch, &record, &message, token);
                 }
                 EventRef::MessagePublished(_) => {}
+                EventRef::Other(Event::SessionOpened(_)) if is_void => {
+                    if is_own {
+                        self.on_opening_void(now);
+                    }
+                }
                 EventRef::Other(Event::SessionOpened(opened)) => {
                     self.on_session_opened(now, at, &opened, is_own, sources);
+                }
+                EventRef::Other(Event::AccessRulesReplaced { rules }) => {
+                    self.on_rules_replaced(rules.as_ref());
                 }
                 EventRef::Other(event) if !is_void => {
                     if let Some(token) = token {
@@ -120,6 +128,19 @@ impl Shard {
         }
     }
 
+    /// The session that a connection of ours wanted to open belongs to another user.
+    fn on_opening_void(&mut self, now: Timestamp) {
+        let token = self.stage.opening.pop_front();
+        let token = token.expect("every SessionOpened of this producer stands in the queue");
+        let Some(client) = self.table.get_mut(token) else { return };
+        client.is_opening = false;
+        if client.link.is_gone {
+            return self.table.remove(token);
+        }
+        self.stats.refused_foreign += 1;
+        self.turn(now, token, |machine, sink, _| machine.on_opening_void(sink));
+    }
+
     fn on_own_event(
         &mut self,
         now: Timestamp,
@@ -177,7 +198,8 @@ impl Shard {
             | Event::DeliveryProgressed { .. }
             | Event::MessageDropped { .. }
             | Event::SharedSettled { .. }
-            | Event::SharedDropped { .. } => {}
+            | Event::SharedDropped { .. }
+            | Event::AccessRulesReplaced { .. } => {}
         }
     }
 

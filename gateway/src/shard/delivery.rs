@@ -28,8 +28,9 @@ impl Shard {
         message: &MessagePublished<'_>,
         publisher: Option<Token>,
     ) {
-        let matches = self.subscriptions.matches(message.topic);
-        for found in &*matches {
+        let matches = self.matches(message.topic);
+        self.stats.dropped_not_authorized += u64::from(matches.forbidden);
+        for found in &*matches.found {
             self.offer(now, batch, record, message, publisher, found);
         }
     }
@@ -137,6 +138,7 @@ impl Shard {
             DropReason::Expired => self.stats.dropped_expired += 1,
             DropReason::TooLarge => self.stats.dropped_too_large += 1,
             DropReason::Purged => self.stats.dropped_purged += 1,
+            DropReason::NotAuthorized => self.stats.dropped_not_authorized += 1,
         }
         if qos == QoS::AtMostOnce {
             return;

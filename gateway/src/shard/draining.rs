@@ -159,6 +159,9 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         let Pending { message, qos, retain, .. } = pending;
+        if !client.may_receive(&self.settings.rules, content.topic) {
+            return self.give_up(now, token, message, qos, DropReason::NotAuthorized);
+        }
         let expiry = match remaining(content.message_expiry_interval, published, self.log_time) {
             Some(expiry) => expiry,
             // What was sent once is sent again, expired or not.

@@ -230,7 +230,7 @@ impl Shard {
 
     /// The same client is about to open its session anew: what its older connection here settled
     /// is logged first, so that the new one does not get it again.
-    fn flush_before_takeover(&mut self, now: Timestamp, client_id: &str) {
+    pub(super) fn flush_before_takeover(&mut self, now: Timestamp, client_id: &str) {
         let Some(older) = self.by_client.get(client_id).copied() else { return };
         self.turn(now, older, |machine, sink, _| machine.flush_progress(sink));
     }

@@ -19,7 +19,7 @@ const CACHED_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     tree: FilterTree<Token, Subscriber>,
-    cache: HashMap<Box<str>, Arc<[Match]>>,
+    cache: HashMap<Box<str>, Matches>,
     cached_bytes: usize,
 }
 
@@ -27,6 +27,14 @@ pub(crate) struct Subscriptions {
 struct Subscriber {
     options: SubscriptionOptions,
     identifier: Option<u32>,
+}
+
+/// The connections that a topic is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Matches {
+    pub(crate) found: Arc<[Match]>,
+    /// So many more have a matching subscription, but may not receive the topic.
+    pub(crate) forbidden: u32,
 }
 
 /// A connection that a topic is for.
@@ -61,25 +69,34 @@ impl Subscriptions {
         self.tree.remove(filter, &token);
     }
 
-    /// The connections that a message to `topic` is for.
-    pub(crate) fn matches(&mut self, topic: &str) -> Arc<[Match]> {
+    /// The connections that a message to `topic` is for: of those with a matching subscription
+    /// those that `may_receive` it.
+    pub(crate) fn matches(&mut self, topic: &str, may_receive: impl Fn(Token) -> bool) -> Matches {
         if let Some(matches) = self.cache.get(topic) {
-            return Arc::clone(matches);
+            return matches.clone();
         }
         let mut found = Vec::new();
         self.tree.for_each_match(topic, |token, subscriber| found.push((*token, *subscriber)));
         found.sort_by_key(|(token, _)| *token);
-        let matches: Arc<[Match]> = found.chunk_by(|(a, _), (b, _)| a == b).map(match_of).collect();
-        let bytes = topic.len() + matches.iter().map(Match::bytes).sum::<usize>();
+        let mut forbidden = 0;
+        let found = found.chunk_by(|(a, _), (b, _)| a == b).filter(|subscribers| {
+            let may = may_receive(subscribers[0].0);
+            forbidden += u32::from(!may);
+            may
+        });
+        let found: Arc<[Match]> = found.map(match_of).collect();
+        let bytes = topic.len() + found.iter().map(Match::bytes).sum::<usize>();
+        let matches = Matches { found, forbidden };
         if self.cache.len() == CACHED_TOPICS_MAX || self.cached_bytes + bytes > CACHED_BYTES_MAX {
             self.forget();
         }
         self.cached_bytes += bytes;
-        self.cache.insert(topic.into(), Arc::clone(&matches));
+        self.cache.insert(topic.into(), matches.clone());
         matches
     }
 
-    fn forget(&mut self) {
+    /// Forgets the answers given.
+    pub(crate) fn forget(&mut self) {
         self.cache.clear();
         self.cached_bytes = 0;
     }

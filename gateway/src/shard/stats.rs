@@ -21,6 +21,15 @@ pub struct ShardStats {
     pub received: [u64; 3],
     /// PUBLISH packets refused because the log or the retained store takes none.
     pub refused: u64,
+    /// PUBLISH packets refused, or of QoS 0 and MQTT 3.1.1 dropped, because the access rules do not
+    /// allow them.
+    pub refused_not_authorized: u64,
+    /// CONNECT packets refused for their password, or since too many waited to be compared.
+    pub refused_connects: u64,
+    /// Of these, those of the second kind.
+    pub refused_busy: u64,
+    /// CONNECT packets refused because the session belongs to another user.
+    pub refused_foreign: u64,
     /// PUBLISH packets sent, by QoS.
     pub sent: [u64; 3],
     /// Bytes of Control Packets received and sent.
@@ -45,6 +54,8 @@ pub struct ShardStats {
     pub dropped_too_large: u64,
     /// Deliveries given up because the log was purged beyond them.
     pub dropped_purged: u64,
+    /// Deliveries given up because the client may not receive the message.
+    pub dropped_not_authorized: u64,
 }
 
 impl ShardStats {
@@ -59,6 +70,10 @@ impl ShardStats {
             taken_over,
             received,
             refused,
+            refused_not_authorized,
+            refused_connects,
+            refused_busy,
+            refused_foreign,
             sent,
             bytes_received,
             bytes_sent,
@@ -71,6 +86,7 @@ impl ShardStats {
             dropped_expired,
             dropped_too_large,
             dropped_purged,
+            dropped_not_authorized,
         } = self;
         *accepted += other.accepted;
         *opened += other.opened;
@@ -80,6 +96,10 @@ impl ShardStats {
         *taken_over += other.taken_over;
         received.iter_mut().zip(other.received).for_each(|(all, other)| *all += other);
         *refused += other.refused;
+        *refused_not_authorized += other.refused_not_authorized;
+        *refused_connects += other.refused_connects;
+        *refused_busy += other.refused_busy;
+        *refused_foreign += other.refused_foreign;
         sent.iter_mut().zip(other.sent).for_each(|(all, other)| *all += other);
         *bytes_received += other.bytes_received;
         *bytes_sent += other.bytes_sent;
@@ -92,6 +112,7 @@ impl ShardStats {
         *dropped_expired += other.dropped_expired;
         *dropped_too_large += other.dropped_too_large;
         *dropped_purged += other.dropped_purged;
+        *dropped_not_authorized += other.dropped_not_authorized;
     }
 }
 

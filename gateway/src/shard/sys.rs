@@ -36,8 +36,7 @@ impl Shard {
     }
 
     fn route_sys(&mut self, now: Timestamp, value: &SysValue) {
-        let matches = self.subscriptions.matches(&value.topic);
-        for found in &*matches {
+        for found in &*self.matches(&value.topic).found {
             if let Some(grant) = found.grant(None) {
                 self.send_sys(now, found.token, value, false, &grant.identifiers);
             }
@@ -69,6 +68,9 @@ impl Shard {
         identifiers: &[u32],
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
+        if !client.may_receive(&self.settings.rules, &value.topic) {
+            return;
+        }
         if client.link.unwritten().len() >= self.limits.output_bytes_max {
             self.stats.dropped_queue_full += 1;
             return;

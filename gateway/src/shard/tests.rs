@@ -1,5 +1,6 @@
 //! The shard with the real views behind it, everything between them driven by hand.
 
+mod authorizing;
 mod catching_up;
 mod client;
 mod delivering;

@@ -23,7 +23,7 @@ use crate::committed::Voids;
 use crate::error::OpenError;
 use crate::store::{LogStore, Unit};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD_KEY: &[u8] = b"A";
 /// A checkpoint is begun after this much log, or four times the size of the state.
 const BYTES_BETWEEN: u64 = 64 << 20;

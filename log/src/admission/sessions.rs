@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) const SHARDS: usize = 256;
 
 /// A session that can act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) epoch: Offset,
     pub(crate) node: u64,
     pub(crate) ends_with_connection: bool,
+    /// The proven user whose session it is.
+    pub(crate) owner: Option<Box<str>>,
 }
 
 pub(crate) type Shard = HashMap<ClientId, Session>;
@@ -42,8 +44,14 @@ impl Sessions {
             .is_some_and(|current| current.epoch == session.epoch)
     }
 
-    pub(super) fn open(&mut self, client: &ClientId, session: Session) {
+    /// Opens the session of `client`; false if the one that lives belongs to another user.
+    pub(super) fn open(&mut self, client: &ClientId, session: Session) -> bool {
+        let held = self.shards[shard_of(client)].get(client);
+        if held.is_some_and(|held| held.owner.is_some() && held.owner != session.owner) {
+            return false;
+        }
         self.shard_mut(client).insert(client.clone(), session);
+        true
     }
 
     pub(super) fn end(&mut self, client: &str) {

@@ -19,6 +19,7 @@ fn opened(client: &str, interval: u32) -> Event {
     Event::SessionOpened(Box::new(SessionOpened {
         client: client.into(),
         username: None,
+        is_proven: false,
         node: 1,
         protocol: ProtocolVersion::V5,
         clean_start: false,
@@ -275,4 +276,46 @@ proptest! {
         }
         prop_assert_eq!(rest, whole);
     }
+}
+
+#[test]
+fn a_session_of_a_proven_user_is_opened_by_nobody_else_until_it_ends() {
+    let open = |user: Option<&str>, is_proven| {
+        let Event::SessionOpened(mut opened) = opened("c", 60) else { unreachable!() };
+        (opened.username, opened.is_proven) = (user.map(str::to_owned), is_proven);
+        Event::SessionOpened(opened)
+    };
+    let mut admission = Admission::default();
+    let mut is_void = |index, build: &dyn Fn(&mut BatchBuilder)| {
+        let batch = commit(index, producer(0), index, build);
+        let voids = admission.apply(&batch).unwrap();
+        let batch = batch.with_voids(voids);
+        let records: Vec<_> = batch.batch().records().flatten().collect();
+        records.iter().map(|record| batch.is_void(record)).collect::<Vec<_>>()
+    };
+    let push = |event: Event| {
+        move |builder: &mut BatchBuilder| {
+            builder.push(None, None, &event);
+        }
+    };
+    // Nobody's is anybody's; the first proven user keeps it.
+    assert_eq!(is_void(1, &push(open(Some("v"), false))), [false]);
+    assert_eq!(is_void(2, &push(open(Some("u"), true))), [false]);
+    assert_eq!(is_void(3, &push(open(Some("v"), true))), [true]);
+    assert_eq!(is_void(4, &push(open(Some("u"), false))), [true]);
+    assert_eq!(is_void(5, &push(open(None, false))), [true]);
+    // A void opening fences nothing: the session's records go on, also in the same batch.
+    let epoch = Offset::new(2, 0);
+    let both = is_void(6, &|builder| {
+        builder.push(None, None, &open(Some("v"), true));
+        message(builder, "c", epoch);
+    });
+    assert_eq!(both, [true, false]);
+    assert_eq!(is_void(7, &push(open(Some("u"), true))), [false]);
+    let epoch = Offset::new(7, 0);
+    let ended = is_void(8, &|builder| {
+        builder.push(Some((&"c".into(), epoch)), None, &Event::SessionExpired);
+        builder.push(None, None, &open(Some("v"), true));
+    });
+    assert_eq!(ended, [false, false]);
 }

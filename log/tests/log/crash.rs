@@ -33,6 +33,7 @@ fn open_session(events: &mut BatchBuilder, client: &str) {
     let opened = SessionOpened {
         client: client.into(),
         username: None,
+        is_proven: false,
         node: 1,
         protocol: ProtocolVersion::V5,
         clean_start: false,

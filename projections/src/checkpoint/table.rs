@@ -32,11 +32,13 @@ pub enum Table {
     GroupOwed,
     /// Number of a group and slot: what the session holds.
     GroupHeld,
+    /// The access rules; one row, or none if there never were any.
+    Access,
 }
 
 impl Table {
     /// All tables, in the order in which they are loaded.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Sessions,
         Self::Subscriptions,
         Self::Owed,
@@ -51,6 +53,7 @@ impl Table {
         Self::Groups,
         Self::GroupOwed,
         Self::GroupHeld,
+        Self::Access,
     ];
 
     /// Name in the file.
@@ -71,6 +74,7 @@ impl Table {
             Self::Groups => "groups",
             Self::GroupOwed => "group_owed",
             Self::GroupHeld => "group_held",
+            Self::Access => "access",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the projections append.
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::event::batch::TARGET_BYTES;
 use ledgermq_core::event::{BatchBuilder, Event};
 
@@ -15,6 +16,8 @@ pub enum Events {
         /// Start epoch of the process.
         start: u64,
     },
+    /// The access rules are to be others.
+    AccessRules(Option<RuleList>),
     /// What is due, the first first.
     Due(Vec<Due>),
 }
@@ -27,6 +30,10 @@ impl Events {
             Self::NodeStarted { node, start } => {
                 let (node, start) = (*node, *start);
                 batch.push(None, None, &Event::NodeStarted { node, start });
+            }
+            Self::AccessRules(rules) => {
+                let rules = rules.clone();
+                batch.push(None, None, &Event::AccessRulesReplaced { rules });
             }
             Self::Due(due) => {
                 for event in due {

@@ -64,6 +64,7 @@ impl Projector {
             is_log_told: false,
             started: Started::No,
             append: Append::Idle,
+            rules_wanted: None,
             next_due: Timestamp(0),
             saving: None,
             is_save_running: false,

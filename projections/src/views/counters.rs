@@ -32,13 +32,17 @@ pub struct Counters {
     pub unsubscribed: u64,
     /// References that sessions and groups were owed and that were given up, by reason, in the order of
     /// [`DropReason`].
-    pub dropped: [u64; 4],
+    pub dropped: [u64; 5],
     /// Groups of Shared Subscriptions that began.
     pub shared_groups: u64,
     /// Messages of groups at QoS 0 for which no member was connected.
     pub shared_unheard: u64,
     /// QoS 2 messages of groups that ended with the session to which they were bound.
     pub shared_lost: u64,
+    /// Wills that were not published since the rules no longer allowed it.
+    pub wills_forbidden: u64,
+    /// Times that the access rules were replaced.
+    pub rules_replaced: u64,
     /// Starts of nodes.
     pub node_starts: u64,
 }
@@ -51,6 +55,7 @@ impl Counters {
             DropReason::Expired => 1,
             DropReason::TooLarge => 2,
             DropReason::Purged => 3,
+            DropReason::NotAuthorized => 4,
         };
         self.dropped[at] += u64::from(count);
     }

@@ -125,7 +125,7 @@ impl Views {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
         let spared = match reason {
             DropReason::QueueFull | DropReason::Expired => published(&session.head.outstanding),
-            DropReason::TooLarge | DropReason::Purged => {
+            DropReason::TooLarge | DropReason::Purged | DropReason::NotAuthorized => {
                 let owed = &session.owed;
                 session.head.outstanding.retain_mut(|held| {
                     let is_own = held.message.group().is_none();

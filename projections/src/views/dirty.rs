@@ -27,6 +27,7 @@ pub(crate) enum Row {
     Group(Number),
     GroupOwed(Number, u32),
     GroupHeld(Number, Slot),
+    Access,
 }
 
 /// The rows that changed since the last checkpoint: those to be written or, if they are no longer

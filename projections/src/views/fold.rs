@@ -95,6 +95,9 @@ impl Views {
             Event::SharedDropped { group, upto, reason } => {
                 return self.shared_dropped(&group, upto, reason);
             }
+            Event::AccessRulesReplaced { rules } => {
+                return self.access_rules_replaced(place, rules.as_ref());
+            }
             Event::SessionClosed { .. }
             | Event::SessionExpired
             | Event::Subscribed { .. }
@@ -112,7 +115,10 @@ impl Views {
             return;
         };
         match event {
-            Event::NodeStarted { .. } | Event::SessionOpened(_) | Event::SharedDropped { .. } => {}
+            Event::NodeStarted { .. }
+            | Event::SessionOpened(_)
+            | Event::SharedDropped { .. }
+            | Event::AccessRulesReplaced { .. } => {}
             Event::SessionClosed { reason, publish_will, session_expiry_interval } => {
                 self.session_closed(place, slot, reason, publish_will, session_expiry_interval);
             }

@@ -1,5 +1,6 @@
 //! Sessions begin, are resumed, close and end; their wills.
 
+use ledgermq_core::access::Action;
 use ledgermq_core::event::SessionOpened;
 use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::reason::ReasonCode;
@@ -73,12 +74,11 @@ impl Views {
         // A session that was opened without an interval cannot get one. [MQTT-3.14.2-2]
         let is_over = interval == 0 || !session.outlives_connection();
         let (epoch, client) = (session.epoch(), session.client().clone());
+        let username = session.head.username.clone();
         if let Some(message) = will {
             let delay = if is_over { 0 } else { message.delay_interval.min(interval) };
-            let due = time::after(place.time, delay);
-            let will = PendingWill { client, due, is_delayed: delay > 0, message: *message };
-            self.wills.arm(epoch, will);
-            self.dirty.touch(Row::Will(epoch));
+            let (due, is_delayed) = (time::after(place.time, delay), delay > 0);
+            self.arm(epoch, PendingWill { client, username, due, is_delayed, message: *message });
         }
         if is_over {
             return self.end(slot);
@@ -138,13 +138,15 @@ impl Views {
             self.counters.sessions_taken_over += 1;
             let producer = session.head.producer;
             let will = session.head.will.take();
+            let username = session.head.username.clone();
             // [MQTT-3.1.3-9]: a delayed will is called off by the new connection, if the session
             // lives on.
             if let Some(message) = will.filter(|will| !is_resumed || will.delay_interval == 0) {
-                let (client, due) = (client.clone(), place.time);
-                let will = PendingWill { client, due, is_delayed: false, message: *message };
-                self.wills.arm(epoch, will);
-                self.dirty.touch(Row::Will(epoch));
+                let (client, due, is_delayed) = (client.clone(), place.time, false);
+                self.arm(
+                    epoch,
+                    PendingWill { client, username, due, is_delayed, message: *message },
+                );
             }
             let reason = ReasonCode::SessionTakenOver;
             notices.push(Notice::SessionEnded { producer, client, epoch, reason });
@@ -163,6 +165,17 @@ impl Views {
         }
     }
 
+    /// Lets a will wait for its time, if its client may still publish it.
+    fn arm(&mut self, epoch: Offset, will: PendingWill) {
+        let rules = self.access.rules();
+        if !rules.may(&will.author(), Action::Publish, &will.message.topic) {
+            self.counters.wills_forbidden += 1;
+            return;
+        }
+        self.wills.arm(epoch, will);
+        self.dirty.touch(Row::Will(epoch));
+    }
+
     fn settle_will(&mut self, epoch: Offset, time: Timestamp) {
         if self.wills.settle(epoch, time) {
             self.dirty.touch(Row::Will(epoch));
@@ -171,6 +184,11 @@ impl Views {
 
     fn resume(&mut self, place: &Place, slot: Slot, opened: SessionOpened) {
         let fresh = Session::new(opened, place.at, place.producer, place.time);
+        let was = self.sessions.by_slot(slot).and_then(|held| held.username().map(str::to_owned));
+        if was.as_deref() != fresh.username() {
+            // Others may now receive what it subscribed to.
+            self.subscriptions.forget();
+        }
         self.sessions.change(slot, |session| {
             let old = std::mem::replace(&mut session.head, fresh.head);
             session.head.is_resumed = true;

@@ -46,7 +46,11 @@ impl Views {
         bytes: usize,
         sources: &mut Sources<'_>,
     ) -> Result<(), Broken> {
-        let known = self.subscriptions.look_up(message.topic);
+        let (sessions, access) = (&self.sessions, &self.access);
+        let known = self.subscriptions.look_up(message.topic, |slot| {
+            let session = sessions.by_slot(slot);
+            session.is_some_and(|session| access.may_receive(session, message.topic))
+        });
         let version = self.topics.version();
         let node = match known.node {
             (seen, Some(node)) if seen == version => node,

@@ -7,6 +7,7 @@ use ledgermq_core::topic::TopicFilter;
 
 use crate::bytes::{Cut, Reader, put_u32, put_u64};
 use crate::checkpoint::{Changes, Meta, StoreError, Table, row_checksum};
+use crate::views::access::Access;
 use crate::views::dirty::Row;
 use crate::views::owed::OwedSet;
 use crate::views::retained::RetainedMessage;
@@ -89,6 +90,7 @@ impl Views {
             rows.extend(group.owed().chunk_ids().map(|chunk| Row::GroupOwed(number, chunk)));
             rows.extend(group.holders().map(|slot| Row::GroupHeld(number, slot)));
         }
+        rows.extend(self.access.since().map(|_| Row::Access));
         if self.applied > 0 {
             rows.push(Row::Counters);
         }
@@ -139,6 +141,7 @@ impl Views {
                 (Table::Rates, self.topics.page_row(*page))
             }
             Row::Sweep => (Table::Sweep, self.topics.sweep_row()),
+            Row::Access => (Table::Access, self.access.row()),
             Row::Counters => (Table::Counters, Some(postcard_of(&self.counters))),
             Row::Node(node) => {
                 put_u64(&mut key, *node);
@@ -262,6 +265,7 @@ impl Loader {
             Table::Topics => views.topics.load_node(key.u32()?, value)?,
             Table::Rates => views.topics.load_page(value)?,
             Table::Sweep => views.topics.load_sweep(value)?,
+            Table::Access => views.access = Access::load(value).map_err(|_| Cut)?,
             Table::Counters => views.counters = from_postcard(value)?,
             Table::Nodes => {
                 views.nodes.insert(key.u64()?, Reader(value).u64()?);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ledgermq_core::access::{Action, Identity};
 use ledgermq_core::event::{DeliveryRef, Subscription};
 use ledgermq_core::offset::Offset;
 use ledgermq_core::packet::{QoS, RetainHandling};
@@ -83,7 +84,13 @@ impl Views {
             return;
         }
         let client = session.head.client.clone();
+        let username = session.head.username.clone();
+        let identity = Identity { client: &client, username: username.as_deref() };
+        let rules = self.access.rules();
         self.retained.for_each_match(subscription.filter.as_str(), &mut |message| {
+            if !rules.may(&identity, Action::Receive, &message.topic) {
+                return;
+            }
             let is_own = message.publisher.as_ref() == Some(&client);
             if message.is_expired(place.time) || (subscription.options.no_local && is_own) {
                 return;

@@ -91,8 +91,17 @@ impl Subscriptions {
         self.tree.len()
     }
 
-    /// The matches of `topic`, from memory where that is up to date.
-    pub(crate) fn look_up(&mut self, topic: &str) -> &mut Remembered {
+    /// Forgets who may receive what.
+    pub(crate) fn forget(&mut self) {
+        self.version += 1;
+    }
+
+    /// The matches of `topic` that may receive it, from memory where that is up to date.
+    pub(crate) fn look_up(
+        &mut self,
+        topic: &str,
+        may_receive: impl Fn(Slot) -> bool,
+    ) -> &mut Remembered {
         if self.cache.is_empty() {
             self.cache.resize_with(CACHE_TOPICS, || None);
         }
@@ -100,8 +109,8 @@ impl Subscriptions {
         let known = self.cache[at].as_ref().filter(|known| *known.topic == *topic);
         if known.is_none_or(|known| known.version != self.version) {
             let node = known.map_or((0, None), |known| known.node);
-            let matches = matches(&self.tree, topic);
             let groups = groups(&self.groups, topic);
+            let matches = matches(&self.tree, topic, may_receive);
             let version = self.version;
             self.remember(at, Remembered { topic: topic.into(), version, node, matches, groups });
         }
@@ -165,7 +174,11 @@ impl Granted {
     }
 }
 
-fn matches(tree: &FilterTree<Slot, SubscriptionOptions>, topic: &str) -> Box<[Match]> {
+fn matches(
+    tree: &FilterTree<Slot, SubscriptionOptions>,
+    topic: &str,
+    may_receive: impl Fn(Slot) -> bool,
+) -> Box<[Match]> {
     if tree.is_empty() {
         return Box::default();
     }
@@ -183,7 +196,7 @@ fn matches(tree: &FilterTree<Slot, SubscriptionOptions>, topic: &str) -> Box<[Ma
             last.own.get_or_insert_default().add(options);
         }
     }
-    found.retain(|found| found.others.qos > QoS::AtMostOnce);
+    found.retain(|found| found.others.qos > QoS::AtMostOnce && may_receive(found.slot));
     found.into()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ledgermq_core::access::Identity;
 use ledgermq_core::event::WillMessage;
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::{Offset, Timestamp};
@@ -12,12 +13,21 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct PendingWill {
     /// The client.
     pub(crate) client: ClientId,
+    /// Its user.
+    pub(crate) username: Option<Box<str>>,
     /// When it is to be published.
     pub(crate) due: Timestamp,
     /// Whether a new connection before `due` calls it off. `[MQTT-3.1.3-9]`
     pub(crate) is_delayed: bool,
     /// The message.
     pub(crate) message: WillMessage,
+}
+
+impl PendingWill {
+    /// Who publishes it.
+    pub(crate) fn author(&self) -> Identity<'_> {
+        Identity { client: &self.client, username: self.username.as_deref() }
+    }
 }
 
 /// The wills that wait, each under the epoch of the session that carried it: an epoch has one will
@@ -75,6 +85,11 @@ impl Wills {
     /// When the next one is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         self.by_due.first().map(|(due, _)| *due)
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Offset, &PendingWill)> {
+        self.pending.iter().map(|(epoch, will)| (*epoch, will))
     }
 
     /// Epochs of all.

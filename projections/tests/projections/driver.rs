@@ -154,6 +154,7 @@ fn opened(client: &str) -> SessionOpened {
     SessionOpened {
         client: client.into(),
         username: None,
+        is_proven: false,
         node: 1,
         protocol: ProtocolVersion::V5,
         clean_start: false,

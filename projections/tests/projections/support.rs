@@ -396,6 +396,7 @@ fn opened(client: &str, options: &Options<'_>) -> SessionOpened {
     SessionOpened {
         client: client.into(),
         username: None,
+        is_proven: false,
         node: options.number("node").unwrap_or(1).into(),
         protocol: ProtocolVersion::V5,
         clean_start: options.has("clean"),

@@ -75,8 +75,8 @@ impl Client {
             clean_start,
             keep_alive: self.keep_alive,
             client_id: &id,
-            username: None,
-            password: None,
+            username: self.username(),
+            password: self.username().map(str::as_bytes),
             will: will.as_ref().map(|(payload, topic, qos, retain, delay)| Will {
                 topic,
                 payload,
@@ -97,6 +97,11 @@ impl Client {
             user_properties: Vec::new(),
         };
         self.send(s, &Packet::Connect(Box::new(connect)));
+    }
+
+    /// Half of the clients have a name.
+    pub(crate) fn username(&self) -> Option<&'static str> {
+        (self.number % 2 == 1).then_some("odd")
     }
 
     fn will(&mut self, s: &mut Surroundings<'_>) -> (Vec<u8>, &'static str, QoS, bool, u32) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_log::{Class, Log, StateItem, StateTail, Ticket};
@@ -49,6 +50,10 @@ impl Projections {
         let asked = VecDeque::new();
         let started = o.now;
         Ok(Self { projector, reader, store, tail, asked, appending: None, started })
+    }
+
+    pub(crate) fn set_rules(&mut self, rules: Option<RuleList>) {
+        self.projector.set_rules(rules);
     }
 
     pub(crate) fn turn(

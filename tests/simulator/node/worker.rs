@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ledgermq_core::connection::Settings;
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::reason::ReasonCode;
-use ledgermq_gateway::shard::{Shard, Stage, Token};
+use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
 use ledgermq_log::{Class, Log, Producer, Tail};
 use ledgermq_projections::notice::Notice;
+use ledgermq_projections::reader::Reader;
 
 use crate::network::{ConnId, Read};
 use crate::node::log::NoWake;
@@ -26,6 +28,8 @@ pub(crate) struct Worker {
     pub(crate) inbox: VecDeque<Notice>,
     accepted: Vec<ConnId>,
     sockets: BTreeMap<Token, Socket>,
+    /// Passwords that are being compared.
+    asked: Vec<Asked>,
 }
 
 /// A connection's end at the node.
@@ -37,13 +41,16 @@ struct Socket {
 }
 
 impl Worker {
-    pub(crate) fn new(log: &Log, o: &mut Outside<'_>) -> Self {
+    pub(crate) fn new(log: &Log, views: &Reader, o: &Outside<'_>) -> Self {
         let names: ledgermq_gateway::shard::Names = Box::new(|| ClientId::from("nobody"));
-        let position = log.status().commit_index + 1;
+        let (applied, rules) =
+            views.with(|views| (views.applied(), views.access().rules().clone()));
+        let position = applied + 1;
+        let settings = Settings { rules, ..o.options.settings.clone() };
         let producer = log.producer(NoWake::shared());
         let shard = Shard::new(
             producer.id(),
-            o.options.settings.clone(),
+            settings,
             o.options.shard,
             Stage::new(producer.builder(), names),
             position,
@@ -58,6 +65,7 @@ impl Worker {
             inbox: VecDeque::new(),
             accepted: Vec::new(),
             sockets: BTreeMap::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -86,7 +94,9 @@ impl Worker {
     }
 
     pub(crate) fn is_idle(&self, log: &Log) -> bool {
-        self.inbox.is_empty() && self.tail.position() > log.status().commit_index
+        self.inbox.is_empty()
+            && self.asked.is_empty()
+            && self.tail.position() > log.status().commit_index
     }
 
     /// Whether all its connections have ended and their events are committed.
@@ -110,12 +120,18 @@ impl Worker {
         self.shard.retained_messages = projections.reader.retained_messages();
         self.refresh(log, now);
         self.take_notices(now, o);
+        let known = o.oracle.access.before(self.shard.position());
         self.read(now, o);
-        self.hand_over();
+        self.authenticate(now, o);
+        self.hand_over(known, o);
         self.take_committed(now, o)?;
         self.shard.retry(now, &mut self.sources);
         self.shard.tick(now);
-        self.hand_over();
+        self.hand_over(known, o);
+        let expected = o.oracle.access.at(o.oracle.access.before(self.shard.position()));
+        if self.shard.settings.rules.list() != expected {
+            return Err(format!("access: a shard has other rules at {}", self.shard.position()));
+        }
         self.write(now, o);
         Ok(())
     }
@@ -178,9 +194,32 @@ impl Worker {
         }
     }
 
-    fn hand_over(&mut self) {
+    /// Passwords are compared elsewhere: the answers come later, in any order, and some are bad.
+    fn authenticate(&mut self, now: Timestamp, o: &mut Outside<'_>) {
+        self.shard.take_asked(&mut self.asked);
+        while !self.asked.is_empty() && o.rng.permille(500) {
+            let asked = self.asked.swap_remove(o.rng.size(0, self.asked.len() - 1));
+            let verdict = match o.rng.below(20) {
+                0 => Err(ReasonCode::ServerBusy),
+                1 => Err(ReasonCode::BadUserNameOrPassword),
+                _ => Ok(()),
+            };
+            self.shard.on_authenticated(now, asked.token, verdict);
+        }
+    }
+
+    /// `known`: how many changes of the rules the shard knew when the turn began.
+    fn hand_over(&mut self, known: usize, o: &mut Outside<'_>) {
         let producer = &mut self.producer;
-        self.shard.stage().hand_over(|class, batch| producer.push(class, batch).is_ok());
+        let id = producer.id();
+        let staged = &mut o.oracle.staged;
+        self.shard.stage().hand_over(|class, batch| match producer.push(class, batch) {
+            Ok(pushed) => {
+                staged.entry((id, pushed.sequence)).or_insert(known);
+                true
+            }
+            Err(_) => false,
+        });
     }
 
     fn take_committed(&mut self, now: Timestamp, o: &mut Outside<'_>) -> Result<(), String> {

@@ -1,6 +1,8 @@
 //! The fold itself, event by event.
 
+use ledgermq_core::access::RuleList;
 use ledgermq_core::event::{Event, EventRef, MessagePublished, SessionOpened};
+use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_log::CommittedBatch;
 
@@ -28,6 +30,8 @@ impl Oracle {
             let client = record.session.map(|slot| sessions[usize::from(slot)].client.to_owned());
             match record.event() {
                 Ok(EventRef::MessagePublished(message)) => {
+                    let batch_id = (batch.producer, batch.sequence);
+                    self.check_author(at, batch_id, client.as_deref(), &message);
                     self.on_published(at, batch.time, client.as_deref(), &message);
                     if let Some(cause) = record.cause
                         && let Err(fault) = self.wills.fire(cause, batch.time)
@@ -83,12 +87,46 @@ impl Oracle {
             Event::MessageDropped { from, upto, reason } => {
                 self.on_dropped(&client, now, from, upto, reason);
             }
+            Event::AccessRulesReplaced { rules } => self.on_rules_replaced(at, rules),
             Event::DeliveryStarted { .. }
             | Event::DeliveryReceived { .. }
             | Event::DeliveryProgressed { .. }
             | Event::SharedSettled { .. }
             | Event::SharedDropped { .. } => {}
         }
+    }
+
+    /// A message was taken by rules that its shard knew, or by those in force at its place.
+    fn check_author(
+        &mut self,
+        at: Offset,
+        batch: (ProducerId, u64),
+        client: Option<&str>,
+        message: &MessagePublished<'_>,
+    ) {
+        if let Some(uid) = uid_of(message.payload) {
+            self.rules_at.entry(uid).or_insert(self.access.count());
+        }
+        // A will is judged where it is armed.
+        let (Some(client), Some(known)) = (client, self.staged.get(&batch)) else { return };
+        let Some(session) = self.sessions.get(client) else { return };
+        let author = (client, session.username.as_deref());
+        if !self.access.may_since(*known, author, "write", message.topic) {
+            self.fault(format!(
+                "{client} published to {} at {at}, which it may not",
+                message.topic
+            ));
+        }
+    }
+
+    /// From here on others may do things. A will that may not be published any more is called off.
+    fn on_rules_replaced(&mut self, at: Offset, rules: Option<RuleList>) {
+        self.access.replace(at, rules);
+        let access = &self.access;
+        self.wills.pending.retain(|_, pending| {
+            let (client, username, topic) = &pending.author;
+            access.may(client, username.as_deref(), "write", topic)
+        });
     }
 
     fn open(&mut self, at: Offset, now: Timestamp, start: u64, opened: SessionOpened) {
@@ -110,6 +148,7 @@ impl Oracle {
         let session = Session {
             life,
             epoch: at,
+            username: opened.username.clone(),
             interval: opened.session_expiry_interval,
             online: Some(start),
             offline_since: now,
@@ -122,10 +161,13 @@ impl Oracle {
     /// A new connection takes the place of `old`, which may still be connected.
     fn supersede(&mut self, old: &Session, now: Timestamp, is_resumed: bool) {
         if old.online.is_some() {
+            let client = &self.lives[old.life].client;
             if let Some(will) = &old.will
                 && (!is_resumed || will.message.delay_interval == 0)
+                && self.access.may(client, old.username.as_deref(), "write", &will.message.topic)
             {
-                self.wills.arm(old.epoch, now, false);
+                let author = (client.clone(), old.username.clone(), will.message.topic.clone());
+                self.wills.arm(old.epoch, now, false, author);
             }
         } else if is_resumed {
             self.wills.call_off(old.epoch, now);
@@ -144,10 +186,12 @@ impl Oracle {
         session.offline_since = now;
         if let Some(will) = session.will.take()
             && publish_will
+            && self.access.may(client, session.username.as_deref(), "write", &will.message.topic)
         {
             let delay = if is_over { 0 } else { will.message.delay_interval.min(interval) };
             let due = Timestamp(now.0 + u64::from(delay) * 1_000_000);
-            self.wills.arm(session.epoch, due, delay > 0);
+            let author = (client.to_owned(), session.username.clone(), will.message.topic.clone());
+            self.wills.arm(session.epoch, due, delay > 0, author);
         }
         session.interval = interval;
         if is_over {

@@ -30,7 +30,10 @@ impl Oracle {
                     .filter(|subscription| matches(subscription.filter.as_str(), message.topic))
                     .map(|subscription| subscription.options)
             };
-            if let Some(granted) = matching().map(|options| options.qos).max() {
+            let granted = matching().map(|options| options.qos).max();
+            if let Some(granted) = granted
+                && self.access.may(client, session.username.as_deref(), "read", message.topic)
+            {
                 let as_published = matching().any(|options| options.retain_as_published);
                 let (qos, retain) = (granted.min(message.qos), message.retain && as_published);
                 owed.push((session.life, qos, retain));
@@ -66,8 +69,9 @@ impl Oracle {
             for (topic, retained) in &self.retained {
                 let is_own = retained.publisher.as_deref() == Some(client);
                 let is_expired = retained.expires.is_some_and(|expires| expires <= now);
+                let may = self.access.may(client, session.username.as_deref(), "read", topic);
                 let Some(uid) = retained.uid.filter(|_| {
-                    is_wanted && matches(&filter, topic) && !(options.no_local && is_own)
+                    may && is_wanted && matches(&filter, topic) && !(options.no_local && is_own)
                 }) else {
                     continue;
                 };
@@ -113,6 +117,8 @@ impl Oracle {
                 DropReason::QueueFull => self.may_drop,
                 DropReason::Expired => true,
                 DropReason::TooLarge | DropReason::Purged => false,
+                // Rules changed back and forth may have met it on its way.
+                DropReason::NotAuthorized => self.access.has_changed(),
             };
             // Saying it twice does no harm.
             if !is_allowed && !entry.is_dropped {

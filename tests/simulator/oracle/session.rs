@@ -14,6 +14,7 @@ pub(crate) struct Session {
     /// Place in [`crate::oracle::Oracle::lives`].
     pub(crate) life: usize,
     pub(crate) epoch: Offset,
+    pub(crate) username: Option<String>,
     pub(crate) interval: u32,
     /// Start of the process that holds the connection; none if offline.
     pub(crate) online: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ledgermq_core::event::{Event, EventRef};
+use ledgermq_core::event::{Event, EventError, EventRef};
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::Offset;
 use ledgermq_log::CommittedBatch;
@@ -15,11 +15,13 @@ pub(crate) struct Voids {
 }
 
 /// The current epoch of a client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Epoch {
     at: Offset,
     /// It ends with its connection.
     is_transient: bool,
+    /// The proven user whose session it is.
+    owner: Option<String>,
 }
 
 impl Voids {
@@ -38,15 +40,18 @@ impl Voids {
             let is_void = session.is_some_and(|session| {
                 self.epochs.get(session.client).is_none_or(|epoch| epoch.at != session.epoch)
             });
+            let event = record.event();
+            let is_void = is_void || self.is_foreign(&event);
             voids.push(is_void);
             if is_void {
                 continue;
             }
-            match record.event() {
+            match event {
                 Ok(EventRef::Other(Event::SessionOpened(opened))) => {
                     let epoch = Epoch {
                         at: Offset::new(batch.index, record.ordinal),
                         is_transient: opened.session_expiry_interval == 0,
+                        owner: opened.username.filter(|_| opened.is_proven),
                     };
                     self.epochs.insert(opened.client.to_string(), epoch);
                 }
@@ -64,5 +69,13 @@ impl Voids {
             }
         }
         voids
+    }
+
+    /// Whether it opens a session that belongs to another user.
+    fn is_foreign(&self, event: &Result<EventRef<'_>, EventError>) -> bool {
+        let Ok(EventRef::Other(Event::SessionOpened(opened))) = event else { return false };
+        let owner = opened.username.as_ref().filter(|_| opened.is_proven);
+        let held = self.epochs.get(opened.client.as_str());
+        held.is_some_and(|held| held.owner.is_some() && held.owner.as_ref() != owner)
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Armed {
 pub(crate) struct Pending {
     pub(crate) due: Timestamp,
     pub(crate) is_delayed: bool,
+    /// Client, user and topic.
+    pub(crate) author: (String, Option<String>, String),
 }
 
 /// All wills that wait, by the epoch that carried them.
@@ -25,8 +27,14 @@ pub(crate) struct Wills {
 }
 
 impl Wills {
-    pub(crate) fn arm(&mut self, epoch: Offset, due: Timestamp, is_delayed: bool) {
-        self.pending.insert(epoch, Pending { due, is_delayed });
+    pub(crate) fn arm(
+        &mut self,
+        epoch: Offset,
+        due: Timestamp,
+        is_delayed: bool,
+        author: (String, Option<String>, String),
+    ) {
+        self.pending.insert(epoch, Pending { due, is_delayed, author });
     }
 
     /// Makes it due at once, whatever it waits for.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use ledgermq_core::access;
+
 use crate::node::{Node, Outside};
+use crate::options::RULES;
 use crate::seen::Seen;
 use crate::world::World;
 
@@ -23,6 +26,7 @@ impl World {
             faults.clock_jump,
             faults.store_fails,
             faults.stop,
+            if self.options.has_rules { faults.rules } else { 0 },
         ];
         let mut drawn = self.rng.below(weights.iter().map(|weight| u64::from(*weight)).sum());
         let kind = weights.iter().position(|weight| {
@@ -53,10 +57,24 @@ impl World {
                     self.heal_at = Some(self.now.plus(pause));
                 }
             }
-            Some(_) => return self.stop(),
+            Some(7) => return self.stop(),
+            Some(_) => {
+                let text = *self.rng.pick(&RULES);
+                let is_open = self.rng.permille(100);
+                self.change_rules((!is_open).then_some(text));
+            }
             None => {}
         }
         Ok(())
+    }
+
+    /// The file of the access rules is changed, and the node told so, if it runs.
+    pub(super) fn change_rules(&mut self, text: Option<&str>) {
+        self.trace.say(format_args!("the access rules become {text:?}"));
+        self.rules = text.map(|text| access::parse(text).expect("they are rules"));
+        if let Some(node) = &mut self.node {
+            node.reload(self.rules.clone());
+        }
     }
 
     /// Much time passes at once, or the wall clock is put to another time.
@@ -109,11 +127,11 @@ impl World {
     pub(super) fn crash(&mut self, why: &str) {
         let Some(node) = self.node.take() else { return };
         let dropped = node.dropped();
-        self.oracle.may_lose_transient |= dropped > 0;
+        self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
         self.trace.say(format_args!("{why}"));
         let wall = self.wall();
-        let Self { now, rng, network, trace, oracle, options, .. } = self;
-        let mut outside = Outside { now: *now, wall, rng, network, trace, oracle, options };
+        let Self { now, rng, network, trace, oracle, options, rules, .. } = self;
+        let mut outside = Outside { now: *now, wall, rng, network, trace, oracle, options, rules };
         self.remains = Some(node.crash(&mut outside));
         self.tally.crashes += 1;
         let pause = Duration::from_millis(self.rng.range(1, 3_000));
@@ -139,8 +157,8 @@ impl World {
         }
         let Some(remains) = self.remains.take() else { return Ok(()) };
         let wall = self.wall();
-        let Self { now, rng, network, trace, oracle, options, .. } = self;
-        let mut outside = Outside { now: *now, wall, rng, network, trace, oracle, options };
+        let Self { now, rng, network, trace, oracle, options, rules, .. } = self;
+        let mut outside = Outside { now: *now, wall, rng, network, trace, oracle, options, rules };
         let node = match Node::start(&remains, &mut outside) {
             Ok(node) => node,
             Err(error) if is_fault_of_disk(&error) => {

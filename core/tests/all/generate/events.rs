@@ -1,5 +1,6 @@
 //! Generated events.
 
+use ledgermq_core::access::{Access, Subject};
 use ledgermq_core::event::{
     DeliveryPhase, DeliveryRef, DropReason, Event, MessagePublished, Outstanding, SessionOpened,
     Subscription, WillMessage,
@@ -66,19 +67,32 @@ pub(in super::super) fn event() -> impl Strategy<Value = Event> {
         vec(delivery(), 0..4).prop_map(|deliveries| Event::SharedSettled { deliveries }),
         (filter(), offset(), drop_reason())
             .prop_map(|(group, upto, reason)| Event::SharedDropped { group, upto, reason }),
+        option::of(vec((option::of(option::of(text())), access(), filter()), 0..6)).prop_map(
+            |rules| {
+                let subject = |subject: Option<Option<&str>>| match subject {
+                    None => Subject::Everyone,
+                    Some(None) => Subject::Nameless,
+                    Some(Some(user)) => Subject::User(user.into()),
+                };
+                let rule = |(who, access, filter)| (subject(who), access, filter);
+                let rules = rules.map(|rules| rules.into_iter().map(rule).collect());
+                Event::AccessRulesReplaced { rules }
+            }
+        ),
     ]
 }
 
 fn session_opened() -> impl Strategy<Value = SessionOpened> {
     (
-        (text(), option::of(string()), any::<u64>(), version(), any::<bool>()),
+        (text(), option::of(string()), any::<u64>(), version(), any::<[bool; 2]>()),
         (any::<u32>(), any::<u16>(), string(), option::of(will())),
     )
-        .prop_map(|((client, username, node, protocol, clean_start), rest)| {
+        .prop_map(|((client, username, node, protocol, [clean_start, is_proven]), rest)| {
             let (session_expiry_interval, keep_alive, peer, will) = rest;
             SessionOpened {
                 client: client.into(),
                 username,
+                is_proven,
                 node,
                 protocol,
                 clean_start,
@@ -140,11 +154,16 @@ fn outstanding() -> impl Strategy<Value = Outstanding> {
     })
 }
 
+fn access() -> impl Strategy<Value = Access> {
+    prop::sample::select(vec![Access::Read, Access::Write, Access::ReadWrite, Access::Deny])
+}
+
 fn drop_reason() -> impl Strategy<Value = DropReason> {
     prop_oneof![
         Just(DropReason::QueueFull),
         Just(DropReason::Expired),
         Just(DropReason::TooLarge),
-        Just(DropReason::Purged)
+        Just(DropReason::Purged),
+        Just(DropReason::NotAuthorized)
     ]
 }

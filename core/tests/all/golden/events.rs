@@ -1,5 +1,6 @@
 //! Every event in a batch of its own, and its canonical form.
 
+use ledgermq_core::access;
 use ledgermq_core::event::batch::{Batch, BatchSession};
 use ledgermq_core::event::{
     BatchBuilder, DeliveryPhase, DeliveryRef, DropReason, Event, EventRef, MessagePublished,
@@ -16,6 +17,7 @@ use super::Golden;
 const EPOCH: Offset = Offset::new(0x0102_0304_0506_0708, 9);
 const CAUSE: Offset = Offset::new(10, 11);
 const AT: Offset = Offset::new(12, 13);
+const ACL: &str = "topic read a/#\nuser u v\ntopic b\ntopic deny b/+\npattern write %c/%u";
 const TIME: Timestamp = Timestamp(1_700_000_000_000_000);
 
 #[test]
@@ -59,7 +61,10 @@ fn written(event: &EventRef<'_>) -> (Vec<u8>, Vec<u8>) {
     let has_session = !matches!(
         event,
         EventRef::Other(
-            Event::NodeStarted { .. } | Event::SessionOpened(_) | Event::SharedDropped { .. }
+            Event::NodeStarted { .. }
+                | Event::SessionOpened(_)
+                | Event::SharedDropped { .. }
+                | Event::AccessRulesReplaced { .. }
         )
     );
     let session = has_session.then_some((&client, EPOCH));
@@ -101,6 +106,7 @@ fn session_opened(will: Option<WillMessage>) -> SessionOpened {
     SessionOpened {
         client: "client".into(),
         username: will.is_some().then(|| "user".into()),
+        is_proven: will.is_some(),
         node: 1,
         protocol: if will.is_some() { ProtocolVersion::V5 } else { ProtocolVersion::V311 },
         clean_start: true,
@@ -177,6 +183,9 @@ fn events() -> Vec<(String, EventRef<'static>)> {
             upto: AT,
             reason: DropReason::QueueFull,
         },
+        drop(DropReason::NotAuthorized),
+        Event::AccessRulesReplaced { rules: None },
+        Event::AccessRulesReplaced { rules: Some(access::parse(ACL).unwrap()) },
     ];
     let bare = MessagePublished {
         qos: QoS::AtMostOnce,
@@ -218,6 +227,7 @@ fn name(event: &EventRef<'_>) -> &'static str {
             Event::MessageDropped { .. } => "message_dropped",
             Event::SharedSettled { .. } => "shared_settled",
             Event::SharedDropped { .. } => "shared_dropped",
+            Event::AccessRulesReplaced { .. } => "access_rules_replaced",
         },
     }
 }

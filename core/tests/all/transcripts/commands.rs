@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ledgermq_core::access::{self, Rules};
 use ledgermq_core::connection::{Connection, Delivery, Ending, Handed, Resumed, State};
 use ledgermq_core::event::{DeliveryPhase, Outstanding};
 use ledgermq_core::identity::PacketId;
@@ -37,6 +38,18 @@ impl Machine {
                 self.turn(|machine, _, out| machine.on_opened(epoch, out));
             }
             "ready" => self.ready(&mut words),
+            "authenticated" => {
+                let verdict = words.reason().map_or(Ok(()), Err);
+                self.turn(|machine, settings, out| {
+                    machine.on_authenticated(verdict, settings, out);
+                });
+            }
+            "void" => self.turn(|machine, _, out| machine.on_opening_void(out)),
+            "rules" => {
+                let text = words.rest().join(" ").replace(';', "\n");
+                let list = access::parse(&text).unwrap();
+                self.settings.rules = Rules::new(Some(&list));
+            }
             "committed" => self.committed(&mut words),
             "deliver" => self.deliver(&mut words),
             "cycle" => self.cycle(&mut words),
@@ -97,6 +110,8 @@ impl Machine {
             ("takes_publishes", &mut settings.takes_publishes),
             ("takes_sessions", &mut settings.takes_sessions),
             ("takes_retained", &mut settings.takes_retained),
+            ("has_passwords", &mut settings.authentication.has_passwords),
+            ("takes_anonymous", &mut settings.authentication.takes_anonymous),
         ] {
             if let Some(value) = words.text(name) {
                 *setting = value == "yes";
@@ -309,7 +324,7 @@ impl Machine {
             keep_alive: words.number("keep_alive").unwrap_or(0),
             client_id: words.text("client").unwrap_or("c"),
             username: words.text("username"),
-            password: None,
+            password: words.text("password").map(str::as_bytes),
             will,
             session_expiry_interval: words.number("expiry"),
             receive_maximum: words.number("receive_maximum"),

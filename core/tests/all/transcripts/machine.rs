@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::mem;
 use std::time::Duration;
 
+use ledgermq_core::access::Rules;
 use ledgermq_core::codec;
-use ledgermq_core::connection::{Connection, Outputs, Settings};
+use ledgermq_core::connection::{Authentication, Connection, Outputs, Settings};
 use ledgermq_core::event::{
     DeliveryPhase, DeliveryRef, Event, MessagePublished, Outstanding, SessionOpened, Subscription,
 };
@@ -53,6 +54,8 @@ impl Default for Machine {
                 takes_publishes: true,
                 takes_sessions: true,
                 takes_retained: true,
+                authentication: Authentication { has_passwords: false, takes_anonymous: true },
+                rules: Rules::open(),
             },
             now,
             lines: Lines {
@@ -133,8 +136,13 @@ impl Outputs for Lines {
         topic.starts_with("retained/")
     }
 
-    fn refused(&mut self) {
-        self.lines.push("refused".to_owned());
+    fn refused(&mut self, reason: ReasonCode) {
+        self.lines.push(format!("refused {}", code(reason)));
+    }
+
+    fn authenticate(&mut self, username: &str, password: &[u8]) {
+        let password = String::from_utf8_lossy(password);
+        self.lines.push(format!("authenticate {username} {password}"));
     }
 
     fn close(&mut self) {
@@ -230,6 +238,7 @@ fn opened_line(opened: &SessionOpened) -> String {
     write!(line, " expiry={}", opened.session_expiry_interval).unwrap();
     write!(line, " keep_alive={}", opened.keep_alive).unwrap();
     push_some(&mut line, "username", opened.username.as_deref());
+    push_flag(&mut line, "proven", opened.is_proven);
     if let Some(will) = &opened.will {
         let payload = String::from_utf8_lossy(&will.payload);
         write!(line, " will={}:{payload} will_qos={}", will.topic, will.qos as u8).unwrap();

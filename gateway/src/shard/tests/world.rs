@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledgermq_core::connection::Settings;
+use ledgermq_core::access::Rules;
+use ledgermq_core::connection::{Authentication, Settings};
 use ledgermq_core::event::{BatchBuilder, DeliveryRef, Event, EventRef};
 use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
@@ -483,6 +484,8 @@ fn settings() -> Settings {
         topic_levels_max: 20,
         receive_maximum: 1000,
         inflight_out: 1000,
+        authentication: Authentication { has_passwords: false, takes_anonymous: true },
+        rules: Rules::open(),
         takes_publishes: true,
         takes_sessions: true,
         topic_aliases: 16,

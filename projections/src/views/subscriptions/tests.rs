@@ -23,7 +23,7 @@ fn long_topics_are_remembered_within_a_bound_of_bytes() {
     let long = "x".repeat(60_000);
     let mut most = 0;
     for number in 0..3_000 {
-        let known = subscriptions.look_up(&format!("{number}/{long}"));
+        let known = subscriptions.look_up(&format!("{number}/{long}"), |_| true);
         assert_eq!(known.matches.len(), 1);
         assert!(subscriptions.cached_bytes <= CACHE_BYTES_MAX);
         most = most.max(subscriptions.cached_bytes);
@@ -39,7 +39,7 @@ fn topics_that_match_many_sessions_are_remembered_within_the_same_bound() {
         subscriptions.insert(slot, &subscription("#", QoS::AtLeastOnce));
     }
     for number in 0..300 {
-        assert_eq!(subscriptions.look_up(&number.to_string()).matches.len(), 20_000);
+        assert_eq!(subscriptions.look_up(&number.to_string(), |_| true).matches.len(), 20_000);
         assert!(subscriptions.cached_bytes <= CACHE_BYTES_MAX);
     }
     // What is matched anew after a change is counted anew.
@@ -47,7 +47,7 @@ fn topics_that_match_many_sessions_are_remembered_within_the_same_bound() {
         subscriptions.remove(slot, &subscription("#", QoS::AtLeastOnce));
     }
     for number in 0..300 {
-        assert_eq!(subscriptions.look_up(&number.to_string()).matches.len(), 1);
+        assert_eq!(subscriptions.look_up(&number.to_string(), |_| true).matches.len(), 1);
     }
     assert_eq!(subscriptions.cached_bytes, held(&subscriptions));
 }
@@ -55,8 +55,8 @@ fn topics_that_match_many_sessions_are_remembered_within_the_same_bound() {
 #[test]
 fn the_node_of_a_topic_outlives_a_change_of_subscriptions() {
     let mut subscriptions = Subscriptions::default();
-    subscriptions.look_up("t").node = (7, Some(9));
+    subscriptions.look_up("t", |_| true).node = (7, Some(9));
     subscriptions.insert(1, &subscription("t", QoS::AtLeastOnce));
-    let known = subscriptions.look_up("t");
+    let known = subscriptions.look_up("t", |_| true);
     assert_eq!((known.node, known.matches.len()), ((7, Some(9)), 1));
 }
