@@ -36,12 +36,14 @@ class Peer:
             self.client.tls_set(ca_certs=CA_FILE)
         if will:
             self.client.will_set(*will)
+        # What TLS has decrypted already waits in this client until its socket tells of more, with
+        # any broker: answers to pings do.
+        arguments = {"keepalive": 2}
         if version == mqtt.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 3600 if keep else 0
-            self.client.connect("127.0.0.1", PORT, clean_start=not keep, properties=properties)
-        else:
-            self.client.connect("127.0.0.1", PORT)
+            arguments.update(clean_start=not keep, properties=properties)
+        self.client.connect("127.0.0.1", PORT, **arguments)
         self.client.loop_start()
         self.flags, reason = self.connected.get(timeout=WAIT)
         assert not reason.is_failure, reason
@@ -90,7 +92,8 @@ def retained(version):
 
 
 def offline(version, qos):
-    name = f"paho-sleeper-{version}-{qos}"
+    # Its session stays when the script has ended.
+    name = f"paho-sleeper-{version}-{qos}-{TRANSPORT}-{PORT}"
     sleeper = Peer(name, VERSIONS[version], keep=True)
     sleeper.subscribe("paho-news", 2)
     sleeper.end()
