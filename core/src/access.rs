@@ -40,7 +40,9 @@ pub struct Identity<'a> {
 pub enum Action {
     /// To publish to a Topic Name.
     Publish,
-    /// To subscribe to a Topic Filter: allowed if a topic that it matches may be received.
+    /// To subscribe to a Topic Filter: allowed if a topic that it matches may be received; of a
+    /// Shared Subscription only if all that its FILTER matches may be, since what one member may
+    /// not receive would be lost to its group.
     Subscribe,
     /// To be delivered a message of a Topic Name.
     Receive,
@@ -56,8 +58,10 @@ struct Acl {
     nameless: Table,
     users: HashMap<Box<str>, Table>,
     patterns: Vec<Pattern>,
-    /// Levels of the longest filter that denies; 0 if nothing is denied.
-    deny_levels: usize,
+    /// Levels of the longest filter.
+    levels: usize,
+    /// Whether anything is denied.
+    has_denies: bool,
 }
 
 /// The rules of one user.
@@ -110,7 +114,10 @@ impl Rules {
         match action {
             Action::Publish => acl.grants(identity, Access::Write, topic),
             Action::Receive => acl.grants(identity, Access::Read, topic),
-            Action::Subscribe => acl.could_receive(identity, topic::pattern(topic)),
+            Action::Subscribe => match topic::pattern(topic) {
+                shared if shared.len() < topic.len() => acl.receives_all(identity, shared),
+                filter => acl.could_receive(identity, filter),
+            },
         }
     }
 }
@@ -122,12 +129,13 @@ impl Acl {
             nameless: Table::default(),
             users: HashMap::new(),
             patterns: Vec::new(),
-            deny_levels: 0,
+            levels: 0,
+            has_denies: false,
         };
         for Group { subject, rules } in list.groups() {
-            let denied = rules.iter().filter(|(access, _)| *access == Access::Deny);
-            let levels = denied.map(|(_, filter)| topic::levels(filter.as_str())).max();
-            acl.deny_levels = acl.deny_levels.max(levels.unwrap_or(0));
+            let levels = rules.iter().map(|(_, filter)| topic::levels(filter.as_str())).max();
+            acl.levels = acl.levels.max(levels.unwrap_or(0));
+            acl.has_denies |= rules.iter().any(|(access, _)| *access == Access::Deny);
             match subject {
                 Subject::Nameless => acl.nameless = Table::new(rules),
                 Subject::User(name) => {
@@ -187,9 +195,21 @@ impl Acl {
 
     /// Whether there is a topic that `filter` matches and that is not denied to `identity`.
     fn leaves_any(&self, identity: &Identity<'_>, filter: &str) -> bool {
-        self.deny_levels == 0
-            || coverage::samples(filter, self.deny_levels)
-                .any(|topic| !self.denies(identity, &topic))
+        !self.has_denies
+            || coverage::samples(filter, self.levels).any(|topic| !self.denies(identity, &topic))
+    }
+
+    /// Whether `identity` may receive every topic that `filter` matches.
+    fn receives_all(&self, identity: &Identity<'_>, filter: &str) -> bool {
+        let touches = |denied: &str| coverage::intersection(filter, denied).is_some();
+        let own = self.table(identity).map_or(&[][..], |table| &table.rules);
+        let mut own = own.iter().filter(|(access, _)| *access == Access::Deny);
+        let denying = self.patterns.iter().filter(|pattern| pattern.access == Access::Deny);
+        let mut denying = denying.filter_map(|pattern| pattern.filled(identity));
+        !own.any(|(_, denied)| touches(denied.as_str()))
+            && !denying.any(|denied| touches(&denied))
+            && coverage::samples(filter, self.levels)
+                .all(|topic| self.grants(identity, Access::Read, &topic))
     }
 
     fn denies(&self, identity: &Identity<'_>, topic: &str) -> bool {

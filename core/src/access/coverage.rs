@@ -43,7 +43,7 @@ pub(super) fn intersection(a: &str, b: &str) -> Option<String> {
 }
 
 /// Topics that `filter` matches, such that if any topic that it matches escapes a set of filters
-/// of at most `levels` levels, one of these does.
+/// of at most `levels` levels, one of these does: what they all match, `filter` is covered by.
 ///
 /// A level of a topic that no filter names is matched by wildcards alone, so whatever matches it
 /// there matches every level. And beyond the longest of those filters length changes nothing.

@@ -45,23 +45,15 @@ impl Pattern {
         levels.next().is_none()
     }
 
-    /// The filter for `identity`, if it applies; of patterns that grant.
+    /// The filter for `identity`, if it applies: it matches what [`Pattern::matches`] says.
     pub(super) fn filled(&self, identity: &Identity<'_>) -> Option<String> {
-        debug_assert!(self.access != Access::Deny);
         if !self.applies(identity) {
             return None;
         }
-        let mut filled = String::new();
-        let mut rest = self.filter.as_str();
-        while let Some(at) = rest.find('%') {
-            let (head, tail) = rest.split_at(at);
-            let (name, length) = placeholder(tail, identity);
-            filled.extend([head, name]);
-            rest = &tail[length..];
-        }
-        filled.push_str(rest);
-        let is_escalated = filled.starts_with('$') && !self.filter.as_str().starts_with('$');
-        (!is_escalated).then_some(filled)
+        let levels = self.filter.as_str().split('/').map(|level| fill(level, identity));
+        let filled = levels.collect::<Vec<_>>().join("/");
+        let is_opened = filled.starts_with('$') && !self.filter.as_str().starts_with('$');
+        (!is_opened).then_some(filled)
     }
 
     fn applies(&self, identity: &Identity<'_>) -> bool {
@@ -95,6 +87,21 @@ fn is_filled(wanted: &str, level: &str, identity: &Identity<'_>) -> bool {
         wanted = &tail[length..];
     }
     is_filled && wanted == level
+}
+
+/// `level` with its placeholders filled; `+` if a name widens.
+fn fill(level: &str, identity: &Identity<'_>) -> String {
+    let (mut rest, mut filled) = (level, String::new());
+    while let Some(at) = rest.find('%') {
+        let (head, tail) = rest.split_at(at);
+        let (name, length) = placeholder(tail, identity);
+        if length > 1 && widens(name) {
+            return "+".to_owned();
+        }
+        filled.extend([head, name]);
+        rest = &tail[length..];
+    }
+    filled + rest
 }
 
 /// What the `%` at the beginning of `text` stands for, and the length of the placeholder.

@@ -112,6 +112,32 @@ fn a_filter_that_many_denies_cover_together_is_refused() {
 }
 
 #[test]
+fn a_member_of_a_group_may_receive_all_that_the_group_does() {
+    check(
+        "topic read a/+\ntopic read b/#\nuser u\ntopic read #\ntopic deny a/secret\npattern deny p/%u",
+        "c subscribe $share/g/a/+ yes
+         c subscribe $share/g/a/x yes
+         c subscribe $share/g/a/# no
+         c subscribe $share/g/+/x no
+         c subscribe $share/g/b/# yes
+         c subscribe $share/g/b/+/x yes
+         c subscribe $share/g/# no
+         c:u subscribe $share/g/a/x yes
+         c:u subscribe $share/g/a/+ no
+         c:u subscribe $share/g/# no
+         c:u subscribe $share/g/q/# yes
+         c:u subscribe $share/g/p/x yes
+         c:u subscribe $share/g/p/u no
+         c:u subscribe $share/g/p/+ no",
+    );
+    check(
+        "topic read a\ntopic read a/+\ntopic read a/+/+/#\npattern deny b/%c",
+        "c subscribe $share/g/a/# yes
+         + subscribe $share/g/b/x no",
+    );
+}
+
+#[test]
 fn wildcards_never_reach_topics_that_begin_with_a_dollar() {
     check(
         "topic #\ntopic +/x\npattern +/#",

@@ -79,14 +79,21 @@ fn a_million_decisions_are_those_of_the_model() {
             let who = Identity { client, username };
             for round in 0..100 {
                 let (action, topic) = match round {
-                    0..4 => (Action::Subscribe, random.path(&FILTER_LEVELS, 3)),
+                    0..3 => (Action::Subscribe, random.path(&FILTER_LEVELS, 3)),
+                    3 => {
+                        let filter = random.path(&FILTER_LEVELS, 3);
+                        (Action::Subscribe, format!("$share/g/{filter}"))
+                    }
                     4..52 => (Action::Publish, random.path(&LEVELS, 0)),
                     _ => (Action::Receive, random.path(&LEVELS, 0)),
                 };
                 let expected = match action {
                     Action::Publish => model.may_write(&topic),
                     Action::Receive => model.may_read(&topic),
-                    Action::Subscribe => model.could_read(&topic),
+                    Action::Subscribe => match topic.strip_prefix("$share/g/") {
+                        Some(filter) => model.can_read_all(filter),
+                        None => model.could_read(&topic),
+                    },
                 };
                 let decided = rules.may(&who, action, &topic);
                 assert_eq!(decided, expected, "{acl}\n{who:?} {action:?} {topic:?}");

@@ -2,6 +2,7 @@
 
 use ledgermq_core::access::{Action, Identity, RuleList, Rules};
 use ledgermq_core::offset::Offset;
+use ledgermq_core::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
 
 use crate::views::Views;
@@ -51,8 +52,12 @@ impl Access {
 
     /// Whether `session` may be delivered messages of `topic`.
     pub(crate) fn may_receive(&self, session: &Session, topic: &str) -> bool {
-        let identity = Identity { client: session.client(), username: session.username() };
-        self.rules.may(&identity, Action::Receive, topic)
+        self.rules.may(&identity(session), Action::Receive, topic)
+    }
+
+    /// Whether `session` may be a member of `group`.
+    pub(crate) fn may_join(&self, session: &Session, group: &TopicFilter) -> bool {
+        self.rules.may(&identity(session), Action::Subscribe, group.as_str())
     }
 }
 
@@ -64,7 +69,8 @@ impl Views {
     }
 
     /// Rights change for everybody at once: from here on nothing is owed that may not be received,
-    /// and wills that may not be published any more are called off. What is owed already is judged
+    /// wills that may not be published any more are called off, and members of groups that may not
+    /// receive all that their group does are passed over. What is owed already is judged
     /// when it is delivered.
     pub(super) fn access_rules_replaced(&mut self, place: &Place, rules: Option<&RuleList>) {
         self.counters.rules_replaced += 1;
@@ -84,5 +90,10 @@ impl Views {
             self.wills.remove(epoch);
             self.dirty.touch(Row::Will(epoch));
         }
+        self.judge_members();
     }
+}
+
+fn identity(session: &Session) -> Identity<'_> {
+    Identity { client: session.client(), username: session.username() }
 }

@@ -217,7 +217,9 @@ impl Loader {
                 (session.is_persistent(), session.presence().is_online());
             for subscription in &session.subscriptions {
                 if let Some(number) = views.groups.number(&subscription.filter) {
-                    views.groups.join(number, slot, Grant::from(subscription), is_online);
+                    let is_serving =
+                        is_online && views.access.may_join(session, &subscription.filter);
+                    views.groups.join(number, slot, Grant::from(subscription), is_serving);
                 } else if is_persistent {
                     views.subscriptions.insert(slot, subscription);
                 }

@@ -104,6 +104,24 @@ impl Groups {
         self.tidy(number, slot, dirty)
     }
 
+    /// The session can be given messages of the group.
+    pub(crate) fn came(&mut self, number: Number, slot: Slot) {
+        if let Some(group) = self.groups.get_mut(&number) {
+            group.came(slot);
+        }
+    }
+
+    /// The session can no longer: what it holds of the group is given to others, but for what is
+    /// bound.
+    pub(crate) fn withdraw(&mut self, number: Number, slot: Slot, dirty: &mut Dirty) {
+        if let Some(given) = self.given.get_mut(&slot) {
+            given.retain(|delivery| delivery.message.group() != Some(number));
+        }
+        if let Some(group) = self.groups.get_mut(&number) {
+            group.went(slot, &mut dirty.group(number));
+        }
+    }
+
     /// The session's connection ended: what it holds is given to others, but for what is bound.
     pub(crate) fn went(&mut self, slot: Slot, dirty: &mut Dirty) {
         // What it was not told of is returned as well.

@@ -16,11 +16,10 @@ const NUMBERS: u64 = 1 << 31;
 impl Views {
     /// The session is a member of the subscription's group, which begins with its first member.
     pub(super) fn join_group(&mut self, slot: Slot, subscription: &Subscription) {
-        let Some(session) = self.sessions.by_slot(slot) else { return };
-        let is_online = session.presence().is_online();
         let filter = &subscription.filter;
+        let is_serving = self.is_serving(slot, filter);
         let number = self.groups.number(filter).unwrap_or_else(|| self.begin_group(filter));
-        self.groups.join(number, slot, Grant::from(subscription), is_online);
+        self.groups.join(number, slot, Grant::from(subscription), is_serving);
         self.assign(number);
     }
 
@@ -72,10 +71,42 @@ impl Views {
     /// The session's client is connected: it gets what waits in its groups.
     pub(super) fn member_came(&mut self, slot: Slot) {
         for number in self.groups.of(slot) {
-            if let Some(group) = self.groups.get_mut(number) {
-                group.came(slot);
-            }
+            self.judge_member(number, slot);
             self.assign(number);
+        }
+    }
+
+    /// Whether a session can be given messages of a group: its client is connected and may receive
+    /// them.
+    fn is_serving(&self, slot: Slot, group: &TopicFilter) -> bool {
+        let session = self.sessions.by_slot(slot);
+        session.is_some_and(|session| {
+            session.presence().is_online() && self.access.may_join(session, group)
+        })
+    }
+
+    /// Other access rules are in force: members that may no longer serve their groups give back
+    /// what is not bound to them, as if their connections were gone.
+    pub(super) fn judge_members(&mut self) {
+        let numbers: Vec<Number> = self.groups.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            let members = self.groups.get(number).map(Group::members).unwrap_or_default();
+            members.into_iter().for_each(|slot| self.judge_member(number, slot));
+            self.assign(number);
+        }
+    }
+
+    fn judge_member(&mut self, number: Number, slot: Slot) {
+        let Some(group) = self.groups.get(number) else { return };
+        if self.is_serving(slot, group.filter()) {
+            self.groups.came(number, slot);
+        } else {
+            self.groups.withdraw(number, slot, &mut self.dirty);
+            self.forget_sent(slot, |groups, message| {
+                let is_returned =
+                    message.group() == Some(number) && groups.held(slot, message).is_none();
+                is_returned.then_some(false)
+            });
         }
     }
 

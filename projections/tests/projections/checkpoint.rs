@@ -93,6 +93,14 @@ fn batch() -> impl Strategy<Value = String> {
             .prop_map(|(c, from, upto)| format!("drop {c} {from} {upto} full")),
         (1..3_u64).prop_map(|start| format!("node 1 {start}")),
         (client(), place()).prop_map(|(client, at)| format!("settle {client} {at}")),
+        prop::sample::select(vec![
+            "open",
+            "readwrite:#,read:$s",
+            "read:x/#,write:w",
+            "write:#,read:%c",
+            "readwrite:#,deny:x/+",
+        ])
+        .prop_map(|rules| format!("rules {rules}")),
         (filter(), offset()).prop_map(|(filter, upto)| format!("sdrop {filter} {upto}")),
     ];
     prop::collection::vec(event, 1..4).prop_map(|events| events.join(";"))

@@ -1,5 +1,6 @@
 //! Given events, expect views.
 
+mod access;
 mod checkpoint;
 mod driver;
 mod matrix;

@@ -68,6 +68,8 @@ fn each_event_changes_what_the_table_says() {
         "drop f 13:0.g0 13:0.g0 large",
         "sdrop $share/g/s 14:0",
         "close f",
+        "rules read:a,write:#",
+        "rules open",
     ];
     let table: Vec<String> = events.into_iter().map(changed).collect();
     assert_eq!(trim(&table.join("\n")), trim(EXPECTED));
@@ -106,4 +108,6 @@ const EXPECTED: &str = "
     drop f 13:0.g0 13:0.g0 large counters group_owed group_held
     sdrop $share/g/s 14:0  counters
     close f                sessions subscriptions counters groups group_owed group_held
+    rules read:a,write:#   counters group_held access
+    rules open             counters access
 ";

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use ledgermq_core::access::{self, RuleList};
 use ledgermq_core::event::{
     BatchBuilder, DeliveryPhase, DeliveryRef, DropReason, Event, MessagePublished, NEVER_EXPIRES,
     Outstanding, SessionOpened, Subscription, WillMessage,
@@ -145,6 +146,11 @@ impl World {
                 batch.push(None, None, &Event::NodeStarted { node, start });
                 return;
             }
+            "rules" => {
+                let rules = rules(client);
+                batch.push(None, None, &Event::AccessRulesReplaced { rules });
+                return;
+            }
             "sdrop" => {
                 let (group, upto) = (filter(client), rest[0].parse().expect("offset"));
                 let reason = DropReason::QueueFull;
@@ -189,6 +195,7 @@ impl World {
                     "full" => DropReason::QueueFull,
                     "expired" => DropReason::Expired,
                     "large" => DropReason::TooLarge,
+                    "rights" => DropReason::NotAuthorized,
                     _ => DropReason::Purged,
                 },
             },
@@ -196,6 +203,12 @@ impl World {
         };
         batch.push(session, None, &event);
     }
+}
+
+/// `open`, or patterns for everyone: `read:a/#,deny:a/b`.
+fn rules(text: &str) -> Option<RuleList> {
+    let lines = text.split(',').map(|rule| format!("pattern {}\n", rule.replacen(':', " ", 1)));
+    (text != "open").then(|| access::parse(&lines.collect::<String>()).expect("rules"))
 }
 
 /// Sessions and retained messages as text.

@@ -55,8 +55,18 @@ impl Model {
         self.says(&["read", "readwrite"], topic) && !self.says(&["deny"], topic)
     }
 
-    /// Whether one of all topics up to four levels, over all names that are used, can be read.
+    /// Whether all of these that the filter matches can be read.
+    pub(super) fn can_read_all(&self, filter: &str) -> bool {
+        !self.any_topic(filter, |topic| !self.may_read(topic))
+    }
+
+    /// Whether one of these that the filter matches can be read.
     pub(super) fn could_read(&self, filter: &str) -> bool {
+        self.any_topic(filter, |topic| self.may_read(topic))
+    }
+
+    /// Whether one of all topics up to four levels, over all names that are used, matches and is so.
+    fn any_topic(&self, filter: &str, is_so: impl Fn(&str) -> bool) -> bool {
         let filter: Vec<_> = filter.split('/').collect();
         let used = self.0.iter().flat_map(|(_, levels)| levels.iter().map(String::as_str));
         let names: BTreeSet<_> = used.chain(filter.iter().copied()).chain(["other"]).collect();
@@ -65,7 +75,7 @@ impl Model {
         for _ in 0..4 {
             let mut longer = Vec::new();
             for topic in topics.into_iter().filter(|topic| could_match(&filter, topic)) {
-                if matches(&filter, &topic) && self.may_read(&topic.join("/")) {
+                if matches(&filter, &topic) && is_so(&topic.join("/")) {
                     return true;
                 }
                 longer.extend(names.iter().map(|name| [&topic[..], &[*name]].concat()));

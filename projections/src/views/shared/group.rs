@@ -106,6 +106,11 @@ impl Group {
         holders.map(|(slot, _)| *slot)
     }
 
+    /// Sessions that subscribed, or hold messages.
+    pub(crate) fn members(&self) -> Vec<Slot> {
+        self.members.keys().copied().collect()
+    }
+
     pub(super) fn knows(&self, slot: Slot) -> bool {
         self.members.contains_key(&slot)
     }
