@@ -4,5 +4,6 @@
 //! test run.
 
 pub mod checks;
+pub mod passwords;
 pub mod seeds;
 pub mod transport;
