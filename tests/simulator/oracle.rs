@@ -61,6 +61,8 @@ pub(crate) struct Oracle {
 pub(crate) struct Opened {
     pub(crate) life: usize,
     pub(crate) is_resumed: bool,
+    /// How many changes of the access rules stand before it.
+    pub(crate) rules: usize,
 }
 
 /// A retained message.

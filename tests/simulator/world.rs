@@ -23,7 +23,7 @@ use crate::trace::{START, Trace};
 /// Where the wall clock begins: it may be put back from there.
 const WALL_AHEAD: u64 = 1_000_000_000_000;
 /// Rounds within which everything must be delivered when faults have stopped.
-const SETTLE_ROUNDS: u64 = 6_000;
+const SETTLE_ROUNDS: u64 = 12_000;
 /// Time that passes in a round, and in one that finds everything at rest.
 const ROUND: Duration = Duration::from_millis(25);
 const QUIET_ROUND: Duration = Duration::from_millis(250);

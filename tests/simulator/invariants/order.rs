@@ -32,11 +32,12 @@ impl Invariant for Order {
         }
         let life = life_of(receipt.conn, facts)?;
         // Of a message that stands in the log more than once, the first copy may be missing: it
-        // expired, or too much waited.
+        // expired, or too much waited, or it was not allowed for a while.
         let is_single = facts.oracle.published.get(&receipt.uid).is_some_and(|count| *count == 1);
         let may_be_missing = facts.oracle.may_drop
             || message.may_expire
             || receipt.qos == QoS::AtMostOnce
+            || facts.oracle.access.has_changed()
             || facts.oracle.lives[life].was_transient;
         if may_be_missing && !is_single {
             return Ok(());

@@ -144,7 +144,8 @@ impl Oracle {
             }
         };
         self.lives[life].was_transient |= opened.session_expiry_interval == 0;
-        self.opened.insert(opened.peer.clone(), Opened { life, is_resumed });
+        self.opened
+            .insert(opened.peer.clone(), Opened { life, is_resumed, rules: self.access.count() });
         let session = Session {
             life,
             epoch: at,
