@@ -1,6 +1,6 @@
 //! Who may do what: access rules, and the one function that decides by them.
 //!
-//! [`parse`] reads the text of an `acl_file` into a [`RuleList`], the canonical form that events
+//! [`parse()`] reads the text of an `acl_file` into a [`RuleList`], the canonical form that events
 //! carry; [`Rules`] are that list prepared for deciding. [`Rules::may`] is asked at CONNECT (for
 //! the will), PUBLISH, SUBSCRIBE and each delivery, by every room, and by nobody in another way.
 

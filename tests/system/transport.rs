@@ -4,10 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use ledgermq_core::packet::QoS;
+use ledgermq_core::reason::ReasonCode;
 
+use crate::access;
+use crate::support::access::Files as AccessFiles;
 use crate::support::broker::{Broker, Options as BrokerOptions, run_to_end};
 use crate::support::certificates::Authority;
-use crate::support::client::{Client, Options};
+use crate::support::client::{self, Client, Options};
 use crate::support::transport::{self, Stream, TlsOptions};
 use crate::support::web_socket::{REQUEST, WebSocket};
 
@@ -191,6 +194,36 @@ fn a_client_is_known_by_its_certificate_where_one_is_required_and_turned_away_wi
     let refused = refused.map(|tls| Options::v5("without").try_connect_over(Box::new(tls)));
     assert!(!matches!(refused, Ok(Ok(_))));
     assert_eq!(broker.metric("ledgermq_mqtt_connections_failed_total{reason=\"tls\"}"), 1.0);
+}
+
+#[test]
+fn a_certificate_is_a_proven_user_to_passwords_and_access_rules() {
+    let (files, who) = (Files::new(), AccessFiles::new());
+    who.add("alice", "secret");
+    who.write_acl("user device-1\ntopic device/1\nuser alice\ntopic alice\n");
+    let keys = files.keys("client_certificate = \"optional\"");
+    let broker = who.options().listener(keys).start();
+    let issued = files.clients.client("device-1");
+    let (address, options) = (broker.listeners[0], TlsOptions::default());
+    let tls = |issued| transport::tls(address, &files.server, issued, &options).unwrap();
+    let connect = || Options::v5("device").persistent();
+    // No password is asked for, and a User Name does not help to be somebody else.
+    let mut plain = connect();
+    plain.connect.username = Some("alice");
+    let mut device = plain.connect_over(tls(Some(&issued)));
+    let publish = |client: &mut Client, topic| {
+        client.publish_packet(&client::message(topic, b"x", QoS::AtLeastOnce))
+    };
+    assert_eq!(publish(&mut device, "device/1"), ReasonCode::Success);
+    assert_eq!(publish(&mut device, "alice"), ReasonCode::NotAuthorized);
+    drop(device);
+    // Without the certificate nobody gets in, and a user does not get the session of another.
+    let refused = connect().try_connect_over(Box::new(tls(None)));
+    assert_eq!(access::refusal(refused), ReasonCode::NotAuthorized);
+    let alice = || access::with(connect(), "alice", "secret");
+    let refused = alice().try_connect_over(Box::new(tls(None)));
+    assert_eq!(access::refusal(refused), ReasonCode::NotAuthorized);
+    assert!(connect().connect_over(tls(Some(&issued))).session_present());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use crate::support::access::Files;
 use crate::support::broker::{Broker, Options};
 use crate::support::certificates::Authority;
 
@@ -77,6 +78,51 @@ fn mosquitto_sub_is_greeted_with_retained_messages() {
         assert_eq!(messages(lines), [format!("m/kept 1 1 {version}")]);
         assert!(child.wait().unwrap().success());
     }
+}
+
+/// Exit code and stderr of `mosquitto_pub` with a user.
+fn publish_as(broker: &Broker, user: &str, password: &str, arguments: &[&str]) -> (i32, String) {
+    let port = broker.mqtt.port().to_string();
+    let output = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-u", user, "-P", password, "-t", "m/x", "-m", "x"])
+        .args(arguments)
+        .output()
+        .expect("mosquitto_pub starts");
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+#[ignore = "part clients of ./test.sh"]
+fn mosquitto_pub_and_sub_give_their_passwords_and_are_told_what_they_may_not() {
+    let files = Files::new();
+    // One user of our own, one of Mosquitto's.
+    files.add("alice", "secret");
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", files.passwords().to_str().unwrap(), "bob", "other"])
+        .status()
+        .expect("mosquitto_passwd starts");
+    assert!(made.success());
+    files.write_acl("user alice\ntopic m/#\nuser bob\ntopic read m/#\n");
+    let broker = files.options().start();
+    let port = broker.mqtt.port().to_string();
+    let mut child = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-u", "bob", "-P", "other", "-i", "bob", "-c"])
+        .args(["-q", "1", "-t", "m/#", "-C", "1", "-W", "20", "-E"])
+        .spawn()
+        .expect("mosquitto_sub starts");
+    assert!(child.wait().unwrap().success(), "it is subscribed");
+    assert_eq!(publish_as(&broker, "alice", "secret", &["-q", "1", "-V", "5"]).0, 0);
+    let (code, stderr) = publish_as(&broker, "alice", "wrong", &["-V", "311"]);
+    assert_ne!(code, 0);
+    assert!(stderr.contains("not authorised") || stderr.contains("bad user"), "{stderr}");
+    let (_, stderr) = publish_as(&broker, "bob", "other", &["-q", "1", "-V", "5"]);
+    assert!(stderr.contains("Not authorized"), "{stderr}");
+    let received = Command::new("mosquitto_sub")
+        .args(["-h", "127.0.0.1", "-p", &port, "-u", "bob", "-P", "other", "-i", "bob", "-c"])
+        .args(["-q", "1", "-t", "m/#", "-C", "1", "-W", "20"])
+        .output()
+        .expect("mosquitto_sub starts");
+    assert_eq!(String::from_utf8_lossy(&received.stdout), "x\n");
 }
 
 #[test]
