@@ -18,6 +18,8 @@ const THREADS_MAX: usize = 2;
 /// Attempts that wait; whoever comes then is told that the server is busy. At some 20 ms each they
 /// are dealt with before their clients lose patience.
 const WAITING_MAX: usize = 256;
+/// Of these, those of one address: it cannot keep all others out.
+const WAITING_OF_ADDRESS_MAX: usize = 128;
 /// Bytes of names and passwords that wait.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
@@ -178,7 +180,8 @@ impl Authenticator {
     pub(crate) fn submit(&self, attempt: Attempt) -> Result<(), Attempt> {
         let mut queue = lock(&self.shared.queue);
         let bytes = queue.bytes + attempt.bytes();
-        if queue.waiting.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX {
+        let is_full = queue.waiting.len() >= WAITING_MAX || bytes > WAITING_BYTES_MAX;
+        if is_full || queue.waiting_of(attempt.peer) >= WAITING_OF_ADDRESS_MAX {
             return Err(attempt);
         }
         queue.bytes = bytes;
@@ -205,6 +208,12 @@ impl Authenticator {
         let [accepted, refused, held_off] =
             [0, 1, 2].map(|at: usize| self.shared.counts[at].load(Ordering::Relaxed));
         AuthenticatorStats { accepted, refused, held_off }
+    }
+}
+
+impl Queue {
+    fn waiting_of(&self, peer: IpAddr) -> usize {
+        self.waiting.iter().filter(|waiting| waiting.peer == peer).count()
     }
 }
 

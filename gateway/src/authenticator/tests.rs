@@ -17,9 +17,13 @@ fn file(text: &str) -> (PathBuf, Authenticator) {
 }
 
 fn attempt(username: &str, password: &[u8]) -> (Attempt, mpsc::Receiver<bool>) {
+    attempt_from(1, username, password)
+}
+
+fn attempt_from(host: u8, username: &str, password: &[u8]) -> (Attempt, mpsc::Receiver<bool>) {
     let (answer, answered) = mpsc::channel();
     let attempt = Attempt {
-        peer: [10, 0, 0, 1].into(),
+        peer: [10, 0, 0, host].into(),
         username: username.into(),
         password: password.into(),
         answer: Box::new(move |is_right| {
@@ -83,14 +87,19 @@ fn a_full_queue_gives_the_attempt_back() {
     // Nobody takes anything while the table of attempts is held.
     let held = lock(&authenticator.shared.attempts);
     let mut answers = Vec::new();
-    let refused = loop {
-        let (attempt, answered) = attempt("u", b"secret");
+    let mut fill = |host| loop {
+        let (attempt, answered) = attempt_from(host, "u", b"secret");
         match authenticator.submit(attempt) {
             Ok(()) => answers.push(answered),
-            Err(attempt) => break attempt,
+            Err(attempt) => return (answers.len(), attempt),
         }
     };
-    assert!((WAITING_MAX..=WAITING_MAX + THREADS_MAX).contains(&answers.len()));
+    // One address alone does not fill it.
+    let half = WAITING_OF_ADDRESS_MAX..=WAITING_OF_ADDRESS_MAX + THREADS_MAX;
+    assert!(half.contains(&fill(1).0));
+    fill(2);
+    let (waiting, refused) = fill(3);
+    assert!((WAITING_MAX..=WAITING_MAX + THREADS_MAX).contains(&waiting));
     assert!(!format!("{refused:?}").contains("secret"));
     drop(held);
     for answered in answers {
