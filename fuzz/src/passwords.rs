@@ -11,6 +11,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let seeds = [
         "# who\n\nu v:$6$AAECAwQFBgcICQoL$JqsxEv/ucyxjA5DKsQ+Y8A==\r\nw:$7$101$AAECAw==$AAECAw==\n",
         "u:$argon2id$v=19$m=64,t=1,p=2$PYqvenil/2Lq/fUrtruebg$Q53VIBZgXckF6CAPE22f+88x7795+8q4\n",
+        "u:$argon2id$v=19$m=65,t=3,p=0002000000000$PYil/2Lql/uebg$Q53VIBZgXckF6227795+8q4\n",
         "u:$6$AA==$AA==\nu:$6$AA==$AA==",
         "u:clear text\n",
         "\u{feff}:$7$0$$\n",

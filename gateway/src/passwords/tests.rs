@@ -64,6 +64,8 @@ fn a_hash_that_asks_for_too_much_is_refused() {
     for hash in [
         "$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
         "$argon2id$v=19$m=64,t=1000000,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+        "$argon2id$v=19$m=65,t=3,p=2000000000$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+        "$argon2id$v=19$m=1048576,t=2,p=1024$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
         "$argon2id$v=16$m=64,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
         "$argon2i$v=19$m=64,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
         "$argon2id$v=19$m=64,t=2,p=1$c2FsdA$aGFzaGhhc2hoYXNo",
