@@ -5,10 +5,12 @@ mod all {
     mod access;
     mod batches;
     mod differential;
+    mod fields;
     mod fuzz;
     mod generate;
     mod golden;
     mod malformed;
+    mod notation;
     mod packets;
     mod topics;
     #[expect(clippy::panic, reason = "a transcript that cannot be read fails that way")]

@@ -1,7 +1,8 @@
 //! QoS 0, 1 and 2 in both versions.
 
+use ledgermq_core::codec::ForwardedProperty;
 use ledgermq_core::packet::{
-    Packet, ProtocolVersion, Publish, QoS, RetainHandling, SubscriptionOptions,
+    ForwardedProperties, Packet, ProtocolVersion, Publish, QoS, RetainHandling, SubscriptionOptions,
 };
 use ledgermq_core::reason::ReasonCode;
 
@@ -160,4 +161,44 @@ fn topics_that_begin_with_a_dollar_are_hidden_from_wildcards() {
     client.publish("plain", "seen", QoS::AtMostOnce);
     assert_eq!(client.message().text(), "seen");
     client.no_message();
+}
+
+/// One of each property that a server passes on, and User Properties out of any order.
+pub(crate) fn properties() -> ForwardedProperties<'static> {
+    ForwardedProperties::new([
+        ForwardedProperty::UserProperty("z", "first"),
+        ForwardedProperty::CorrelationData(b"\0\xFF"),
+        ForwardedProperty::PayloadFormatIndicator(true),
+        ForwardedProperty::UserProperty("a", "second"),
+        ForwardedProperty::ContentType("text/plain"),
+        ForwardedProperty::ResponseTopic("answer/here"),
+        ForwardedProperty::UserProperty("z", "first"),
+        ForwardedProperty::UserProperty("", ""),
+    ])
+    .unwrap()
+}
+
+#[test]
+fn what_a_publisher_says_of_its_message_is_passed_on_unaltered_live_queued_and_retained() {
+    let mut broker = Broker::run();
+    let persistent = || Options::v5("queued").persistent();
+    let mut queued = persistent().connect(broker.mqtt);
+    queued.subscribe("t", QoS::AtLeastOnce);
+    queued.disconnect();
+    let mut live = Options::v5("live").connect(broker.mqtt);
+    live.subscribe("t", QoS::ExactlyOnce);
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    for qos in LEVELS {
+        let forwarded = properties();
+        publisher.publish_packet(&Publish { retain: true, forwarded, ..message("t", b"x", qos) });
+        assert_eq!(live.message().properties, *properties().0);
+    }
+    broker.restart();
+    let mut queued = persistent().connect(broker.mqtt);
+    for _ in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        assert_eq!(queued.message().properties, *properties().0);
+    }
+    let mut late = Options::v5("late").connect(broker.mqtt);
+    late.subscribe("t", QoS::AtMostOnce);
+    assert_eq!(late.message().properties, *properties().0);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ledgermq_core::packet::{ForwardedProperties, ProtocolVersion, QoS, Will};
 use ledgermq_core::reason::ReasonCode;
 
+use crate::publish::properties;
 use crate::support::broker::Broker;
 use crate::support::client::{Client, Options, message};
 
@@ -109,13 +110,33 @@ fn a_client_that_closes_behind_its_last_message_is_noticed() {
 }
 
 #[test]
-fn a_retained_will_stays() {
+fn a_will_is_retained_if_it_says_so_and_else_not() {
     let broker = Broker::run();
-    let will = Will { retain: true, topic: "will/retained", ..delayed(0) };
-    drop(Options::v5("mortal").will_message(will).connect(broker.mqtt));
     let mut watcher = watcher(&broker);
-    let message = watcher.message();
-    assert_eq!(message.text(), "gone");
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        for retain in [true, false] {
+            let topic = format!("will/{version:?}/{retain}");
+            let will = Will { retain, topic: &topic, ..delayed(0) };
+            drop(Options::new(version, "mortal").will_message(will).connect(broker.mqtt));
+            assert_eq!(watcher.message().topic, topic);
+            let mut late = Options::new(version, "late").connect(broker.mqtt);
+            late.subscribe(&topic, QoS::AtLeastOnce);
+            if retain {
+                let message = late.message();
+                assert!(message.retain && message.text() == "gone", "{message:?}");
+            }
+            late.no_message();
+        }
+    }
+}
+
+#[test]
+fn a_will_keeps_its_properties_and_their_order() {
+    let broker = Broker::run();
+    let mut watcher = watcher(&broker);
+    let will = Will { forwarded: properties(), ..delayed(0) };
+    drop(Options::v5("mortal").will_message(will).connect(broker.mqtt));
+    assert_eq!(watcher.message().properties, *properties().0);
 }
 
 #[test]

@@ -133,7 +133,10 @@ impl Connection {
     /// Answers CONNECT with a failure and ends the connection. `[MQTT-3.1.4-2]`
     pub fn refuse(&mut self, reason: ReasonCode, out: &mut impl Outputs) {
         self.state = State::Closed;
-        out.send(&Packet::ConnAck(Box::new(ConnAck::new(false, reason))));
+        // [MQTT311-3.2.2-6]: none of the codes of 3.1.1 says that the Will Topic is wrong.
+        if self.version == ProtocolVersion::V5 || reason != ReasonCode::TopicNameInvalid {
+            out.send(&Packet::ConnAck(Box::new(ConnAck::new(false, reason))));
+        }
         out.close();
     }
 }

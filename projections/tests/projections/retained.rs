@@ -120,3 +120,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_message_without_retain_leaves_the_retained_one_alone() {
+    check("pub p a 1 retain\n pub p a 2\n pub p a empty\n pub p b 3", "a = 1");
+}
+
+#[test]
+fn a_retained_message_outlives_the_session_of_its_publisher() {
+    check("open c\n pub c a 1 retain\n close c", "a = 1");
+    let mut world =
+        check("open c expiry=5\n pub c a 1 retain\n close c\n open c clean", "c 4:0 online\na = 1");
+    assert_eq!(world.due(1_000), "");
+}

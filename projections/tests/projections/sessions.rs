@@ -168,3 +168,15 @@ fn counters_say_what_happened() {
     assert_eq!((counters.sessions_opened, counters.sessions_resumed), (2, 1));
     assert_eq!((counters.sessions_closed, counters.sessions_lost), (1, 1));
 }
+
+#[test]
+fn a_session_lasts_as_long_as_its_connection_whatever_its_interval() {
+    for opened in ["open c", "open c expiry=5"] {
+        let mut world = World::default();
+        world.fold(&format!("{opened}\n sub c a qos=1\n pub c x 1 qos=2 id=7\n time 100"));
+        assert_eq!(world.due(1_000), "");
+        let session = world.views.session("c").expect("its connection is open");
+        assert!(session.presence().is_online());
+        assert!(world.table().contains("online, a qos 1"), "{}", world.table());
+    }
+}

@@ -86,9 +86,21 @@ impl Machine {
     }
 }
 
+impl Lines {
+    /// The client's version has the packet, and a strict client takes it: its Reason Code is one of
+    /// this packet.
+    fn check(&self, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        codec::encode(packet, self.version, &mut bytes).expect("the client's version has it");
+        let decoded = codec::decode(&bytes, self.version, codec::PACKET_BYTES_MAX);
+        let length = decoded.expect("a client takes it").map(|(_, length)| length);
+        assert_eq!(length, Some(bytes.len()), "{packet:?}");
+    }
+}
+
 impl Outputs for Lines {
     fn send(&mut self, packet: &Packet<'_>) {
-        codec::encode(packet, self.version, &mut Vec::new()).expect("the client's version has it");
+        self.check(packet);
         let line = match packet {
             Packet::ConnAck(connack) => connack_line(connack),
             Packet::Publish(publish) => publish_line(publish),
@@ -99,9 +111,7 @@ impl Outputs for Lines {
             Packet::SubAck(suback) => suback_line("SUBACK", suback),
             Packet::UnsubAck(unsuback) => suback_line("UNSUBACK", unsuback),
             Packet::PingResp => "PINGRESP".to_owned(),
-            Packet::Disconnect(Disconnect { reason, .. }) => {
-                format!("DISCONNECT {}", code(*reason))
-            }
+            Packet::Disconnect(disconnect) => disconnect_line(disconnect),
             other => panic!("a server does not send {other:?}"),
         };
         self.lines.push(format!("send {line}"));
@@ -172,6 +182,13 @@ fn connack_line(connack: &ConnAck<'_>) -> String {
     push_some(&mut line, "shared", connack.shared_subscription_available);
     push_some(&mut line, "aliases", connack.topic_alias_maximum);
     push_some(&mut line, "expiry", connack.session_expiry_interval);
+    push_some(&mut line, "auth", connack.authentication_method);
+    line
+}
+
+fn disconnect_line(disconnect: &Disconnect<'_>) -> String {
+    let mut line = format!("DISCONNECT {}", code(disconnect.reason));
+    push_some(&mut line, "expiry", disconnect.session_expiry_interval);
     line
 }
 

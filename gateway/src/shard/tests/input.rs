@@ -110,3 +110,48 @@ fn long_connects_that_do_not_come_whole_share_a_bound_and_short_ones_are_not_con
     let peer = world.open(client::connect(V5, "c"));
     assert!(!world.is_closed(peer));
 }
+
+#[test]
+fn what_is_malformed_ends_the_connection() {
+    let bytes_of = |text: &str| -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b' ').collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.chunks(2).map(byte).collect()
+    };
+    for (version, statements, packet) in [
+        (V5, "[MQTT-1.5.4-1]", "30 06 0003 EDA080 00"),
+        (V5, "[MQTT-1.5.4-2]", "30 04 0001 00 00"),
+        (V5, "[MQTT-1.5.5-1]", "30 84 00 0001 74 00"),
+        (V5, "[MQTT-2.1.3-1]", "C1 00"),
+        (V5, "[MQTT-3.3.1-2]", "38 04 0001 74 00"),
+        (V5, "[MQTT-3.3.1-4]", "36 06 0001 74 0001 00"),
+        (V5, "[MQTT-3.3.2-2] [MQTT-4.7.0-1]", "30 04 0001 2B 00"),
+        (V5, "[MQTT-3.6.1-1]", "60 02 0001"),
+        (V5, "[MQTT-3.8.1-1]", "80 07 0001 00 0001 74 00"),
+        (V5, "[MQTT-3.8.3-5]", "82 07 0001 00 0001 74 40"),
+        (V5, "[MQTT-3.10.1-1]", "A0 06 0001 00 0001 74"),
+        (V5, "[MQTT-3.14.1-1]", "E1 00"),
+        (V5, "[MQTT-3.15.1-1]", "F1 00"),
+        (V3, "[MQTT311-1.5.3-1]", "30 05 0003 EDA080"),
+        (V3, "[MQTT311-1.5.3-2]", "30 03 0001 00"),
+        (V3, "[MQTT311-2.2.2-1] [MQTT311-2.2.2-2]", "C1 00"),
+        (V3, "[MQTT311-3.3.1-2]", "38 03 0001 74"),
+        (V3, "[MQTT311-3.3.1-4]", "36 05 0001 74 0001"),
+        (V3, "[MQTT311-3.3.2-2] [MQTT311-4.7.1-1]", "30 03 0001 2B"),
+        (V3, "[MQTT311-3.6.1-1]", "60 02 0001"),
+        (V3, "[MQTT311-3.8.1-1]", "80 06 0001 0001 74 00"),
+        (V3, "[MQTT311-3.8.3-4]", "82 06 0001 0001 74 03"),
+        (V3, "[MQTT311-3.8.3-4]", "82 06 0001 0001 74 04"),
+        (V3, "[MQTT311-3.10.1-1]", "A0 05 0001 0001 74"),
+        (V3, "[MQTT311-3.14.1-1]", "E1 00"),
+    ] {
+        println!("{statements}");
+        let mut world = World::default();
+        let peer = world.open(client::connect(version, "c"));
+        world.read(peer);
+        world.send_bytes(peer, &bytes_of(packet));
+        let expected: &[&str] = if version == V5 { &["DISCONNECT 0x81"] } else { &[] };
+        assert_eq!(world.read(peer), expected);
+        assert!(world.is_closed(peer));
+    }
+}

@@ -223,3 +223,19 @@ fn a_client_that_does_not_read_its_answers_is_not_read() {
     world.wait(Duration::from_secs(20));
     assert!(world.is_closed(peer) || world.shard().connections() == 0);
 }
+
+#[test]
+fn that_a_message_came_again_is_not_passed_on() {
+    for version in [V3, V5] {
+        let mut world = World::default();
+        let peer = world.subscriber(client::connect(version, "c"), "t", 2);
+        let publisher = world.open(client::connect(version, "p"));
+        for (qos, id) in [(1, 1), (2, 2)] {
+            let again =
+                ledgermq_core::packet::Publish { dup: true, ..client::publish(qos, id, "t", "x") };
+            world.send(publisher, &Packet::Publish(again));
+        }
+        world.settle();
+        assert_eq!(world.received(peer), ["t=x q1 #1", "t=x q2 #2"]);
+    }
+}

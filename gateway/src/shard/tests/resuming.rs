@@ -216,3 +216,46 @@ fn a_crash_that_lost_progress_holds_nothing_up() {
     world.settle();
     assert_eq!(world.received(peer), ["t=3 q2 #3 dup", "t=4 q2 #4 dup"]);
 }
+
+#[test]
+fn topic_aliases_end_with_their_connection() {
+    let mut world = World::default();
+    let connect = || Connect { topic_alias_maximum: Some(1), ..client::persistent("c") };
+    let aliased = |topic| {
+        Packet::Publish(ledgermq_core::packet::Publish {
+            topic_alias: Some(1),
+            ..client::publish(0, 0, topic, "x")
+        })
+    };
+    let peer = world.subscriber(connect(), "t", 0);
+    world.send(peer, &aliased("t"));
+    world.send(peer, &aliased(""));
+    world.settle();
+    assert_eq!(world.received(peer), ["t=x", "=x"], "the second by the alias of the first");
+    world.lose(peer);
+    // The broker's are given anew, and the client's mean nothing any more.
+    let peer = world.open(connect());
+    let publisher = world.open(client::connect(V5, "p"));
+    world.publish(publisher, 0, 0, "t", "y");
+    world.settle();
+    assert_eq!(world.received(peer), ["CONNACK 0x00 present", "t=y"]);
+    world.send(peer, &aliased(""));
+    assert_eq!(world.read(peer), ["DISCONNECT 0x82"]);
+}
+
+#[test]
+fn nothing_is_sent_again_as_long_as_the_connection_lasts() {
+    let mut world = World::default();
+    let peer = subscriber(&mut world, 2);
+    publish(&mut world, 1, [1]);
+    publish(&mut world, 2, [2, 3]);
+    world.send(peer, &client::pubrec(3));
+    world.settle();
+    assert_eq!(world.received(peer).len(), 4);
+    for _ in 0..60 {
+        world.wait(Duration::from_secs(60));
+        world.settle();
+    }
+    assert_eq!(world.received(peer), [""; 0]);
+    assert!(!world.is_closed(peer));
+}

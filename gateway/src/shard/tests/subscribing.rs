@@ -220,3 +220,44 @@ fn the_lower_qos_counts() {
         assert_eq!(world.received(peer), [expected]);
     }
 }
+
+#[test]
+fn what_was_sent_is_completed_after_unsubscribing() {
+    let mut world = World::default();
+    let publisher = publisher(&mut world);
+    let peer = world.subscriber(client::persistent("c"), "a", 2);
+    world.publish(publisher, 1, 1, "a", "1");
+    world.publish(publisher, 2, 2, "a", "2");
+    world.publish(publisher, 2, 3, "a", "3");
+    world.settle();
+    world.send(peer, &client::pubrec(2));
+    world.send(peer, &client::unsubscribe(2, "a"));
+    world.publish(publisher, 1, 4, "a", "4");
+    world.settle();
+    let before =
+        ["a=1 q1 #1", "a=2 q2 #2", "a=3 q2 #3", "UNSUBACK 2 [00]", "PUBREL 2"].map(str::to_owned);
+    let mut received = world.received(peer);
+    received.sort_by_key(|line| before.iter().position(|known| known == line));
+    assert_eq!(received, before);
+    world.lose(peer);
+    let peer = world.open(client::persistent("c"));
+    assert_eq!(
+        world.received(peer),
+        ["CONNACK 0x00 present", "PUBREL 2", "a=1 q1 #1 dup", "a=3 q2 #3 dup"]
+    );
+}
+
+#[test]
+fn only_the_very_same_filter_is_unsubscribed() {
+    let mut world = World::default();
+    let publisher = publisher(&mut world);
+    let peer = world.subscriber(client::connect(V5, "c"), "a/+", 0);
+    for (id, filter) in [(2, "a/b"), (3, "A/+"), (4, "a/#"), (5, "+/+"), (6, "a/+/")] {
+        world.send(peer, &client::unsubscribe(id, filter));
+        world.settle();
+        assert_eq!(world.received(peer), [format!("UNSUBACK {id} [11]")]);
+    }
+    world.publish(publisher, 0, 0, "a/b", "x");
+    world.settle();
+    assert_eq!(world.received(peer), ["a/b=x"]);
+}
