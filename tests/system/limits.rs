@@ -9,6 +9,7 @@ use ledgermq_core::reason::ReasonCode;
 use crate::support::broker::{Broker, Options as BrokerOptions};
 use crate::support::client::{Client, Options, Refused, message};
 
+/// `[MQTT-3.1.2-22]`
 #[test]
 fn a_client_that_stays_silent_is_disconnected_after_one_and_a_half_keep_alives() {
     let broker = Broker::run();
@@ -48,6 +49,7 @@ fn a_connection_without_connect_is_closed_after_the_timeout() {
     assert!(started.elapsed() >= Duration::from_millis(900));
 }
 
+/// `[MQTT-3.1.0-1]` `[MQTT-3.1.0-2]`
 #[test]
 fn the_first_packet_must_be_a_connect_and_there_is_only_one() {
     let broker = Broker::run();
@@ -80,6 +82,7 @@ fn connections_beyond_the_limit_are_turned_away() {
     }
 }
 
+/// `[MQTT-3.2.2-15]`
 #[test]
 fn a_packet_beyond_the_limit_is_refused_by_its_length() {
     let broker = BrokerOptions::default().set("gateway.limits.packet_bytes", "1KiB").start();
@@ -103,6 +106,7 @@ fn topics_and_filters_have_a_limit_of_levels() {
     assert_eq!(client.wait_closed(), Some(ReasonCode::TopicNameInvalid));
 }
 
+/// `[MQTT-3.3.4-7]`
 #[test]
 fn more_unacknowledged_messages_than_the_receive_maximum_are_a_fault() {
     let broker = BrokerOptions::default().set("gateway.limits.receive_maximum", 3).start();
@@ -177,6 +181,7 @@ fn only_two_are_retained(broker: &Broker, payload: &str) {
     client.publish_retained("3", "value", QoS::AtLeastOnce);
 }
 
+/// `[MQTT-3.1.2-24]`
 #[test]
 fn a_message_larger_than_the_client_takes_is_not_sent_to_it() {
     let broker = Broker::run();

@@ -24,6 +24,7 @@ mod disk_full;
 mod house;
 mod kill;
 mod limits;
+mod normative;
 mod power;
 mod publish;
 mod restart;

@@ -13,6 +13,9 @@ use crate::support::packets::Received;
 const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::V311, ProtocolVersion::V5];
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
+/// `[MQTT-3.3.2-3]` `[MQTT-3.8.4-8]` `[MQTT-4.2-1]` `[MQTT311-3.3.1-2]` `[MQTT311-3.3.2-3]`
+/// `[MQTT311-3.3.4-1]` `[MQTT311-3.8.3-2]` `[MQTT311-3.8.4-6]` `[MQTT311-4.3.1-1]`
+/// `[MQTT311-7.1.1-1]`
 #[test]
 fn a_message_arrives_once_with_the_lower_of_both_qos() {
     let broker = Broker::run();
@@ -36,6 +39,7 @@ fn a_message_arrives_once_with_the_lower_of_both_qos() {
     }
 }
 
+/// `[MQTT-4.6.0-5]` `[MQTT-4.6.0-6]` `[MQTT311-4.6.0-5]`
 #[test]
 fn messages_of_a_publisher_arrive_in_their_order() {
     let broker = Broker::run();
@@ -60,6 +64,7 @@ fn messages_of_a_publisher_arrive_in_their_order() {
     }
 }
 
+/// `[MQTT-4.3.3-10]` `[MQTT-4.3.3-12]` `[MQTT311-4.3.3-2]`
 #[test]
 fn the_same_qos_2_identifier_is_one_message_until_it_is_released() {
     let broker = Broker::run();
@@ -94,6 +99,7 @@ fn a_large_message_arrives_whole() {
     assert!(subscriber.message().payload == payload);
 }
 
+/// `[MQTT-3.8.4-3]` `[MQTT-3.10.4-2]` `[MQTT311-3.8.4-3]` `[MQTT311-3.10.4-2]` `[MQTT311-3.10.4-5]`
 #[test]
 fn a_subscription_is_replaced_and_given_up() {
     let broker = Broker::run();
@@ -151,6 +157,7 @@ fn what_cannot_be_subscribed_to_is_refused_filter_by_filter() {
     );
 }
 
+/// `[MQTT-4.7.2-1]`
 #[test]
 fn topics_that_begin_with_a_dollar_are_hidden_from_wildcards() {
     let broker = Broker::run();
@@ -178,6 +185,8 @@ pub(crate) fn properties() -> ForwardedProperties<'static> {
     .unwrap()
 }
 
+/// `[MQTT-3.3.2-4]` `[MQTT-3.3.2-15]` `[MQTT-3.3.2-16]` `[MQTT-3.3.2-17]` `[MQTT-3.3.2-18]`
+/// `[MQTT-3.3.2-20]`
 #[test]
 fn what_a_publisher_says_of_its_message_is_passed_on_unaltered_live_queued_and_retained() {
     let mut broker = Broker::run();

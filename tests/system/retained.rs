@@ -7,6 +7,8 @@ use ledgermq_core::packet::{ProtocolVersion, Publish, QoS, RetainHandling, Subsc
 use crate::support::broker::Broker;
 use crate::support::client::{Options, message};
 
+/// `[MQTT-3.3.1-5]` `[MQTT-3.3.1-6]` `[MQTT311-3.3.1-5]` `[MQTT311-3.3.1-6]` `[MQTT311-3.3.1-8]`
+/// `[MQTT311-3.3.1-9]` `[MQTT311-3.3.1-10]`
 #[test]
 fn the_last_retained_message_of_a_topic_greets_a_new_subscription() {
     let broker = Broker::run();
@@ -58,6 +60,7 @@ fn retained_messages_survive_a_restart_and_a_crash() {
     }
 }
 
+/// `[MQTT-3.3.1-9]` `[MQTT-3.3.1-10]` `[MQTT-3.3.1-11]` `[MQTT-3.8.4-4]`
 #[test]
 fn retain_handling_decides_who_is_greeted() {
     let broker = Broker::run();
@@ -76,6 +79,7 @@ fn retain_handling_decides_who_is_greeted() {
     client.no_message();
 }
 
+/// `[MQTT-3.3.2-6]`
 #[test]
 fn a_retained_message_expires_and_its_remaining_interval_is_told() {
     let broker = Broker::run();

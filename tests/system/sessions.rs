@@ -11,6 +11,10 @@ use crate::support::packets::Received;
 
 const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::V311, ProtocolVersion::V5];
 
+/// `[MQTT-3.1.2-5]` `[MQTT-3.1.2-6]` `[MQTT-3.1.2-23]` `[MQTT-3.1.3-2]` `[MQTT-3.2.2-3]`
+/// `[MQTT-4.5.0-1]` `[MQTT311-3.1.2-4]` `[MQTT311-3.1.2-5]` `[MQTT311-3.1.3-2]` `[MQTT311-3.2.2-2]`
+/// `[MQTT311-3.2.2-3]` `[MQTT311-4.1.0-1]` `[MQTT311-4.5.0-1]` `[MQTT311-4.6.0-5]`
+/// `[MQTT311-4.6.0-6]`
 #[test]
 fn a_kept_session_receives_what_was_published_while_it_was_away() {
     let broker = Broker::run();
@@ -42,6 +46,7 @@ fn a_kept_session_receives_what_was_published_while_it_was_away() {
     }
 }
 
+/// `[MQTT-3.1.2-5]`
 #[test]
 fn a_session_survives_a_restart_with_its_subscriptions_and_queue() {
     let mut broker = Broker::run();
@@ -60,6 +65,7 @@ fn a_session_survives_a_restart_with_its_subscriptions_and_queue() {
     sleeper.no_message();
 }
 
+/// `[MQTT-3.1.2-4]` `[MQTT-3.1.4-4]`
 #[test]
 fn a_clean_start_and_an_end_with_0_leave_nothing() {
     let broker = Broker::run();
@@ -73,6 +79,7 @@ fn a_clean_start_and_an_end_with_0_leave_nothing() {
     assert!(!again.session_present(), "a session with interval 0 ended with its connection");
 }
 
+/// `[MQTT-4.1.0-2]`
 #[test]
 fn a_session_expires_after_its_interval() {
     let broker = Broker::run();
@@ -105,6 +112,9 @@ fn a_session_expires_while_the_node_is_down_or_after_its_start() {
     assert!(connect("long", 1_000).connect(broker.mqtt).session_present());
 }
 
+/// `[MQTT-3.3.1-1]` `[MQTT-4.3.2-3]` `[MQTT-4.3.3-3]` `[MQTT-4.4.0-1]` `[MQTT311-2.3.1-4]`
+/// `[MQTT311-3.1.2-4]` `[MQTT311-3.3.1-1]` `[MQTT311-4.3.2-1]` `[MQTT311-4.4.0-1]`
+/// `[MQTT311-4.6.0-1]`
 #[test]
 fn unacknowledged_deliveries_come_again_as_duplicates_with_their_identifiers() {
     let broker = Broker::run();
@@ -133,6 +143,7 @@ fn unacknowledged_deliveries_come_again_as_duplicates_with_their_identifiers() {
     }
 }
 
+/// `[MQTT-4.3.3-5]`
 #[test]
 fn a_received_qos_2_delivery_goes_on_with_pubrel_and_not_with_publish() {
     let broker = Broker::run();
@@ -178,6 +189,7 @@ fn a_qos_2_publish_is_completed_after_a_crash_and_delivered_once() {
     subscriber.no_message();
 }
 
+/// `[MQTT-3.1.3-2]` `[MQTT-3.1.4-3]` `[MQTT311-3.1.3-2]` `[MQTT311-3.1.4-2]`
 #[test]
 fn a_second_connection_takes_the_session_over() {
     let broker = Broker::run();
@@ -197,6 +209,7 @@ fn a_second_connection_takes_the_session_over() {
     }
 }
 
+/// `[MQTT-3.1.3-6]` `[MQTT-3.1.3-7]` `[MQTT-3.2.2-16]` `[MQTT311-3.1.3-6]`
 #[test]
 fn a_client_without_a_name_is_given_one() {
     let broker = Broker::run();
@@ -207,9 +220,10 @@ fn a_client_without_a_name_is_given_one() {
     assert_ne!(other.connected().assigned_client_id.as_deref(), Some(&*name));
     Options::v311("").connect(broker.mqtt).ping();
     let refused = Options::v311("").clean_start(false).try_connect(broker.mqtt);
-    assert!(refused.is_err(), "[MQTT-3.1.3-8]");
+    assert!(refused.is_err(), "[MQTT311-3.1.3-8]");
 }
 
+/// `[MQTT-3.3.4-9]`
 #[test]
 fn the_receive_maximum_of_a_client_bounds_what_is_on_its_way() {
     let broker = Broker::run();

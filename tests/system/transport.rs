@@ -61,6 +61,7 @@ fn clients(publisher: impl Stream + 'static, subscriber: impl Stream + 'static) 
     );
 }
 
+/// `[MQTT-4.2-1]`
 #[test]
 fn messages_pass_over_tls_of_both_versions() {
     let files = Files::new();
@@ -72,6 +73,7 @@ fn messages_pass_over_tls_of_both_versions() {
     clients(tls(&rustls::version::TLS12), tls(&rustls::version::TLS13));
 }
 
+/// `[MQTT-4.2-1]`
 #[test]
 fn messages_pass_over_websocket_and_websocket_over_tls() {
     let files = Files::new();

@@ -27,6 +27,7 @@ fn delayed(seconds: u32) -> Will<'static> {
     }
 }
 
+/// `[MQTT-3.1.2-7]` `[MQTT-3.1.2-8]` `[MQTT-3.14.4-3]` `[MQTT311-3.1.2-8]` `[MQTT311-3.14.4-3]`
 #[test]
 fn a_will_is_published_when_the_connection_breaks_and_not_after_a_disconnect() {
     let broker = Broker::run();
@@ -49,6 +50,7 @@ fn a_will_is_published_when_the_connection_breaks_and_not_after_a_disconnect() {
     watcher.no_message();
 }
 
+/// `[MQTT-3.1.3-9]`
 #[test]
 fn a_delayed_will_is_cancelled_by_coming_back_in_time() {
     let broker = Broker::run();
@@ -63,6 +65,7 @@ fn a_delayed_will_is_cancelled_by_coming_back_in_time() {
     watcher.no_message();
 }
 
+/// `[MQTT-3.1.2-8]`
 #[test]
 fn a_delayed_will_does_not_outlive_its_session() {
     let broker = Broker::run();
@@ -79,6 +82,7 @@ fn a_delayed_will_does_not_outlive_its_session() {
     watcher.no_message();
 }
 
+/// `[MQTT-3.1.2-7]`
 #[test]
 fn a_delayed_will_survives_a_crash_and_comes_once() {
     let mut broker = Broker::run();
@@ -109,6 +113,7 @@ fn a_client_that_closes_behind_its_last_message_is_noticed() {
     assert_eq!(watcher.message().text(), "gone");
 }
 
+/// `[MQTT-3.1.2-14]` `[MQTT-3.1.2-15]` `[MQTT311-3.1.2-16]` `[MQTT311-3.1.2-17]`
 #[test]
 fn a_will_is_retained_if_it_says_so_and_else_not() {
     let broker = Broker::run();
@@ -130,6 +135,7 @@ fn a_will_is_retained_if_it_says_so_and_else_not() {
     }
 }
 
+/// `[MQTT-3.1.3-10]`
 #[test]
 fn a_will_keeps_its_properties_and_their_order() {
     let broker = Broker::run();

@@ -140,7 +140,7 @@ impl Flags {
             has_password: byte & PASSWORD != 0,
         };
         if version != ProtocolVersion::V5 && flags.has_password && !flags.has_username {
-            // 3.1.1 [MQTT-3.1.2-22]
+            // [MQTT311-3.1.2-22]
             return Err(DecodeError::malformed("password without a user name"));
         }
         Ok(flags)

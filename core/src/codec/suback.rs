@@ -83,7 +83,7 @@ fn is_allowed(kind: PacketType, code: ReasonCode, version: ProtocolVersion) -> b
     use ReasonCode as R;
     let is_granted = matches!(code, R::Success | R::GrantedQoS1 | R::GrantedQoS2);
     if version != ProtocolVersion::V5 {
-        return is_granted || code == R::UnspecifiedError; // 3.1.1 [MQTT-3.9.3-2]
+        return is_granted || code == R::UnspecifiedError; // [MQTT311-3.9.3-2]
     }
     let is_common_error = matches!(
         code,

@@ -117,7 +117,7 @@ fn properties<'a>(
 
 fn options(byte: u8, version: ProtocolVersion) -> Result<SubscriptionOptions, DecodeError> {
     let reserved = match version {
-        ProtocolVersion::V31 | ProtocolVersion::V311 => 0b1111_1100, // 3.1.1 [MQTT-3.8.3-4]
+        ProtocolVersion::V31 | ProtocolVersion::V311 => 0b1111_1100, // [MQTT311-3.8.3-4]
         ProtocolVersion::V5 => 0b1100_0000,                          // [MQTT-3.8.3-5]
     };
     if byte & reserved != 0 {

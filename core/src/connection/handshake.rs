@@ -151,7 +151,7 @@ fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Resu
     let is_valid = match connect.version {
         // 3.1 section 3.1: between 1 and 23 characters.
         ProtocolVersion::V31 => (1..=23).contains(&connect.client_id.chars().count()),
-        // [MQTT-3.1.3-8]: an empty identifier needs a clean session in 3.1.1.
+        // [MQTT311-3.1.3-8]: an empty identifier needs a clean session.
         ProtocolVersion::V311 => !connect.client_id.is_empty() || connect.clean_start,
         ProtocolVersion::V5 => true,
     };

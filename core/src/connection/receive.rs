@@ -224,7 +224,7 @@ impl Connection {
         };
         let reason = match (self.version, reason) {
             (ProtocolVersion::V5, reason) => reason,
-            // 3.1 and 3.1.1 [MQTT-3.3.5-2]: what may not be published is acknowledged like any other
+            // [MQTT311-3.3.5-2], and 3.1: what may not be published is acknowledged like any other
             // message, and goes nowhere: a client that is cut off comes back and sends it again.
             (_, ReasonCode::NotAuthorized) if self.receive.held.len() < HELD_MAX => {
                 ReasonCode::Success

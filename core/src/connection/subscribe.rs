@@ -21,7 +21,7 @@ impl Connection {
         }) {
             return self.fail(ReasonCode::ProtocolError, out);
         }
-        // 3.1.1 [MQTT-4.8.0-1]: it has no code that tells a malformed filter from one refused.
+        // [MQTT311-4.8.0-1]: 3.1.1 has no code that tells a malformed filter from one refused.
         if self.version != ProtocolVersion::V5
             && subscribe.filters.iter().any(|(filter, _)| TopicFilter::new(filter).is_err())
         {

@@ -1,5 +1,7 @@
 use super::*;
 
+/// `[MQTT-4.7.0-1]` `[MQTT-4.7.3-1]` `[MQTT311-4.7.1-1]` `[MQTT311-4.7.3-1]` `[MQTT311-4.7.3-2]`
+/// `[MQTT311-4.7.3-3]`
 #[test]
 fn topic_names_are_checked() {
     assert_eq!(check_name(""), Err(TopicError::Empty));
@@ -12,6 +14,8 @@ fn topic_names_are_checked() {
     }
 }
 
+/// `[MQTT-4.7.3-3]` `[MQTT311-4.7.1-2]` `[MQTT311-4.7.1-3]` `[MQTT311-4.7.3-1]` `[MQTT311-4.7.3-2]`
+/// `[MQTT311-4.7.3-3]`
 #[test]
 fn topic_filters_are_checked() {
     for good in [
@@ -47,6 +51,7 @@ fn topic_filters_are_checked() {
     assert_eq!(TopicFilter::new(&"a".repeat(65_536)), Err(TopicError::TooLong));
 }
 
+/// `[MQTT311-4.7.2-1]` `[MQTT311-4.7.3-4]`
 #[test]
 fn filters_match_as_the_specification_says() {
     let check = |filter: &str, topic: &str, expected: bool| {
@@ -71,6 +76,10 @@ fn filters_match_as_the_specification_says() {
     check("a", "a/b", false);
     check("A", "a", false); // [MQTT-4.7.3-4]
     check("a/", "a", false);
+    // The same letter in two ways, and two levels that a path would join.
+    check("\u{E9}", "e\u{301}", false);
+    check("a//b", "a/b", false);
+    check("a/./b", "a/b", false);
     // [MQTT-4.7.2-1]
     check("#", "$SYS/a", false);
     check("+/a", "$SYS/a", false);

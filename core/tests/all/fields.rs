@@ -45,8 +45,8 @@ fn every_string_of_a_packet_is_utf_8() {
 
 #[test]
 fn a_connect_has_the_fields_that_its_flags_announce_in_their_order() {
-    // [MQTT-3.1.2-9] [MQTT-3.1.2-16] to [MQTT-3.1.2-19] [MQTT-3.1.3-1] [MQTT-3.1.3-3]
-    // [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT311-3.1.2-9] [MQTT311-3.1.2-11] [MQTT311-3.1.2-18]
+    // [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19]
+    // [MQTT-3.1.3-1] [MQTT-3.1.3-3] [MQTT311-3.1.2-9] [MQTT311-3.1.2-11] [MQTT311-3.1.2-18]
     // [MQTT311-3.1.2-19] [MQTT311-3.1.2-20] [MQTT311-3.1.2-21] [MQTT311-3.1.3-1] [MQTT311-3.1.3-3]
     for (level, properties) in [("05", "00"), ("04", "")] {
         for flags in 0..8_u8 {
@@ -135,5 +135,42 @@ fn without_properties_their_length_is_0() {
         let mut bytes = Vec::new();
         encode(&packet, V5, &mut bytes).unwrap();
         assert_eq!(bytes, bytes_of(expected));
+    }
+}
+
+#[test]
+fn a_packet_has_only_its_own_reason_codes() {
+    // A transcript of the connection machine decodes what it sends, so that it sends no other.
+    let acknowledged = "00 10 80 83 87 90 91 97 99";
+    for (statements, packet, codes) in [
+        (
+            "[MQTT-3.2.2-8]",
+            "20 r 00 C 00",
+            "00 80 81 82 83 84 85 86 87 88 89 8A 8C 90 95 97 99 9A 9B 9C 9D 9F",
+        ),
+        ("[MQTT-3.4.2-1]", "40 r 0001 C", acknowledged),
+        ("[MQTT-3.5.2-1]", "50 r 0001 C", acknowledged),
+        ("[MQTT-3.6.2-1]", "62 r 0001 C", "00 92"),
+        ("[MQTT-3.7.2-1]", "70 r 0001 C", "00 92"),
+        ("[MQTT-3.9.3-2]", "90 r 0001 00 C", "00 01 02 80 83 87 8F 91 97 9E A1 A2"),
+        ("[MQTT-3.11.3-2]", "B0 r 0001 00 C", "00 11 80 83 87 8F 91"),
+        // 0x8C stands in the table of all codes (section 2.4) alone.
+        (
+            "[MQTT-3.14.2-1]",
+            "E0 r C",
+            "00 04 80 81 82 83 87 89 8B 8C 8D 8E 8F 90 93 94 95 96 97 98 99 9A 9B 9C 9D 9E 9F A0 A1 A2",
+        ),
+        ("[MQTT-3.15.2-1]", "F0 r C p{ 15 \"m\" }", "00 18 19"),
+    ] {
+        println!("{statements}");
+        for code in 0..=u8::MAX {
+            let code = format!("{code:02X}");
+            let bytes = packet.replace('C', &code);
+            if codes.split(' ').any(|known| known == code) {
+                taken(V5, &bytes);
+            } else {
+                refused(V5, &bytes, ReasonCode::ProtocolError);
+            }
+        }
     }
 }

@@ -9,6 +9,9 @@ use ProtocolVersion::{V5, V311};
 
 use super::notation::{bytes_of, refused, refused_in_both, taken};
 
+/// `[MQTT-3.6.1-1]` `[MQTT-3.8.1-1]` `[MQTT-3.10.1-1]` `[MQTT-3.14.1-1]` `[MQTT-3.15.1-1]`
+/// `[MQTT311-2.2.2-1]` `[MQTT311-3.3.1-2]` `[MQTT311-3.3.1-4]` `[MQTT311-3.6.1-1]`
+/// `[MQTT311-3.8.1-1]` `[MQTT311-3.10.1-1]` `[MQTT311-3.14.1-1]`
 #[test]
 fn the_fixed_header_is_checked_before_the_rest_is_there() {
     refused_in_both("00", MalformedPacket);
@@ -50,6 +53,7 @@ fn the_remaining_length_is_checked_before_the_rest_is_there() {
     assert_eq!(error.reason, R::PacketTooLarge);
 }
 
+/// `[MQTT311-1.5.3-1]` `[MQTT311-1.5.3-2]`
 #[test]
 fn strings_are_utf_8_without_control_characters() {
     for topic in [
@@ -70,9 +74,16 @@ fn strings_are_utf_8_without_control_characters() {
         refused_in_both(&format!("10 r \"MQTT\" 04 02 0000 {topic}"), MalformedPacket);
     }
     taken(V5, "30 r \"ä€\" 00");
-    taken(V5, "30 r 0003 EFBBBF 00"); // U+FEFF is a character. [MQTT-1.5.4-3]
+    // U+FEFF is a character, wherever it stands. [MQTT-1.5.4-3] [MQTT311-1.5.3-3]
+    for (version, properties) in [(V5, "00"), (V311, "")] {
+        let bytes = bytes_of(&format!("30 r 0007 EFBBBF 61 EFBBBF {properties}"));
+        let decoded = decode(&bytes, version, PACKET_BYTES_MAX).unwrap();
+        let Some((Packet::Publish(publish), _)) = decoded else { panic!("a PUBLISH") };
+        assert_eq!(publish.topic, "\u{FEFF}a\u{FEFF}");
+    }
 }
 
+/// `[MQTT-3.3.2-1]` `[MQTT311-2.3.1-1]` `[MQTT311-3.3.2-2]`
 #[test]
 fn a_publish_needs_a_topic_name() {
     refused_in_both("30 r \"a/+\" 00", MalformedPacket); // [MQTT-3.3.2-2]
@@ -131,6 +142,9 @@ fn properties_of_a_publish_are_checked() {
     refused(V5, "30 r \"a\" 80 00", MalformedPacket);
 }
 
+/// `[MQTT-3.1.2-1]` `[MQTT-3.1.4-1]` `[MQTT311-3.1.2-1]` `[MQTT311-3.1.2-2]` `[MQTT311-3.1.2-3]`
+/// `[MQTT311-3.1.2-11]` `[MQTT311-3.1.2-13]` `[MQTT311-3.1.2-14]` `[MQTT311-3.1.2-15]`
+/// `[MQTT311-3.1.4-1]`
 #[test]
 fn a_connect_is_checked_in_the_order_of_its_bytes() {
     refused_in_both("10 r \"MQTX\" 04 02 0000 \"c\"", R::UnsupportedProtocolVersion);
@@ -149,7 +163,7 @@ fn a_connect_is_checked_in_the_order_of_its_bytes() {
     refused_in_both("10 r \"MQTT\" 04 0A 0000 \"c\"", MalformedPacket); // [MQTT-3.1.2-11]
     refused_in_both("10 r \"MQTT\" 04 22 0000 \"c\"", MalformedPacket); // [MQTT-3.1.2-13]
     refused_in_both("10 r \"MQTT\" 04 1E 0000 \"c\" \"t\" \"p\"", MalformedPacket); // [MQTT-3.1.2-12]
-    // A password without a user name: not in 3.1.1 [MQTT-3.1.2-22], but in 5.
+    // A password without a user name: not in 3.1.1 [MQTT311-3.1.2-22], but in 5.
     refused_in_both("10 r \"MQTT\" 04 42 0000 \"c\" \"p\"", MalformedPacket);
     taken(V311, "10 r \"MQTT\" 05 42 0000 00 \"c\" \"p\"");
     refused_in_both("10 r \"MQTT\" 04 06 0000 \"c\" \"t/+\" \"p\"", R::TopicNameInvalid);
@@ -163,6 +177,7 @@ fn a_connect_is_checked_in_the_order_of_its_bytes() {
     taken(V311, "10 r \"MQTT\" 05 02 0000 00 0000");
 }
 
+/// `[MQTT-3.1.4-1]`
 #[test]
 fn properties_of_a_connect_are_checked() {
     let connect = |properties: &str| format!("10 r \"MQTT\" 05 02 0000 p{{ {properties} }} \"c\"");
@@ -261,14 +276,15 @@ fn in_3_1_what_is_sent_again_may_say_so() {
     taken(V5, "10 r \"MQIsdp\" 03 03 0000 \"c\"");
 }
 
+/// `[MQTT311-2.3.1-1]` `[MQTT311-4.7.3-1]`
 #[test]
 fn subscribe_and_unsubscribe_are_checked() {
     refused(V311, "82 r 0000 \"a\" 00", ProtocolError);
-    refused(V311, "82 r 0001", ProtocolError); // [MQTT-3.8.3-2]
-    refused(V5, "82 r 0001 00", ProtocolError);
+    refused(V311, "82 r 0001", ProtocolError); // [MQTT311-3.8.3-3]
+    refused(V5, "82 r 0001 00", ProtocolError); // [MQTT-3.8.3-2]
     refused(V5, "82 r 0001", MalformedPacket);
     refused(V311, "82 r 0001 \"a\"", MalformedPacket);
-    refused(V311, "82 r 0001 \"a\" 03", MalformedPacket); // 3.1.1 [MQTT-3.8.3-4]
+    refused(V311, "82 r 0001 \"a\" 03", MalformedPacket); // [MQTT311-3.8.3-4]
     refused(V311, "82 r 0001 \"a\" 04", MalformedPacket);
     refused(V5, "82 r 0001 00 \"a\" 03", ProtocolError);
     refused(V5, "82 r 0001 00 \"a\" 40", MalformedPacket); // [MQTT-3.8.3-5]
@@ -289,14 +305,15 @@ fn subscribe_and_unsubscribe_are_checked() {
     refused(V311, "82 r 0001 0000 00", MalformedPacket);
     refused(V5, "A2 r 0001 00 \"a\" 0000", MalformedPacket);
     refused(V311, "A2 r 0001 0000", MalformedPacket);
-    refused(V311, "A2 r 0001", ProtocolError); // [MQTT-3.10.3-2]
-    refused(V5, "A2 r 0001 00", ProtocolError);
+    refused(V311, "A2 r 0001", ProtocolError); // [MQTT311-3.10.3-2]
+    refused(V5, "A2 r 0001 00", ProtocolError); // [MQTT-3.10.3-2]
     refused(V311, "A2 r 0000 \"a\"", ProtocolError);
     refused(V5, "A2 r 0001 p{ 0B 01 } \"a\"", MalformedPacket);
     refused(V311, "A2 r 0001 \"a\" 00", MalformedPacket);
     taken(V5, "A2 r 0001 p{ 26 \"k\" \"v\" } \"a\" \"b/#\"");
 }
 
+/// `[MQTT311-3.9.3-2]`
 #[test]
 fn what_servers_send_is_checked() {
     refused_in_both("20 r 02 00 00", MalformedPacket);

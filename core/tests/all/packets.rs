@@ -80,6 +80,7 @@ proptest! {
         }
     }
 
+    /// `[MQTT-3.3.2-18]`
     #[test]
     fn forwarded_properties_keep_their_order_between_others(
         forwarded in generate::forwarded(),
@@ -142,6 +143,7 @@ fn publish<'a>(topic: &'a str, payload: &'a [u8]) -> Publish<'a> {
     }
 }
 
+/// `[MQTT-1.5.5-1]`
 #[test]
 fn lengths_take_the_fewest_bytes_at_every_limit() {
     for (body, header) in
@@ -166,6 +168,7 @@ fn payloads_and_topics_are_borrowed() {
     assert!(range.contains(&publish.topic.as_ptr()) && range.contains(&publish.payload.as_ptr()));
 }
 
+/// `[MQTT-3.3.1-2]`
 #[test]
 fn a_failed_encode_leaves_the_buffer_as_it_was() {
     let long = "a".repeat(65_536);
@@ -198,6 +201,7 @@ fn only_forwarded_properties_are_taken_as_such() {
     assert!(ForwardedProperties::parse(&[]).is_ok());
 }
 
+/// `[MQTT311-3.1.3-8]` `[MQTT311-3.1.3-9]`
 #[test]
 fn reason_codes_become_return_codes_in_3_1_1() {
     let return_code = |reason| {
@@ -221,6 +225,7 @@ fn reason_codes_become_return_codes_in_3_1_1() {
     }
 }
 
+/// `[MQTT311-2.3.1-5]` `[MQTT311-3.9.3-2]`
 #[test]
 fn what_3_1_1_cannot_carry_is_left_out() {
     let id = PacketId::new(1).unwrap();

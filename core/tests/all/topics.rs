@@ -30,6 +30,7 @@ fn naive_matches(filter: &str, topic: &str) -> bool {
 }
 
 proptest! {
+    /// `[MQTT-4.7.2-1]` `[MQTT311-4.7.2-1]`
     #[test]
     fn a_filter_matches_as_the_naive_matcher(
         filter in generate::topic_filter(),

@@ -222,7 +222,7 @@ impl Shard {
         let is_refused = error.connect == Some(ProtocolVersion::V5)
             || error.reason == ReasonCode::UnsupportedProtocolVersion;
         self.turn(now, token, |machine, sink, _| match machine.state() {
-            // [MQTT-3.1.4-2]: 3.1.1 has no code for what is malformed.
+            // [MQTT311-3.1.4-1]: 3.1.1 has no code for what is malformed.
             State::Connecting if is_refused => machine.refuse(error.reason, sink),
             _ => machine.fail(error.reason, sink),
         });

@@ -6,6 +6,7 @@ use ledgermq_projections::views::Limits;
 
 use crate::support::{EPOCH, World, check, owed};
 
+/// `[MQTT-4.5.0-1]` `[MQTT311-4.5.0-1]`
 #[test]
 fn messages_above_qos_0_are_owed_online_or_not_with_the_lower_qos() {
     check(
@@ -32,6 +33,7 @@ fn an_identifier_given_out_again_is_held_by_the_new_delivery_alone() {
     );
 }
 
+/// `[MQTT-3.3.4-2]` `[MQTT311-3.3.5-1]`
 #[test]
 fn overlapping_subscriptions_owe_once_with_the_highest_qos() {
     check(
@@ -50,6 +52,7 @@ fn retain_is_sent_only_as_published_to_those_who_want_it() {
     );
 }
 
+/// `[MQTT-3.8.3-3]`
 #[test]
 fn no_local_concerns_only_its_own_subscription() {
     check(

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use crate::support::{World, check, trim};
 
+/// `[MQTT-3.3.1-5]` `[MQTT-3.3.1-7]` `[MQTT311-3.3.1-7]` `[MQTT311-3.3.1-11]`
 #[test]
 fn a_retained_message_is_replaced_and_removed() {
     check("pub p a 1 retain\n pub p b 1 retain\n pub p a 2 retain", "a = 2\nb = 1");
@@ -121,11 +122,13 @@ proptest! {
     }
 }
 
+/// `[MQTT-3.3.1-8]` `[MQTT311-3.3.1-12]`
 #[test]
 fn a_message_without_retain_leaves_the_retained_one_alone() {
     check("pub p a 1 retain\n pub p a 2\n pub p a empty\n pub p b 3", "a = 1");
 }
 
+/// `[MQTT311-3.1.2-7]`
 #[test]
 fn a_retained_message_outlives_the_session_of_its_publisher() {
     check("open c\n pub c a 1 retain\n close c", "a = 1");

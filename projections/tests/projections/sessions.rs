@@ -8,6 +8,7 @@ fn a_session_without_an_interval_ends_with_its_connection() {
     check("open c\n close c", "");
 }
 
+/// `[MQTT-3.1.2-23]` `[MQTT-4.1.0-2]`
 #[test]
 fn a_persistent_session_waits_for_its_client_until_its_interval_passes() {
     let mut world = check("open c expiry=100\n time 10\n close c", "c 1:0 offline until 110");
@@ -42,6 +43,8 @@ fn a_session_is_resumed_with_all_that_it_holds() {
     assert!(world.notices().ends_with(ready));
 }
 
+/// `[MQTT-3.1.2-4]` `[MQTT-3.1.4-4]` `[MQTT-3.2.2-2]` `[MQTT311-3.1.2-6]` `[MQTT311-3.1.4-3]`
+/// `[MQTT311-3.2.2-1]`
 #[test]
 fn clean_start_leaves_nothing_of_the_old_session() {
     let mut world = check(
@@ -131,6 +134,7 @@ fn the_start_of_a_node_leaves_its_own_sessions_alone() {
     check("open a\n node 1 1", "a 1:0 online");
 }
 
+/// `[MQTT-3.8.4-3]`
 #[test]
 fn a_subscription_is_replaced_by_its_like_and_gone_when_given_up() {
     check("open c\n sub c b qos=1\n sub c a\n sub c b qos=2", "c 1:0 online, a qos 0, b qos 2");
@@ -169,6 +173,7 @@ fn counters_say_what_happened() {
     assert_eq!((counters.sessions_closed, counters.sessions_lost), (1, 1));
 }
 
+/// `[MQTT-4.1.0-1]` `[MQTT311-4.1.0-1]` `[MQTT311-4.1.0-2]`
 #[test]
 fn a_session_lasts_as_long_as_its_connection_whatever_its_interval() {
     for opened in ["open c", "open c expiry=5"] {

@@ -8,6 +8,7 @@ fn folded(given: &str) -> World {
     world
 }
 
+/// `[MQTT-3.1.2-10]` `[MQTT311-3.1.2-10]`
 #[test]
 fn a_will_without_delay_is_due_at_once_and_fires_once() {
     let mut world = folded("open c will=w\n close c will");
@@ -16,11 +17,13 @@ fn a_will_without_delay_is_due_at_once_and_fires_once() {
     assert_eq!(world.views.pending_wills(), 0);
 }
 
+/// `[MQTT-3.1.2-10]`
 #[test]
 fn a_normal_disconnect_discards_the_will() {
     assert_eq!(folded("open c will=w\n close c").due(1_000), "");
 }
 
+/// `[MQTT-3.1.2-8]`
 #[test]
 fn a_delayed_will_waits_for_the_delay_or_the_end_of_the_session() {
     let mut world = folded("open c expiry=100 will=w delay=30\n close c will");
@@ -33,6 +36,7 @@ fn a_delayed_will_waits_for_the_delay_or_the_end_of_the_session() {
     assert_eq!(world.due(0), "will w of 1:0");
 }
 
+/// `[MQTT-3.1.3-9]`
 #[test]
 fn resuming_the_session_in_time_calls_a_delayed_will_off() {
     let given = "open c expiry=100 will=w delay=30\n close c will\n time 29\n open c expiry=100";

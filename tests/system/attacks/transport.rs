@@ -53,6 +53,7 @@ fn read_to_end(stream: &mut impl Read) -> Vec<u8> {
     }
 }
 
+/// `[MQTT-6.0.0-1]`
 #[test]
 fn attack_15_a_websocket_that_breaks_the_rules_is_closed_with_the_code_for_it() {
     let broker = BrokerOptions::default().listener("protocol = \"ws\"").start();
@@ -94,6 +95,7 @@ fn attack_15_a_websocket_that_breaks_the_rules_is_closed_with_the_code_for_it() 
     check_alive(&broker);
 }
 
+/// `[MQTT-6.0.0-2]`
 #[test]
 fn attack_16_packets_split_over_frames_and_packed_into_one_are_the_same() {
     let broker = BrokerOptions::default().listener("protocol = \"ws\"").start();

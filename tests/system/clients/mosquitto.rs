@@ -52,6 +52,7 @@ fn messages(lines: impl BufRead) -> Vec<String> {
     lines.filter_map(|line| Some(line.strip_prefix("message ")?.to_owned())).collect()
 }
 
+/// `[MQTT311-7.0.0-2]`
 #[test]
 #[ignore = "part clients of ./test.sh"]
 fn mosquitto_pub_and_sub_at_every_qos_in_both_versions() {

@@ -20,6 +20,7 @@ fn run(address: SocketAddr, arguments: &[&str]) {
     assert_eq!(stdout.lines().filter(|line| line.starts_with("ok ")).count(), 44);
 }
 
+/// `[MQTT311-7.0.0-2]`
 #[test]
 #[ignore = "part clients of ./test.sh"]
 fn paho_mqtt_at_every_qos_in_both_versions() {

@@ -10,6 +10,7 @@ use ledgermq_core::reason::ReasonCode;
 
 use super::Golden;
 
+/// `[MQTT-2.1.3-1]` `[MQTT-2.2.1-2]` `[MQTT-3.2.2-1]` `[MQTT311-2.2.2-1]` `[MQTT311-2.3.1-5]`
 #[test]
 fn packets_keep_their_bytes() {
     for (file, version) in

@@ -295,6 +295,7 @@ fn a_will_is_judged_when_it_is_published() {
     }
 }
 
+/// `[MQTT311-3.3.5-2]`
 #[test]
 fn a_refused_publish_of_any_version_goes_nowhere() {
     let mut world = World::default();

@@ -130,6 +130,7 @@ fn bytes_bound_what_waits_too() {
     assert_eq!(world.read(peer), ["t=1 q1 #1", "t=22 q1 #2", "t=333 q1 #3"]);
 }
 
+/// `[MQTT-3.3.2-5]` `[MQTT-3.3.2-6]`
 #[test]
 fn messages_expire_live_and_while_they_wait() {
     let limits = ShardLimits { output_bytes_max: 1, ..ShardLimits::default() };

@@ -17,6 +17,7 @@ fn with_keep_alive(version: ledgermq_core::packet::ProtocolVersion) -> World {
     world
 }
 
+/// `[MQTT-3.1.2-22]` `[MQTT-3.12.4-1]` `[MQTT311-3.1.2-24]` `[MQTT311-3.12.4-1]`
 #[test]
 fn a_silent_client_is_cut_after_one_and_a_half_times_its_keep_alive() {
     for (version, expected) in [(V5, vec!["DISCONNECT 0x8d"]), (V3, vec![])] {
@@ -86,6 +87,7 @@ fn nobody_is_silent_while_the_log_takes_nothing_in() {
     assert!(world.is_closed(peer));
 }
 
+/// `[MQTT-3.14.4-2]`
 #[test]
 fn one_that_does_not_read_its_disconnect_is_closed_in_time() {
     let mut world = World::default();

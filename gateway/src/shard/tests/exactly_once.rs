@@ -70,6 +70,7 @@ fn a_started_delivery_waits_for_room_in_the_output() {
     assert_eq!(world.received(peer), ["t=1 q2 #1", "t=2 q2 #2", "t=3 q2 #3"]);
 }
 
+/// `[MQTT-4.3.3-5]` `[MQTT-4.3.3-6]`
 #[test]
 fn what_was_received_is_not_sent_again() {
     let mut world = World::default();

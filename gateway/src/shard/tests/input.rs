@@ -111,6 +111,7 @@ fn long_connects_that_do_not_come_whole_share_a_bound_and_short_ones_are_not_con
     assert!(!world.is_closed(peer));
 }
 
+/// `[MQTT-4.13.1-1]` `[MQTT311-4.8.0-1]`
 #[test]
 fn what_is_malformed_ends_the_connection() {
     let bytes_of = |text: &str| -> Vec<u8> {

@@ -9,6 +9,7 @@ use ledgermq_core::reason::ReasonCode;
 use super::client::{self, V5};
 use super::world::World;
 
+/// `[MQTT-3.1.4-5]`
 #[test]
 fn connack_waits_for_the_commit_and_then_for_the_fold() {
     let mut world = World::default();
@@ -34,6 +35,7 @@ fn a_notice_ahead_of_the_committed_batch_waits_for_it() {
     assert_eq!(world.read(peer), ["CONNACK 0x00"]);
 }
 
+/// `[MQTT-3.2.0-1]` `[MQTT311-3.2.0-1]`
 #[test]
 fn what_a_client_sends_ahead_of_connack_is_taken_after_it() {
     for is_early in [false, true] {
@@ -161,6 +163,9 @@ fn no_time_is_counted_while_a_session_is_being_opened() {
     assert!(!world.is_closed(peer));
 }
 
+/// `[MQTT-3.1.2-1]` `[MQTT-3.1.2-2]` `[MQTT-3.1.2-3]` `[MQTT-3.1.4-1]` `[MQTT-3.2.2-6]`
+/// `[MQTT-3.2.2-7]` `[MQTT311-3.1.2-1]` `[MQTT311-3.1.2-2]` `[MQTT311-3.1.2-3]` `[MQTT311-3.1.4-1]`
+/// `[MQTT311-3.2.2-4]` `[MQTT311-3.2.2-5]`
 #[test]
 fn a_connect_that_is_wrong_is_refused_in_its_own_version() {
     let answer = |bytes: &[u8]| {
@@ -181,5 +186,6 @@ fn a_connect_that_is_wrong_is_refused_in_its_own_version() {
     assert_eq!(answer(later), [0x20, 3, 0, 0x84, 0]);
     // 3.1.1 knows one code, for the version.
     assert_eq!(answer(b"\x10\x0d\0\x04MQTT\x03\x02\0\0\0\x01c"), [0x20, 2, 0, 1]);
+    assert_eq!(answer(b"\x10\x0d\0\x04MQTX\x04\x02\0\0\0\x01c"), [0x20, 2, 0, 1]);
     assert_eq!(answer(b"\x10\x0d\0\x04MQTT\x04\x03\0\0\0\x01c"), [0; 0]);
 }

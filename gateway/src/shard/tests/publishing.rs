@@ -8,6 +8,7 @@ use ledgermq_core::packet::{Packet, QoS, SubscriptionOptions};
 use super::client::{self, V3, V5};
 use super::world::World;
 
+/// `[MQTT-4.3.2-4]` `[MQTT-4.3.3-8]`
 #[test]
 fn puback_and_pubrec_come_with_the_commit() {
     let mut world = World::default();
@@ -44,6 +45,7 @@ fn a_fenced_message_is_neither_acknowledged_nor_delivered() {
     assert_eq!(world.received(new), ["CONNACK 0x00"]);
 }
 
+/// `[MQTT-3.3.4-3]` `[MQTT311-3.3.5-1]`
 #[test]
 fn overlapping_subscriptions_bring_one_message_with_all_identifiers() {
     let mut world = World::default();
@@ -73,6 +75,7 @@ fn overlapping_subscriptions_bring_one_message_with_all_identifiers() {
     assert_eq!(received[2], "z=z q1 #3 ids=[20]");
 }
 
+/// `[MQTT-3.8.3-3]`
 #[test]
 fn no_local_keeps_a_clients_own_messages_from_it() {
     let mut world = World::default();
@@ -224,6 +227,7 @@ fn a_client_that_does_not_read_its_answers_is_not_read() {
     assert!(world.is_closed(peer) || world.shard().connections() == 0);
 }
 
+/// `[MQTT-3.3.1-3]` `[MQTT311-3.3.1-3]`
 #[test]
 fn that_a_message_came_again_is_not_passed_on() {
     for version in [V3, V5] {

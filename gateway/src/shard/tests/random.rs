@@ -243,6 +243,7 @@ fn run(limits: ShardLimits, is_local: bool, steps: &[Step]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// `[MQTT-3.8.4-4]` `[MQTT-4.6.0-5]` `[MQTT311-4.6.0-6]`
     #[test]
     fn every_message_comes_once_and_in_order(
         limits in limits(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ledgermq_core::event::{BatchBuilder, Event};
 use ledgermq_core::identity::ProducerId;
-use ledgermq_core::packet::{Connect, Packet};
+use ledgermq_core::packet::{Connect, Packet, QoS, SubscriptionOptions};
 
 use crate::shard::ShardLimits;
 
@@ -43,6 +43,7 @@ fn subscriber(world: &mut World, qos: u8) -> Peer {
     world.subscriber(client::persistent("c"), "t", qos)
 }
 
+/// `[MQTT-4.6.0-1]` `[MQTT311-4.6.0-1]`
 #[test]
 fn unacknowledged_messages_come_again_with_their_identifiers_then_new_ones() {
     let mut world = World::default();
@@ -92,6 +93,7 @@ fn a_takeover_in_the_same_shard_repeats_nothing_that_was_acknowledged() {
     assert_eq!(world.received(new), ["CONNACK 0x00 present", "t=2 q1 #2 dup"]);
 }
 
+/// `[MQTT-3.1.4-3]`
 #[test]
 fn a_takeover_from_elsewhere_ends_the_old_connection() {
     let mut world = World::default();
@@ -108,6 +110,7 @@ fn a_takeover_from_elsewhere_ends_the_old_connection() {
     assert_eq!(world.received(new), ["CONNACK 0x00 present", "t=1 q1 #1", "t=2 q1 #2"]);
 }
 
+/// `[MQTT-3.1.2-4]` `[MQTT-3.2.2-2]` `[MQTT311-3.2.2-1]`
 #[test]
 fn clean_start_brings_nothing_along() {
     let mut world = World::default();
@@ -217,6 +220,7 @@ fn a_crash_that_lost_progress_holds_nothing_up() {
     assert_eq!(world.received(peer), ["t=3 q2 #3 dup", "t=4 q2 #4 dup"]);
 }
 
+/// `[MQTT-3.3.2-7]`
 #[test]
 fn topic_aliases_end_with_their_connection() {
     let mut world = World::default();
@@ -243,6 +247,7 @@ fn topic_aliases_end_with_their_connection() {
     assert_eq!(world.read(peer), ["DISCONNECT 0x82"]);
 }
 
+/// `[MQTT-4.4.0-1]`
 #[test]
 fn nothing_is_sent_again_as_long_as_the_connection_lasts() {
     let mut world = World::default();
@@ -258,4 +263,28 @@ fn nothing_is_sent_again_as_long_as_the_connection_lasts() {
     }
     assert_eq!(world.received(peer), [""; 0]);
     assert!(!world.is_closed(peer));
+}
+
+/// `[MQTT-3.3.4-3]`
+#[test]
+fn what_waited_for_a_session_bears_its_subscription_identifiers() {
+    let mut world = World::default();
+    let peer = world.open(client::persistent("c"));
+    let qos = |qos| SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+    for (id, filter) in [(1, "t"), (2, "#")] {
+        let filters = [(filter, qos(QoS::AtLeastOnce))];
+        world.send(peer, &client::subscribe_with(id, &filters, Some(u32::from(id) * 10)));
+    }
+    world.settle();
+    publish(&mut world, 1, [1]);
+    world.received(peer);
+    world.lose(peer);
+    publish(&mut world, 1, [2]);
+    let peer = world.open(client::persistent("c"));
+    let mut received = world.received(peer);
+    received.iter_mut().for_each(|line| *line = line.replace("[20, 10]", "[10, 20]"));
+    assert_eq!(
+        received,
+        ["CONNACK 0x00 present", "t=1 q1 #1 dup ids=[10, 20]", "t=2 q1 #2 ids=[10, 20]"]
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledgermq_core::packet::{Packet, RetainHandling, SubscriptionOptions};
+use ledgermq_core::packet::{Packet, QoS, RetainHandling, SubscriptionOptions};
 
 use crate::shard::ShardLimits;
 
@@ -122,6 +122,7 @@ fn a_retained_message_bears_the_identifiers_of_those_that_brought_it() {
     assert_eq!(world.received(peer), ["SUBACK 2 [00, 00]", "a=a retain ids=[2]"]);
 }
 
+/// `[MQTT-3.3.1-9]` `[MQTT-3.3.1-10]` `[MQTT-3.3.1-11]` `[MQTT311-3.8.4-3]`
 #[test]
 fn retain_handling_is_the_folds_answer() {
     let mut world = World::default();
@@ -162,6 +163,7 @@ fn an_expired_retained_message_is_not_sent() {
     assert_eq!(world.received(second)[2..], [""; 0]);
 }
 
+/// `[MQTT-3.10.4-2]`
 #[test]
 fn unsubscribing_ends_matching_and_says_what_existed() {
     let mut world = World::default();
@@ -208,6 +210,7 @@ fn a_subscriber_that_went_before_its_answer_leaves_nothing_behind() {
     }
 }
 
+/// `[MQTT-3.8.4-8]`
 #[test]
 fn the_lower_qos_counts() {
     let mut world = World::default();
@@ -221,6 +224,7 @@ fn the_lower_qos_counts() {
     }
 }
 
+/// `[MQTT-3.10.4-3]` `[MQTT311-3.10.4-3]`
 #[test]
 fn what_was_sent_is_completed_after_unsubscribing() {
     let mut world = World::default();
@@ -247,6 +251,7 @@ fn what_was_sent_is_completed_after_unsubscribing() {
     );
 }
 
+/// `[MQTT-3.10.4-1]` `[MQTT311-3.10.4-1]`
 #[test]
 fn only_the_very_same_filter_is_unsubscribed() {
     let mut world = World::default();
@@ -260,4 +265,27 @@ fn only_the_very_same_filter_is_unsubscribed() {
     world.publish(publisher, 0, 0, "a/b", "x");
     world.settle();
     assert_eq!(world.received(peer), ["a/b=x"]);
+}
+
+/// `[MQTT-3.8.4-5]` `[MQTT311-3.8.4-4]`
+#[test]
+fn the_filters_of_one_subscribe_count_one_behind_the_other() {
+    let mut world = World::default();
+    retain(&mut world, &["b"]);
+    let publisher = publisher(&mut world);
+    let peer = world.open(client::connect(V5, "c"));
+    world.read(peer);
+    let qos = |qos| SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+    let filters = [
+        ("a", qos(QoS::ExactlyOnce)),
+        ("b", qos(QoS::AtMostOnce)),
+        ("a/#/b", qos(QoS::AtMostOnce)),
+        ("a", qos(QoS::AtLeastOnce)),
+    ];
+    world.send(peer, &client::subscribe_with(7, &filters, None));
+    world.settle();
+    world.publish(publisher, 2, 1, "a", "x");
+    world.settle();
+    // Of two that are the same, the later one replaces the earlier.
+    assert_eq!(world.received(peer), ["SUBACK 7 [02, 00, 8f, 01]", "b=b retain", "a=x q1 #1"]);
 }

@@ -52,6 +52,7 @@ fn violation(code: u16) -> Option<Ended> {
     Some(Ended::Violation(CloseCode(code)))
 }
 
+/// `[MQTT-6.0.0-2]` `[MQTT311-6.0.0-2]`
 #[test]
 fn packets_split_over_frames_and_packed_into_one_are_the_same_bytes() {
     let split = [frame(0x82, b"ab"), frame(0x82, b""), frame(0x82, b"cdef")].concat();
@@ -64,6 +65,7 @@ fn packets_split_over_frames_and_packed_into_one_are_the_same_bytes() {
     check(&frame(0x82, &long[..300]), &long[..300], None);
 }
 
+/// `[MQTT-6.0.0-1]` `[MQTT311-6.0.0-1]`
 #[test]
 fn what_breaks_the_rules_ends_with_its_code_after_what_came_before() {
     let first = frame(0x82, b"ok");
@@ -143,6 +145,7 @@ fn only_the_newest_ping_is_answered_and_only_between_two_frames() {
     assert!(!socket.has_reply());
 }
 
+/// `[MQTT-6.0.0-4]` `[MQTT311-6.0.0-4]`
 #[test]
 fn the_request_is_answered_as_rfc_6455_shows_and_frames_may_follow_it_at_once() {
     let mut socket = WebSocket::new(100, Origins::Local([].into()));
@@ -179,6 +182,7 @@ fn status(request: &str) -> u16 {
     statuses[0]
 }
 
+/// `[MQTT-6.0.0-3]` `[MQTT311-6.0.0-3]`
 #[test]
 fn a_request_that_is_no_request_for_mqtt_over_websocket_is_told_why() {
     let without = |line: &str| {
@@ -250,6 +254,7 @@ proptest! {
         prop_assert_eq!(decode(&bytes, &pieces, 180), whole);
     }
 
+    /// `[MQTT-6.0.0-1]` `[MQTT311-6.0.0-1]`
     #[test]
     fn our_frames_are_read_back_whatever_part_of_them_a_socket_takes(
         outputs in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..70_000), 1..4),
