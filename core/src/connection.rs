@@ -18,7 +18,9 @@ mod handshake;
 mod identify;
 mod inflight;
 mod outputs;
+mod rate;
 mod receive;
+mod refusal;
 mod settle;
 mod subscribe;
 
@@ -27,6 +29,8 @@ pub use deliver::{Delivery, Handed};
 pub use handshake::Resumed;
 pub use identify::Authentication;
 pub use outputs::{Outputs, Settings};
+pub use rate::PublishRate;
+pub use refusal::{Refusal, Request};
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -42,6 +46,7 @@ use crate::topic::TopicFilter;
 
 use aliases::Aliases;
 use inflight::Deliver;
+use rate::Published;
 use receive::Receive;
 
 /// One Network Connection and the live part of its Session.
@@ -64,8 +69,15 @@ pub struct Connection {
     assigned_id: bool,
     has_will: bool,
     is_resumed: bool,
+    /// The client wants Reason Strings.
+    wants_reasons: bool,
+    wants_response_information: bool,
+    /// CONNECT is answered by this, whatever it says.
+    refusal: Option<Refusal>,
     /// None as long as neither side uses one.
     aliases: Option<Box<Aliases>>,
+    /// None as long as there is no limit.
+    published: Option<Box<Published>>,
     receive: Receive,
     deliver: Deliver,
     awaiting: VecDeque<Awaiting>,
@@ -93,6 +105,7 @@ enum Awaiting {
     Subscribe {
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,
+        text: Option<&'static str>,
         added: usize,
     },
     Unsubscribe {
@@ -121,7 +134,11 @@ impl Connection {
             assigned_id: false,
             has_will: false,
             is_resumed: false,
+            wants_reasons: false,
+            wants_response_information: false,
+            refusal: None,
             aliases: None,
+            published: None,
             receive: Receive::default(),
             deliver: Deliver::default(),
             awaiting: VecDeque::new(),
@@ -156,7 +173,7 @@ impl Connection {
             Packet::PubRel(ack) => self.on_pubrel(ack.packet_id, out),
             Packet::PubComp(ack) => self.on_pubcomp(ack.packet_id, out),
             Packet::Subscribe(subscribe) => self.on_subscribe(subscribe, settings, out),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe, out),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe, settings, out),
             Packet::PingReq => out.send(&Packet::PingResp),
             Packet::Disconnect(disconnect) => self.on_disconnect(disconnect, out),
             // [MQTT-3.1.0-2]: a second CONNECT is a protocol error. The others are sent by servers

@@ -6,6 +6,7 @@ pub use listener::{ClientCertificate, IdentityFrom, Listener, Protocol};
 use std::path::PathBuf;
 
 use ledgermq_core::quantity::{ByteSize, Span};
+use ledgermq_core::topic;
 use serde::{Deserialize, Serialize};
 
 /// How clients reach the node, and how much each of them may take.
@@ -36,6 +37,9 @@ pub struct Config {
     /// this machine, besides pages that it serves itself; `*` for all. A page that is shown
     /// elsewhere may always connect: what guards the node there is authentication.
     pub websocket_origins: Vec<String>,
+    /// Response Information: what a client that asks for it is to begin its Response Topics with,
+    /// `%c` being its Client Identifier. The access rules must allow these topics. Empty: none.
+    pub response_information: String,
     /// Threads that own the connections; 0 means one for each core but one, at least 1.
     pub workers: u16,
     /// Bounds of what clients may take.
@@ -51,6 +55,7 @@ impl Default for Config {
             acl_file: PathBuf::new(),
             server_keep_alive: Span::secs(0),
             websocket_origins: Vec::new(),
+            response_information: String::new(),
             workers: 0,
             limits: Limits::default(),
         }
@@ -61,8 +66,12 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Network Connections at the same time; the next one is closed at once.
+    /// Network Connections at the same time. The next ones are answered by 0x97 (3.1.1: code 3) when
+    /// they say CONNECT, and if many come beyond it, closed at once.
     pub connections: u32,
+    /// Network Connections a second, on average; those of one second may come at once. What comes
+    /// faster is answered by 0x9F (3.1.1: code 3). 0 is no limit.
+    pub connection_rate: u32,
     /// Time from the connection to the end of the CONNECT packet.
     pub connect_timeout: Span,
     /// Largest Control Packet taken from a client, fixed header included, at most 256 MiB.
@@ -78,6 +87,14 @@ pub struct Limits {
     pub topic_aliases: u16,
     /// Subscriptions of one session; a SUBSCRIBE beyond is refused (0x97).
     pub subscriptions_per_client: u32,
+    /// User Properties of one packet; a request with more is refused (0x97).
+    pub user_properties: u16,
+    /// Messages that a client may publish a second, on average; those of one second may come at
+    /// once. Beyond it a client of MQTT 5 is refused (0x97) or, with QoS 0, cut off (0x96); others
+    /// are left unread until they may go on. 0 is no limit.
+    pub publish_rate: u32,
+    /// Bytes of topics and payloads that a client may publish a second, as above.
+    pub publish_bytes: ByteSize,
     /// Messages that one session may be owed; beyond it the oldest are dropped.
     pub queued_messages: u32,
     /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
@@ -93,6 +110,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1_000_000,
+            connection_rate: 0,
             connect_timeout: Span::secs(10),
             packet_bytes: ByteSize::mib(1),
             topic_levels: 200,
@@ -100,6 +118,9 @@ impl Default for Limits {
             inflight_out: 1_000,
             topic_aliases: 10,
             subscriptions_per_client: 10_000,
+            user_properties: 100,
+            publish_rate: 0,
+            publish_bytes: ByteSize(0),
             queued_messages: 100_000,
             queued_bytes: ByteSize::mib(256),
             retained_messages: 2_000_000,
@@ -126,6 +147,8 @@ impl ConfigError {
 }
 
 impl Config {
+    /// Longest Response Information, in bytes, before a Client Identifier is put in.
+    const RESPONSE_INFORMATION_BYTES_MAX: usize = 1024;
     /// The largest Control Packet that MQTT can express, in bytes.
     pub const PACKET_BYTES_MAX: u64 = 268_435_460;
 
@@ -148,6 +171,13 @@ impl Config {
             keep_alive.subsec_nanos() == 0 && keep_alive.as_secs() <= u64::from(u16::MAX),
             "server_keep_alive",
             "must be whole seconds, at most 65535s",
+        )?;
+        check(
+            self.response_information.len() <= Self::RESPONSE_INFORMATION_BYTES_MAX
+                && topic::check_name(&self.response_information.replace("%c", "c")).is_ok()
+                || self.response_information.is_empty(),
+            "response_information",
+            "must be the beginning of a Topic Name, at most 1024 bytes long",
         )?;
         check(limits.connections > 0, "limits.connections", "must be at least 1")?;
         check(!limits.connect_timeout.0.is_zero(), "limits.connect_timeout", "must be above 0")?;

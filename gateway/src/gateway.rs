@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use ledgermq_core::access::Rules;
-use ledgermq_core::connection::{Authentication, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Settings};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Index;
 use ledgermq_log::{Log, Producer, Wake};
@@ -17,13 +17,14 @@ use mio::{Poll, Waker};
 use uuid::Uuid;
 
 use crate::authenticator::{Authenticator, AuthenticatorStats, PasswordsError};
+use crate::census::Census;
+pub use crate::census::FAILURES;
 use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
-pub use crate::listener::FAILURES;
-use crate::listener::{Acceptor, Census, StopAccepting};
+use crate::listener::{Acceptor, StopAccepting};
 use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
@@ -100,7 +101,8 @@ impl Seats {
         }
         let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
         let inboxes = Inboxes::new(inboxes);
-        Ok(Self { seats, inboxes, census: Arc::default(), authenticator: Arc::default() })
+        let census = Arc::new(Census::new(&config.limits));
+        Ok(Self { seats, inboxes, census, authenticator: Arc::default() })
     }
 
     /// A handle for reading the counts of the gateway that will start here.
@@ -118,7 +120,6 @@ impl Seats {
         Upgrade {
             inboxes: self.inboxes.clone(),
             census: Arc::clone(&self.census),
-            connections_max: connections_max(config),
             packet_bytes_max: config.limits.packet_bytes.0,
             origins: config.websocket_origins.clone().into(),
         }
@@ -150,7 +151,7 @@ impl NoticeSink for Notices {
 pub struct GatewayStats {
     /// Open connections.
     pub connections: usize,
-    /// Connections closed at once because there were too many.
+    /// Connections beyond the limits of their number and rate.
     pub connections_refused: u64,
     /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
     pub connections_failed: [u64; FAILURES.len()],
@@ -175,8 +176,8 @@ impl StatsReader {
         let read =
             |stats: &Arc<Mutex<ShardStats>>| *stats.lock().unwrap_or_else(PoisonError::into_inner);
         GatewayStats {
-            connections: self.census.connections.load(Ordering::Relaxed),
-            connections_refused: self.census.refused.load(Ordering::Relaxed),
+            connections: self.census.connections(),
+            connections_refused: self.census.refused(),
             connections_failed: self.census.failed(),
             passwords: self.authenticator.get().map(Authenticator::stats).unwrap_or_default(),
             workers: self.workers.iter().map(read).collect(),
@@ -221,8 +222,7 @@ impl Gateway {
             let _ = seats.authenticator.set(authenticator.clone());
         }
         let (entrances, certificates) = entrances(config)?;
-        let (inboxes, connections_max) = (seats.inboxes.clone(), connections_max(config));
-        let bound = Acceptor::bind(entrances, inboxes, Arc::clone(&census), connections_max);
+        let bound = Acceptor::bind(entrances, seats.inboxes.clone(), Arc::clone(&census));
         let (acceptor, stop_accepting, addresses) =
             bound.map_err(|(address, source)| StartError::Bind { address, source })?;
         let mut workers = Vec::new();
@@ -316,10 +316,6 @@ impl Gateway {
     }
 }
 
-fn connections_max(config: &Config) -> usize {
-    usize::try_from(config.limits.connections).unwrap_or(usize::MAX)
-}
-
 /// What the listeners' connections go through, by address, and the certificates among it.
 #[expect(clippy::type_complexity, reason = "named at its one caller")]
 fn entrances(
@@ -392,6 +388,9 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         inflight_out: limits.inflight_out,
         topic_aliases: limits.topic_aliases,
         subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
+        publish_rate: PublishRate { messages: limits.publish_rate, bytes: limits.publish_bytes.0 },
+        user_properties_max: usize::from(limits.user_properties),
+        response_information: config.response_information.as_str().into(),
         authentication: Authentication {
             has_passwords: !config.password_file.as_os_str().is_empty(),
             takes_anonymous: config.allow_anonymous,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ledgermq_core::connection::Refusal;
 use ledgermq_core::offset::{Index, Offset};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::{CommittedBatch, ReadError, Wake};
@@ -32,6 +33,8 @@ pub(crate) struct Accepted {
     pub(crate) layers: Option<Box<Layers>>,
     /// What was read from it before, at most what a worker reads at a time.
     pub(crate) read: Vec<u8>,
+    /// What its CONNECT is to be answered by, if it is one too many.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// Something for a worker.

@@ -15,6 +15,7 @@ pub mod transport;
 pub mod upgrade;
 pub mod worker;
 
+mod census;
 mod clock;
 mod entrance;
 mod inbox;

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::census::{Admission, Census};
 use crate::entrance::Entrance;
 use crate::inbox::{Accepted, Inbound, Inboxes};
 use crate::transport::Ended;
@@ -20,59 +21,12 @@ const WAKER: Token = Token(usize::MAX);
 /// How long to leave a listener alone when the process has no file descriptor left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Reasons for which connections fail below MQTT.
-pub const FAILURES: [&str; 4] = ["untrusted", "proxy", "tls", "websocket"];
-
-/// Connections of the node, counted by acceptor and workers.
-#[derive(Debug, Default)]
-pub(crate) struct Census {
-    /// Whether the workers take connections.
-    pub(crate) is_open: AtomicBool,
-    /// Open connections.
-    pub(crate) connections: AtomicUsize,
-    /// Connections closed at once because there were too many.
-    pub(crate) refused: AtomicU64,
-    /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
-    failed: [AtomicU64; FAILURES.len()],
-}
-
-impl Census {
-    /// Counts a connection that failed below MQTT; one that was closed did not.
-    pub(crate) fn count_failed(&self, ended: &Ended) {
-        let reason = match ended {
-            Ended::Closed => return,
-            Ended::Untrusted => 0,
-            Ended::Proxy(_) => 1,
-            Ended::Tls(_) => 2,
-            Ended::WebSocket => 3,
-        };
-        self.failed[reason].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts of connections that failed below MQTT.
-    pub(crate) fn failed(&self) -> [u64; FAILURES.len()] {
-        self.failed.each_ref().map(|count| count.load(Ordering::Relaxed))
-    }
-
-    /// Counts a connection in, unless there are `connections_max`.
-    pub(crate) fn admit(&self, connections_max: usize) -> bool {
-        let is_free = |connections| (connections < connections_max).then(|| connections + 1);
-        let admitted =
-            self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_free).is_ok();
-        if !admitted {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        admitted
-    }
-}
-
 /// The acceptor: all listeners of the node.
 pub(crate) struct Acceptor {
     poll: Poll,
     listeners: Vec<(TcpListener, Entrance)>,
     inboxes: Inboxes,
     census: Arc<Census>,
-    connections_max: usize,
     stop: Arc<AtomicBool>,
 }
 
@@ -97,7 +51,6 @@ impl Acceptor {
         addresses: Vec<(SocketAddr, Entrance)>,
         inboxes: Inboxes,
         census: Arc<Census>,
-        connections_max: usize,
     ) -> Result<(Self, StopAccepting, Vec<SocketAddr>), (SocketAddr, io::Error)> {
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
         let poll = Poll::new().map_err(|error| (none, error))?;
@@ -120,7 +73,7 @@ impl Acceptor {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let stopper = StopAccepting { stop: Arc::clone(&stop), waker: Arc::new(waker) };
-        let acceptor = Self { poll, listeners, inboxes, census, connections_max, stop };
+        let acceptor = Self { poll, listeners, inboxes, census, stop };
         Ok((acceptor, stopper, bound))
     }
 
@@ -148,21 +101,10 @@ impl Acceptor {
             let (listener, entrance) = &self.listeners[at];
             match listener.accept() {
                 Ok((stream, peer)) => {
-                    if !entrance.admits(peer.ip()) {
+                    if entrance.admits(peer.ip()) {
+                        self.take(at, stream, peer);
+                    } else {
                         self.census.count_failed(&Ended::Untrusted);
-                    } else if self.census.admit(self.connections_max) {
-                        let layers = match entrance.layers(peer.ip()) {
-                            Ok(layers) => layers,
-                            Err(error) => {
-                                tracing::error!(%error, "TLS cannot begin");
-                                self.census.connections.fetch_sub(1, Ordering::Relaxed);
-                                continue;
-                            }
-                        };
-                        // An acknowledgement must not wait for the next one.
-                        let _ = stream.set_nodelay(true);
-                        let accepted = Accepted { stream, peer, layers, read: Vec::new() };
-                        self.inboxes.deal(Inbound::Accepted(accepted));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
@@ -173,6 +115,27 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// Deals a connection that came at one listener to a worker, if it is admitted.
+    fn take(&self, at: usize, stream: TcpStream, peer: SocketAddr) {
+        let (_, entrance) = &self.listeners[at];
+        let refusal = match self.census.admit() {
+            Admission::Taken => None,
+            Admission::Told(refusal) => Some(refusal),
+            Admission::Closed => return,
+        };
+        let layers = match entrance.layers(peer.ip()) {
+            Ok(layers) => layers,
+            Err(error) => {
+                tracing::error!(%error, "TLS cannot begin");
+                return self.census.leave();
+            }
+        };
+        // An acknowledgement must not wait for the next one.
+        let _ = stream.set_nodelay(true);
+        let accepted = Accepted { stream, peer, layers, read: Vec::new(), refusal };
+        self.inboxes.deal(Inbound::Accepted(accepted));
     }
 }
 

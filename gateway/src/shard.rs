@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use ledgermq_core::connection::{Connection, Settings};
+use ledgermq_core::connection::{Connection, Refusal, Settings};
 use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_projections::notice::{RetainedDelivery, SessionState};
@@ -119,6 +119,8 @@ pub struct Shard {
     resumed: Vec<Token>,
     closed: Vec<Token>,
     withheld: BTreeSet<Token>,
+    /// Connections that are read on at an instant.
+    throttled: BTreeSet<(Timestamp, Token)>,
     starving: Vec<Token>,
     unlogged: Vec<Token>,
     progress_due: Timestamp,
@@ -163,6 +165,7 @@ impl Shard {
             resumed: Vec::new(),
             closed: Vec::new(),
             withheld: BTreeSet::new(),
+            throttled: BTreeSet::new(),
             starving: Vec::new(),
             unlogged: Vec::new(),
             progress_due: now.plus(PROGRESS_INTERVAL),
@@ -189,6 +192,13 @@ impl Shard {
         self.stats.accepted += 1;
         self.schedule(token);
         token
+    }
+
+    /// The CONNECT of a connection will be answered by `refusal`: it is one too many.
+    pub fn set_refusal(&mut self, token: Token, refusal: Refusal) {
+        if let Some(client) = self.table.get_mut(token) {
+            client.machine.set_refusal(refusal);
+        }
     }
 
     /// The client of a connection has this address, as a proxy says.
@@ -325,8 +335,9 @@ impl Shard {
             && self.resumed.is_empty()
     }
 
-    /// Does what is due: keep-alive, lingering connections, progress of deliveries.
-    pub fn tick(&mut self, now: Timestamp) {
+    /// Does what is due: connections that were too fast, keep-alive, lingering connections, progress of deliveries.
+    pub fn tick(&mut self, now: Timestamp, sources: &mut impl Sources) {
+        self.resume_throttled(now, sources);
         if now >= self.progress_due {
             self.progress_due = now.plus(PROGRESS_INTERVAL);
             self.log_progress(now);
@@ -347,7 +358,8 @@ impl Shard {
     #[must_use]
     pub fn next_tick(&self) -> Option<Timestamp> {
         let progress = (!self.unlogged.is_empty()).then_some(self.progress_due);
-        [progress, self.wheel.next()].into_iter().flatten().min()
+        let throttled = self.throttled.first().map(|(until, _)| *until);
+        [progress, throttled, self.wheel.next()].into_iter().flatten().min()
     }
 
     fn log_progress(&mut self, now: Timestamp) {

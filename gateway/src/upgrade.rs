@@ -16,8 +16,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::census::{Admission, Census};
 use crate::inbox::{Accepted, Inbound, Inboxes};
-use crate::listener::Census;
 use crate::transport::Layers;
 use crate::transport::web_socket::{self, Origins, Refusal, SUBPROTOCOL, WebSocket};
 use crate::worker::READ_BYTES;
@@ -31,7 +31,6 @@ use crate::worker::READ_BYTES;
 pub struct Upgrade {
     pub(crate) inboxes: Inboxes,
     pub(crate) census: Arc<Census>,
-    pub(crate) connections_max: usize,
     pub(crate) packet_bytes_max: u64,
     pub(crate) origins: Arc<[String]>,
 }
@@ -57,13 +56,19 @@ impl<B> tower_service::Service<Request<B>> for Upgrade {
             Ok(_) if !self.census.is_open.load(Ordering::Relaxed) => {
                 unavailable("the node is starting or stopping")
             }
-            Ok(_) if !self.census.admit(self.connections_max) => {
-                unavailable("too many connections")
-            }
-            Ok(accept) => {
-                tokio::spawn(self.clone().hand_over(hyper::upgrade::on(&mut request)));
-                switching(&accept)
-            }
+            Ok(accept) => match self.census.admit() {
+                Admission::Taken => {
+                    tokio::spawn(self.clone().hand_over(hyper::upgrade::on(&mut request)));
+                    switching(&accept)
+                }
+                Admission::Told(refusal) => {
+                    self.census.leave();
+                    unavailable(refusal.text())
+                }
+                Admission::Closed => {
+                    unavailable("the broker has as many connections as it may; try again later")
+                }
+            },
         };
         std::future::ready(Ok(response))
     }
@@ -80,7 +85,7 @@ impl Upgrade {
             Ok(accepted) => self.inboxes.deal(Inbound::Accepted(accepted)),
             Err(error) => {
                 tracing::debug!(%error, "a WebSocket did not come about");
-                self.census.connections.fetch_sub(1, Ordering::Relaxed);
+                self.census.leave();
             }
         }
     }
@@ -101,6 +106,7 @@ impl Upgrade {
             peer,
             layers: Some(Box::new(Layers::new(None, None, Some(web_socket)))),
             read: parts.read_buf.to_vec(),
+            refusal: None,
         })
     }
 }

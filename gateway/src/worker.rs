@@ -18,9 +18,9 @@ use ledgermq_log::{Class, CommittedBatch, Log, Producer, ReadError, Tail, TailEr
 use mio::{Events, Poll};
 
 use crate::authenticator::{Attempt, Authenticator};
+use crate::census::Census;
 use crate::clock::Clock;
 use crate::inbox::{Inbound, Inbox};
-use crate::listener::Census;
 use crate::shard::{Asked, Shard, ShardStats, Token};
 use crate::sources::LogSources;
 
@@ -147,7 +147,7 @@ impl Turning {
             self.hand_over();
             self.take_committed(now)?;
             self.worker.shard.retry(now, &mut self.worker.sources);
-            self.worker.shard.tick(now);
+            self.worker.shard.tick(now, &mut self.worker.sources);
             self.hand_over();
             self.write(now);
             *self.worker.stats.lock().unwrap_or_else(PoisonError::into_inner) =

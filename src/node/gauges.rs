@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ledgermq_core::connection::{Refusal, Request};
 use ledgermq_gateway::authenticator::AuthenticatorStats;
 use ledgermq_gateway::gateway::{FAILURES, GatewayStats, StatsReader};
 use ledgermq_log::{Class, Log};
@@ -34,7 +35,8 @@ pub(super) struct Gauges {
     refused_connections: Counter,
     failed_connections: [Counter; FAILURES.len()],
     opened: Counter,
-    refused: [Counter; 2],
+    refused: [[Counter; Refusal::ALL.len()]; Request::COUNT],
+    throttled: Counter,
     authenticated: Counter,
     unauthenticated: [Counter; 3],
     foreign_sessions: Counter,
@@ -93,8 +95,15 @@ impl Gauges {
                 |reason| counter!("ledgermq_mqtt_connections_failed_total", "reason" => reason),
             ),
             opened: counter!("ledgermq_mqtt_sessions_opened_total"),
-            refused: ["quota", "not_authorized"]
-                .map(|reason| counter!("ledgermq_mqtt_messages_refused_total", "reason" => reason)),
+            refused: [
+                "ledgermq_mqtt_connects_refused_total",
+                "ledgermq_mqtt_messages_refused_total",
+                "ledgermq_mqtt_subscriptions_refused_total",
+            ]
+            .map(|name| {
+                Refusal::ALL.map(|refusal| counter!(name, "reason" => refusal.name()))
+            }),
+            throttled: counter!("ledgermq_mqtt_throttled_total"),
             authenticated: counter!("ledgermq_mqtt_authentications_total"),
             unauthenticated: ["password", "held_off", "busy"].map(
                 |reason| counter!("ledgermq_mqtt_authentications_refused_total", "reason" => reason),
@@ -160,8 +169,12 @@ impl Gauges {
         }
         self.accepted.absolute(total!(stats, accepted));
         self.opened.absolute(total!(stats, opened));
-        self.refused[0].absolute(total!(stats, refused));
-        self.refused[1].absolute(total!(stats, refused_not_authorized));
+        for (request, counters) in self.refused.iter().enumerate() {
+            for (refusal, counter) in counters.iter().enumerate() {
+                counter.absolute(total!(stats, refused[request][refusal]));
+            }
+        }
+        self.throttled.absolute(total!(stats, throttled));
         let AuthenticatorStats { accepted, refused, held_off } = stats.passwords;
         let busy = total!(stats, refused_busy);
         self.authenticated.absolute(accepted);

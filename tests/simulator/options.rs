@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_core::access::Rules;
-use ledgermq_core::connection::{Authentication, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Settings};
 use ledgermq_gateway::shard::ShardLimits;
 use ledgermq_projections::views::Limits;
 
@@ -103,6 +103,13 @@ impl Options {
             receive_maximum: rng.small(1, 20),
             inflight_out: *rng.pick(&[1, 2, 5, 20, 1000]),
             topic_aliases: rng.small(0, 3),
+            publish_rate: if rng.permille(100) {
+                PublishRate { messages: rng.small(5, 50).into(), bytes: rng.range(500, 5000) }
+            } else {
+                PublishRate::default()
+            },
+            user_properties_max: 10,
+            response_information: "".into(),
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
             authentication: Authentication {
                 has_passwords: rng.permille(500),

@@ -51,6 +51,8 @@ pub(crate) struct Connected {
     pub(crate) receive_maximum: Option<u16>,
     pub(crate) maximum_packet_size: Option<u32>,
     pub(crate) session_expiry_interval: Option<u32>,
+    pub(crate) response_information: Option<String>,
+    pub(crate) reason_string: Option<String>,
 }
 
 impl From<&ConnAck<'_>> for Connected {
@@ -63,6 +65,8 @@ impl From<&ConnAck<'_>> for Connected {
             receive_maximum: connack.receive_maximum,
             maximum_packet_size: connack.maximum_packet_size,
             session_expiry_interval: connack.session_expiry_interval,
+            response_information: connack.response_information.map(str::to_owned),
+            reason_string: connack.reason_string.map(str::to_owned),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use ledgermq_core::packet::{Packet, ProtocolVersion, Publish, QoS, SubscriptionOptions};
+use ledgermq_core::codec::ForwardedProperty;
+use ledgermq_core::packet::{
+    ForwardedProperties, Packet, ProtocolVersion, Publish, QoS, SubscriptionOptions,
+};
 use ledgermq_core::reason::ReasonCode;
 
 use crate::support::broker::{Broker, Options as BrokerOptions};
@@ -62,17 +65,98 @@ fn the_first_packet_must_be_a_connect_and_there_is_only_one() {
     assert_eq!(client.wait_closed(), Some(ReasonCode::ProtocolError));
 }
 
+/// How the connection was refused; by closing it if by no code.
+fn refused(options: Options<'_>, broker: &Broker) -> Option<ReasonCode> {
+    match options.try_connect(broker.mqtt) {
+        Err(Refused::ConnAck(connected)) => Some(connected.reason),
+        Err(Refused::Io(error)) => {
+            assert_ne!(error.kind(), ErrorKind::TimedOut);
+            None
+        }
+        Ok(_) => panic!("the connection was accepted"),
+    }
+}
+
+#[test]
+fn connections_that_come_too_fast_are_told_so() {
+    let broker = BrokerOptions::default().set("gateway.limits.connection_rate", 2).start();
+    let reasons: Vec<_> = (0..20)
+        .filter_map(|_| match Options::v5("client").try_connect(broker.mqtt) {
+            Ok(client) => {
+                client.disconnect();
+                None
+            }
+            Err(Refused::ConnAck(connected)) => Some(connected.reason),
+            Err(Refused::Io(error)) => panic!("{error}"),
+        })
+        .collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    assert!(reasons.iter().all(|reason| *reason == ReasonCode::ConnectionRateExceeded));
+    // The rate is an average: later they may come again.
+    let end = Instant::now() + Duration::from_secs(5);
+    while Options::v5("client").try_connect(broker.mqtt).is_err() {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_client_publishes_no_faster_than_it_may() {
+    let mut broker = BrokerOptions::default().set("gateway.limits.publish_rate", 5).start();
+    let mut newer = Options::v5("newer").connect(broker.mqtt);
+    let reasons: Vec<_> = (0..20)
+        .map(|_| newer.publish_packet(&message("t", b"x", QoS::AtLeastOnce)))
+        .filter(|reason| *reason != ReasonCode::Success)
+        .collect();
+    assert!(reasons.len() > 5, "{reasons:?}");
+    assert!(reasons.iter().all(|reason| *reason == ReasonCode::QuotaExceeded), "{reasons:?}");
+    newer.send_publish(&message("t", b"x", QoS::AtMostOnce));
+    assert_eq!(newer.wait_closed(), Some(ReasonCode::MessageRateTooHigh));
+    // 3.1.1 has no code for it: such a client waits for its acknowledgements, and gets them all.
+    let started = Instant::now();
+    let mut older = Options::v311("older").connect(broker.mqtt);
+    for _ in 0..11 {
+        older.publish("t", b"x", QoS::ExactlyOnce);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(950), "{:?}", started.elapsed());
+    let metric = "ledgermq_mqtt_throttled_total";
+    broker.wait_for("it is counted", |broker| broker.metric(metric) > 0.0);
+}
+
+#[test]
+fn bytes_are_limited_like_messages() {
+    let broker = BrokerOptions::default().set("gateway.limits.publish_bytes", "1KiB").start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    // What is larger than a second's worth passes once.
+    client.publish("t", [0; 5000], QoS::AtLeastOnce);
+    let reason = client.publish_packet(&message("t", b"x", QoS::AtLeastOnce));
+    assert_eq!(reason, ReasonCode::QuotaExceeded);
+}
+
+#[test]
+fn user_properties_are_limited() {
+    let broker = BrokerOptions::default().set("gateway.limits.user_properties", 2).start();
+    let mut options = Options::v5("client");
+    options.connect.user_properties = vec![("name", "value"); 3];
+    assert_eq!(refused(options, &broker), Some(ReasonCode::QuotaExceeded));
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    for (count, reason) in [(2, ReasonCode::Success), (3, ReasonCode::QuotaExceeded)] {
+        let properties = (0..count).map(|_| ForwardedProperty::UserProperty("name", "value"));
+        let mut publish = message("t", b"x", QoS::AtLeastOnce);
+        publish.forwarded = ForwardedProperties::new(properties).unwrap();
+        assert_eq!(client.publish_packet(&publish), reason);
+    }
+}
+
 #[test]
 fn connections_beyond_the_limit_are_turned_away() {
-    let broker = BrokerOptions::default().set("gateway.limits.connections", 2).start();
+    let mut broker = BrokerOptions::default().set("gateway.limits.connections", 2).start();
     let first = Options::v5("1").connect(broker.mqtt);
     let _second = Options::v5("2").connect(broker.mqtt);
-    let third = Options::v5("3").try_connect(broker.mqtt);
-    match third {
-        Err(Refused::Io(error)) => assert_ne!(error.kind(), ErrorKind::TimedOut),
-        Err(Refused::ConnAck(_)) => {}
-        Ok(_) => panic!("the third connection was accepted"),
-    }
+    assert_eq!(refused(Options::v5("3"), &broker), Some(ReasonCode::QuotaExceeded));
+    assert_eq!(refused(Options::v311("3"), &broker), Some(ReasonCode::ServerUnavailable));
+    let metric = "ledgermq_mqtt_connects_refused_total{reason=\"connections\"}";
+    broker.wait_for("both are counted", |broker| broker.metric(metric) == 2.0);
     first.disconnect();
     // The broker may learn of the end a moment later than the client.
     let end = Instant::now() + Duration::from_secs(5);

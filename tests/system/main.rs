@@ -16,6 +16,7 @@ mod support;
 
 mod access;
 mod api;
+mod asked;
 mod attacks;
 mod cli;
 mod clients;

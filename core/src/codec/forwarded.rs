@@ -75,6 +75,15 @@ impl<'a> ForwardedProperties<'a> {
         Ok(Self(Cow::Borrowed(bytes)))
     }
 
+    /// Whether there are more than `max` User Properties among them.
+    #[must_use]
+    pub fn has_more_user_properties_than(&self, max: usize) -> bool {
+        let is_user_property =
+            |property: &_| matches!(property, ForwardedProperty::UserProperty(..));
+        // Each has an identifier and two lengths.
+        self.0.len() / 5 > max && self.iter().filter(is_user_property).count() > max
+    }
+
     /// The properties in their order.
     pub fn iter(&self) -> impl Iterator<Item = ForwardedProperty<'_>> {
         let mut reader = Reader::new(&self.0);

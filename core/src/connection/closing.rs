@@ -1,5 +1,6 @@
 //! The end of a connection, from either side.
 
+use crate::connection::refusal::explain;
 use crate::connection::{Connection, Outputs, State};
 use crate::event::Event;
 use crate::offset::Offset;
@@ -47,7 +48,9 @@ impl Connection {
             && self.version == ProtocolVersion::V5
             && self.state == State::Open
         {
-            out.send(&Packet::Disconnect(Disconnect::new(reason)));
+            let mut disconnect = Disconnect::new(reason);
+            disconnect.reason_string = self.reason_string(explain(reason));
+            out.send(&Packet::Disconnect(disconnect));
         }
         if reason == ReasonCode::SessionTakenOver {
             self.state = State::Closed;

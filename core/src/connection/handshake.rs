@@ -1,6 +1,7 @@
 //! CONNECT to CONNACK.
 
 use crate::connection::aliases::Aliases;
+use crate::connection::refusal::{Refusal, Request, explain};
 use crate::connection::{Connection, Outputs, Settings, State};
 use crate::event::{DeliveryRef, NEVER_EXPIRES, Outstanding, SessionOpened, WillMessage};
 use crate::identity::PacketId;
@@ -8,6 +9,10 @@ use crate::offset::{Offset, Timestamp};
 use crate::packet::{ConnAck, Connect, Packet, ProtocolVersion, Will};
 use crate::reason::ReasonCode;
 use crate::topic;
+
+/// A client whose Maximum Packet Size is smaller gets no Reason Strings: any of ours fits into this,
+/// with the rest of its packet.
+const EXPLAINED_BYTES: u32 = 256;
 
 /// What the session brings along from before.
 #[derive(Debug, Default)]
@@ -30,9 +35,13 @@ impl Connection {
         out: &mut impl Outputs,
     ) {
         self.version = connect.version;
-        if let Err(reason) = check(connect, settings, out) {
-            return self.refuse(reason, out);
+        self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
+        self.wants_reasons = connect.request_problem_information == Some(true);
+        let checked = self.refusal.map_or_else(|| check(connect, settings, out), Err);
+        if let Err(refusal) = checked {
+            return self.refuse_connect(refusal, out);
         }
+        self.wants_response_information = connect.request_response_information == Some(true);
         let is_v5 = connect.version == ProtocolVersion::V5;
         self.assigned_id = connect.client_id.is_empty();
         let client =
@@ -47,7 +56,6 @@ impl Connection {
             server if is_v5 && server > 0 && !(1..=server).contains(&connect.keep_alive) => server,
             _ => connect.keep_alive,
         };
-        self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
         let aliases = connect.topic_alias_maximum.unwrap_or(0).min(settings.topic_aliases);
         if aliases > 0 {
             self.aliases = Some(Box::new(Aliases::new(aliases)));
@@ -97,7 +105,13 @@ impl Connection {
         }
         debug_assert!(self.epoch != Offset::ZERO, "it is committed before it is folded");
         let client = self.client.clone();
-        let connack = Packet::ConnAck(Box::new(self.connack(client.as_deref(), resumed, settings)));
+        let client = client.as_deref().unwrap_or_default();
+        let information =
+            self.wants_response_information && !settings.response_information.is_empty();
+        let information = information.then(|| settings.response_information.replace("%c", client));
+        let mut connack = self.connack(client, resumed, settings);
+        connack.response_information = information.as_deref();
+        let connack = Packet::ConnAck(Box::new(connack));
         if !self.is_taken(&connack) {
             return self.drop_connection(ReasonCode::PacketTooLarge, out);
         }
@@ -109,12 +123,7 @@ impl Connection {
         self.deliver.resume(resumed, out);
     }
 
-    fn connack<'a>(
-        &self,
-        client: Option<&'a str>,
-        resumed: &Resumed,
-        settings: &Settings,
-    ) -> ConnAck<'a> {
+    fn connack<'a>(&self, client: &'a str, resumed: &Resumed, settings: &Settings) -> ConnAck<'a> {
         let mut connack = ConnAck::new(resumed.session_present, ReasonCode::Success);
         if self.version == ProtocolVersion::V5 {
             connack.receive_maximum = Some(settings.receive_maximum);
@@ -125,28 +134,54 @@ impl Connection {
             connack.server_keep_alive = (settings.server_keep_alive > 0
                 && self.keep_alive == settings.server_keep_alive)
                 .then_some(self.keep_alive);
-            connack.assigned_client_identifier = client.filter(|_| self.assigned_id);
+            connack.assigned_client_identifier = self.assigned_id.then_some(client);
         }
         connack
     }
 
     /// Answers CONNECT with a failure and ends the connection. `[MQTT-3.1.4-2]`
     pub fn refuse(&mut self, reason: ReasonCode, out: &mut impl Outputs) {
+        self.answer_refused(reason, explain(reason), out);
+    }
+
+    /// Whatever CONNECT says, it will be answered by `refusal`: the connection is one too many.
+    pub fn set_refusal(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+    }
+
+    pub(super) fn refuse_connect(&mut self, refusal: Refusal, out: &mut impl Outputs) {
+        out.refused(Request::Connect, refusal);
+        self.answer_refused(refusal.reason(Request::Connect), Some(refusal.text()), out);
+    }
+
+    fn answer_refused(
+        &mut self,
+        reason: ReasonCode,
+        text: Option<&'static str>,
+        out: &mut impl Outputs,
+    ) {
         self.state = State::Closed;
         // [MQTT311-3.2.2-6]: none of the codes of 3.1.1 says that the Will Topic is wrong.
         if self.version == ProtocolVersion::V5 || reason != ReasonCode::TopicNameInvalid {
-            out.send(&Packet::ConnAck(Box::new(ConnAck::new(false, reason))));
+            let mut connack = ConnAck::new(false, reason);
+            connack.reason_string = self.reason_string(text);
+            out.send(&Packet::ConnAck(Box::new(connack)));
         }
         out.close();
     }
+
+    /// `text`, if the client asked for Reason Strings and takes packets with one. `[MQTT-3.1.2-29]`
+    pub(super) fn reason_string(&self, text: Option<&'static str>) -> Option<&'static str> {
+        text.filter(|_| self.wants_reasons && self.packet_bytes_max >= EXPLAINED_BYTES)
+    }
 }
 
-fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Result<(), ReasonCode> {
+fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Result<(), Refusal> {
     if !settings.takes_sessions {
-        return Err(ReasonCode::QuotaExceeded);
+        return Err(Refusal::Storage);
     }
     if connect.authentication_method.is_some() {
-        return Err(ReasonCode::BadAuthenticationMethod);
+        return Err(Refusal::AuthenticationMethod);
     }
     let is_valid = match connect.version {
         // 3.1 section 3.1: between 1 and 23 characters.
@@ -156,26 +191,35 @@ fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Resu
         ProtocolVersion::V5 => true,
     };
     if !is_valid {
-        return Err(ReasonCode::ClientIdentifierNotValid);
+        return Err(Refusal::ClientIdentifier);
     }
-    let Some(will) = &connect.will else { return Ok(()) };
+    if connect.user_properties.len() > settings.user_properties_max {
+        return Err(Refusal::UserProperties);
+    }
+    match &connect.will {
+        Some(will) => check_will(will, settings, out),
+        None => Ok(()),
+    }
+}
+
+fn check_will(will: &Will<'_>, settings: &Settings, out: &impl Outputs) -> Result<(), Refusal> {
     if topic::check_name(will.topic).is_err()
         || topic::levels(will.topic) > settings.topic_levels_max
     {
-        return Err(ReasonCode::TopicNameInvalid);
+        return Err(Refusal::Topic);
     }
     if topic::is_reserved(will.topic) {
-        return Err(ReasonCode::NotAuthorized);
+        return Err(Refusal::NotAuthorized);
+    }
+    if will.forwarded.has_more_user_properties_than(settings.user_properties_max) {
+        return Err(Refusal::UserProperties);
     }
     // Decided here, since a will is published by the log, which refuses nothing.
-    if will.retain
+    let is_addition = will.retain
         && !will.payload.is_empty()
         && !settings.takes_retained
-        && !out.is_retained(will.topic)
-    {
-        return Err(ReasonCode::QuotaExceeded);
-    }
-    Ok(())
+        && !out.is_retained(will.topic);
+    if is_addition { Err(Refusal::Retained) } else { Ok(()) }
 }
 
 fn will_message(will: &Will<'_>) -> WillMessage {

@@ -1,6 +1,7 @@
 //! Who a client is, and whether it may come in.
 
 use crate::access::{Action, Identity};
+use crate::connection::refusal::Refusal;
 use crate::connection::{Connection, Outputs, Settings, State};
 use crate::event::{Event, SessionOpened};
 use crate::packet::Connect;
@@ -66,7 +67,7 @@ impl Connection {
         }
         if !settings.takes_sessions {
             // The log may have filled up meanwhile.
-            return self.refuse(ReasonCode::QuotaExceeded, out);
+            return self.refuse_connect(Refusal::Storage, out);
         }
         opened.is_proven = true;
         self.open(*opened, settings, out);
@@ -76,7 +77,7 @@ impl Connection {
     /// belongs to another user, which the log has decided in its order.
     pub fn on_opening_void(&mut self, out: &mut impl Outputs) {
         if self.state == State::Opening {
-            self.refuse(ReasonCode::NotAuthorized, out);
+            self.refuse_connect(Refusal::NotAuthorized, out);
         }
     }
 
@@ -85,7 +86,7 @@ impl Connection {
         if let Some(will) = &opened.will
             && !self.may(settings, Action::Publish, &will.topic)
         {
-            return self.refuse(ReasonCode::NotAuthorized, out);
+            return self.refuse_connect(Refusal::NotAuthorized, out);
         }
         self.state = State::Opening;
         out.append(Event::SessionOpened(Box::new(opened)));

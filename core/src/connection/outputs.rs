@@ -1,13 +1,13 @@
 //! What a connection machine gives back, and what it is configured with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Rules;
-use crate::connection::Authentication;
+use crate::connection::{Authentication, PublishRate, Refusal, Request};
 use crate::event::{Event, MessagePublished};
 use crate::identity::ClientId;
 use crate::packet::Packet;
-use crate::reason::ReasonCode;
 use crate::topic::TopicFilter;
 
 /// Takes what a connection machine decides. The worker writes it straight into the connection's
@@ -26,8 +26,8 @@ pub trait Outputs {
     /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
     /// while [`Settings::takes_retained`] is false.
     fn is_retained(&self, topic: &str) -> bool;
-    /// Notes that a PUBLISH was not taken, and why.
-    fn refused(&mut self, reason: ReasonCode);
+    /// Notes that what the client asked for is not done, and why.
+    fn refused(&mut self, request: Request, refusal: Refusal);
     /// Has a user's password compared; answered by [`crate::connection::Connection::on_authenticated`].
     fn authenticate(&mut self, username: &str, password: &[u8]);
     /// Ends the Network Connection once what was sent before is out.
@@ -62,6 +62,13 @@ pub struct Settings {
     pub topic_aliases: u16,
     /// Most subscriptions of a session.
     pub subscriptions_max: usize,
+    /// How fast a client may publish.
+    pub publish_rate: PublishRate,
+    /// Most User Properties of a packet.
+    pub user_properties_max: usize,
+    /// What CONNACK gives a client that asks for Response Information, `%c` being its Client
+    /// Identifier; empty is nothing.
+    pub response_information: Arc<str>,
     /// Who may come in.
     pub authentication: Authentication,
     /// The access rules in force.

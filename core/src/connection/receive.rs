@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use crate::access::Action;
+use crate::connection::refusal::{Refusal, Request};
 use crate::connection::{Connection, Outputs, Settings, State};
 use crate::event::{Event, MessagePublished};
 use crate::identity::PacketId;
+use crate::offset::Timestamp;
 use crate::packet::{Ack, Packet, ProtocolVersion, Publish, QoS};
 use crate::reason::ReasonCode;
 use crate::topic;
@@ -101,9 +103,10 @@ impl Connection {
                 return self.fail(ReasonCode::ReceiveMaximumExceeded, out);
             }
         }
-        if let Some(reason) = self.refusal(publish, settings, out) {
-            return self.refuse_publish(publish, reason, out);
+        if let Some(refusal) = self.refusal(publish, settings, out) {
+            return self.refuse_publish(publish, refusal, out);
         }
+        self.count_published(publish, settings);
         self.receive.under_way += u32::from(publish.packet_id.is_some());
         self.receive.appended += u64::from(publish.packet_id.is_some());
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
@@ -198,28 +201,52 @@ impl Connection {
         publish: &Publish<'_>,
         settings: &Settings,
         out: &impl Outputs,
-    ) -> Option<ReasonCode> {
+    ) -> Option<Refusal> {
         if topic::is_reserved(publish.topic) || !self.may(settings, Action::Publish, publish.topic)
         {
-            return Some(ReasonCode::NotAuthorized);
+            return Some(Refusal::NotAuthorized);
+        }
+        if publish.forwarded.has_more_user_properties_than(settings.user_properties_max) {
+            return Some(Refusal::UserProperties);
         }
         let is_addition = publish.retain
             && !publish.payload.is_empty()
             && !settings.takes_retained
             && !out.is_retained(publish.topic);
-        (!settings.takes_publishes || is_addition).then_some(ReasonCode::QuotaExceeded)
+        if !settings.takes_publishes {
+            return Some(Refusal::Storage);
+        }
+        if is_addition {
+            return Some(Refusal::Retained);
+        }
+        self.publishes_again(self.last_input).map(|_| Refusal::PublishRate)
     }
 
-    fn refuse_publish(
-        &mut self,
-        publish: &Publish<'_>,
-        reason: ReasonCode,
-        out: &mut impl Outputs,
-    ) {
-        out.refused(reason);
+    /// When the client may publish again, if it may not at `now`: it was faster than
+    /// [`Settings::publish_rate`]. What a client of MQTT 5 sends before is refused; of another, which
+    /// cannot be told, it is to be left unread.
+    #[must_use]
+    pub fn publishes_again(&self, now: Timestamp) -> Option<Timestamp> {
+        self.published.as_ref()?.full_until(now)
+    }
+
+    fn count_published(&mut self, publish: &Publish<'_>, settings: &Settings) {
+        if settings.publish_rate.is_limited() {
+            let bytes = publish.topic.len() + publish.payload.len();
+            let published = self.published.get_or_insert_default();
+            published.count(self.last_input, settings.publish_rate, bytes);
+        }
+    }
+
+    fn refuse_publish(&mut self, publish: &Publish<'_>, refusal: Refusal, out: &mut impl Outputs) {
+        out.refused(Request::Publish, refusal);
         // QoS 0 and 3.1.1 know no refusal. The worker does not read a 3.1.1 client while the log
         // takes no messages, so only QoS 0 and messages read in the same turn come here.
+        let reason = refusal.reason(Request::Publish);
         let Some(packet_id) = publish.packet_id else {
+            if refusal == Refusal::PublishRate {
+                self.fail(ReasonCode::MessageRateTooHigh, out);
+            }
             return;
         };
         let reason = match (self.version, reason) {
@@ -231,7 +258,8 @@ impl Connection {
             }
             (_, reason) => return self.drop_connection(reason, out),
         };
-        let ack = Ack::new(packet_id, reason);
+        let mut ack = Ack::new(packet_id, reason);
+        ack.reason_string = self.reason_string(Some(refusal.text()));
         let Receive { appended, committed, held, under_way, exactly_once } = &mut self.receive;
         if publish.qos == QoS::ExactlyOnce && !reason.is_error() {
             // The client will release it. It is counted apart while it waits.

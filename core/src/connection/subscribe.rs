@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
 use crate::access::Action;
+use crate::connection::refusal::{Refusal, Request};
 use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
 use crate::identity::PacketId;
@@ -32,44 +33,68 @@ impl Connection {
             return self.fail(ReasonCode::PacketTooLarge, out);
         }
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
+        let mut text = None;
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let under_way = out.subscriptions() + self.subscriptions_under_way();
         let mut added = 0;
         for (filter, options) in &subscribe.filters {
-            let granted = check(filter, settings).and_then(|filter| {
+            let granted = check(subscribe, filter, settings).and_then(|filter| {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
-                    return Err(ReasonCode::NotAuthorized);
+                    return Err(Refusal::NotAuthorized);
                 }
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
                 }
                 if under_way + added >= settings.subscriptions_max {
-                    return Err(ReasonCode::QuotaExceeded);
+                    return Err(Refusal::Subscriptions);
                 }
                 added += 1;
                 Ok(filter)
             });
-            reasons.push(match granted {
-                Ok(_) => granted_code(options.qos),
-                Err(reason) => reason,
-            });
-            if let Ok(filter) = granted {
-                subscriptions.push(Subscription {
-                    filter,
-                    options: *options,
-                    identifier: subscribe.subscription_identifier,
-                });
+            match granted {
+                Ok(filter) => {
+                    reasons.push(granted_code(options.qos));
+                    let identifier = subscribe.subscription_identifier;
+                    subscriptions.push(Subscription { filter, options: *options, identifier });
+                }
+                Err(refusal) => {
+                    out.refused(Request::Subscribe, refusal);
+                    reasons.push(refusal.reason(Request::Subscribe));
+                    text.get_or_insert(refusal.text());
+                }
             }
         }
         let packet_id = subscribe.packet_id;
         if subscriptions.is_empty() {
-            return out.send(&Packet::SubAck(answer(packet_id, reasons)));
+            return self.send_suback(packet_id, reasons, text, out);
         }
-        self.awaiting.push_back(Awaiting::Subscribe { packet_id, reasons, added });
+        self.awaiting.push_back(Awaiting::Subscribe { packet_id, reasons, text, added });
         out.append(Event::Subscribed { subscriptions });
     }
 
-    pub(super) fn on_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, out: &mut impl Outputs) {
+    /// SUBACK with the Reason String `text`, if the client wants one and takes so large a packet.
+    /// `[MQTT-3.9.2-1]`
+    fn send_suback(
+        &self,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        text: Option<&'static str>,
+        out: &mut impl Outputs,
+    ) {
+        let mut suback = answer(packet_id, reasons);
+        suback.reason_string = self.reason_string(text);
+        if suback.reason_string.is_some() && !self.is_taken(&Packet::SubAck(suback.clone())) {
+            suback.reason_string = None;
+        }
+        out.send(&Packet::SubAck(suback));
+    }
+
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        unsubscribe: &Unsubscribe<'_>,
+        settings: &Settings,
+        out: &mut impl Outputs,
+    ) {
         let codes = vec![ReasonCode::Success; unsubscribe.filters.len()];
         if !self.is_taken(&Packet::UnsubAck(answer(unsubscribe.packet_id, codes))) {
             return self.fail(ReasonCode::PacketTooLarge, out);
@@ -77,7 +102,14 @@ impl Connection {
         let filters: Vec<_> = unsubscribe
             .filters
             .iter()
-            .map(|filter| TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid))
+            .map(|filter| {
+                if unsubscribe.user_properties.len() > settings.user_properties_max {
+                    // UNSUBACK knows no code for it (section 3.11.3).
+                    out.refused(Request::Subscribe, Refusal::UserProperties);
+                    return Err(ReasonCode::ImplementationSpecificError);
+                }
+                TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid)
+            })
             .collect();
         let valid: Vec<_> = filters.iter().flatten().cloned().collect();
         // 3.1.1 has no codes in UNSUBACK: an invalid filter can only be answered by closing.
@@ -98,8 +130,10 @@ impl Connection {
         if self.state != State::Open {
             return;
         }
-        if let Some(Awaiting::Subscribe { packet_id, reasons, .. }) = self.awaiting.pop_front() {
-            out.send(&Packet::SubAck(answer(packet_id, reasons)));
+        if let Some(Awaiting::Subscribe { packet_id, reasons, text, .. }) =
+            self.awaiting.pop_front()
+        {
+            self.send_suback(packet_id, reasons, text, out);
         }
     }
 
@@ -149,17 +183,24 @@ fn granted_code(qos: QoS) -> ReasonCode {
     }
 }
 
-fn check(filter: &str, settings: &Settings) -> Result<TopicFilter, ReasonCode> {
-    let filter = TopicFilter::new(filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+fn check(
+    subscribe: &Subscribe<'_>,
+    filter: &str,
+    settings: &Settings,
+) -> Result<TopicFilter, Refusal> {
+    let filter = TopicFilter::new(filter).map_err(|_| Refusal::Topic)?;
     if !settings.takes_sessions {
         // A subscription grows the log and the views like a session does.
-        return Err(ReasonCode::QuotaExceeded);
+        return Err(Refusal::Storage);
+    }
+    if subscribe.user_properties.len() > settings.user_properties_max {
+        return Err(Refusal::UserProperties);
     }
     if filter.is_shared() {
-        return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        return Err(Refusal::Shared);
     }
     if topic::levels(filter.as_str()) > settings.topic_levels_max {
-        return Err(ReasonCode::TopicFilterInvalid);
+        return Err(Refusal::Topic);
     }
     Ok(filter)
 }

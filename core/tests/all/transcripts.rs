@@ -97,6 +97,7 @@ transcripts! {
     starting
     subscribing
     keeping_alive
+    limits
     window
 }
 

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 
 use ledgermq_core::codec;
-use ledgermq_core::connection::{Connection, Outputs, Settings};
+use ledgermq_core::connection::{Connection, Outputs, Refusal, Request, Settings};
 use ledgermq_core::event::{Event, MessagePublished, SessionRef, Subscription};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion};
-use ledgermq_core::reason::ReasonCode;
 use ledgermq_core::topic::TopicFilter;
 
 use crate::shard::access::Asked;
@@ -53,6 +52,8 @@ pub(crate) enum Pause {
     Withheld,
     /// The client does not read what it is answered.
     Answers,
+    /// It published faster than it may, and cannot be told.
+    Throttled,
     /// Answers to its subscriptions, with much that is retained, are on their way.
     Subscribing,
 }
@@ -127,7 +128,7 @@ impl Client {
     /// Whether its silence is our own doing.
     pub(crate) fn is_excused(&self) -> bool {
         match self.pause {
-            Some(Pause::Opening | Pause::Withheld | Pause::Subscribing) => true,
+            Some(Pause::Opening | Pause::Withheld | Pause::Throttled | Pause::Subscribing) => true,
             Some(Pause::Answers) | None => false,
         }
     }
@@ -213,11 +214,8 @@ impl Outputs for Sink<'_> {
         self.is_retained
     }
 
-    fn refused(&mut self, reason: ReasonCode) {
-        match reason {
-            ReasonCode::NotAuthorized => self.stats.refused_not_authorized += 1,
-            _ => self.stats.refused += 1,
-        }
+    fn refused(&mut self, request: Request, refusal: Refusal) {
+        self.stats.refused[request as usize][refusal as usize] += 1;
     }
 
     fn authenticate(&mut self, username: &str, password: &[u8]) {

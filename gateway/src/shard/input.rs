@@ -154,7 +154,7 @@ impl Shard {
             match codec::decode(&bytes[at..], client.link.version, packet_bytes_max) {
                 Ok(None) => return at,
                 Ok(Some((packet, length))) => {
-                    if self.is_withheld(token, &packet) {
+                    if self.is_withheld(token, &packet) || self.is_throttled(now, token, &packet) {
                         return at;
                     }
                     at += length;
@@ -210,6 +210,32 @@ impl Shard {
         client.pause = Some(Pause::Withheld);
         self.withheld.insert(token);
         true
+    }
+
+    /// Whether a message of a 3.1.1 client has to wait, since the client is faster than it may be
+    /// and there is no way to tell it. The packet stays in the input until [`Shard::tick`] goes on.
+    fn is_throttled(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>) -> bool {
+        let Packet::Publish(_) = packet else { return false };
+        let Some(client) = self.table.get_mut(token) else { return false };
+        if client.link.version == ProtocolVersion::V5 {
+            return false;
+        }
+        let Some(until) = client.machine.publishes_again(now) else { return false };
+        client.pause = Some(Pause::Throttled);
+        self.throttled.insert((until, token));
+        self.stats.throttled += 1;
+        true
+    }
+
+    /// Goes on with those that were faster than they may be, and waited for it.
+    pub(super) fn resume_throttled(&mut self, now: Timestamp, sources: &mut impl Sources) {
+        while let Some((until, token)) = self.throttled.first().copied() {
+            if until > now {
+                return;
+            }
+            self.throttled.pop_first();
+            self.resume_input(now, token, Pause::Throttled, sources);
+        }
     }
 
     fn on_malformed(&mut self, now: Timestamp, token: Token, error: DecodeError) {

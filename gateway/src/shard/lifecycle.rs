@@ -8,6 +8,7 @@ use ledgermq_core::offset::Timestamp;
 use ledgermq_core::reason::ReasonCode;
 
 use crate::shard::Shard;
+use crate::shard::client::Pause;
 use crate::shard::table::Token;
 
 /// How long a connection that we end may take to read what was sent before.
@@ -87,6 +88,9 @@ impl Shard {
         client.is_detached = true;
         client.backlog = None;
         self.withheld.remove(&token);
+        if client.pause == Some(Pause::Throttled) {
+            self.throttled.retain(|(_, held)| *held != token);
+        }
         for subscription in std::mem::take(&mut client.subscriptions) {
             self.subscriptions.remove(&subscription.filter, token);
         }

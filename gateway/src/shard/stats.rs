@@ -1,5 +1,6 @@
 //! Counts of a shard.
 
+use ledgermq_core::connection::{Refusal, Request};
 use ledgermq_core::packet::QoS;
 
 /// What a shard did since it was made. All values only grow.
@@ -19,11 +20,11 @@ pub struct ShardStats {
     pub taken_over: u64,
     /// PUBLISH packets received, by QoS.
     pub received: [u64; 3],
-    /// PUBLISH packets refused because the log or the retained store takes none.
-    pub refused: u64,
-    /// PUBLISH packets refused, or of QoS 0 and MQTT 3.1.1 dropped, because the access rules do not
-    /// allow them.
-    pub refused_not_authorized: u64,
+    /// What clients asked for and did not get, by [`Request`] and [`Refusal`]. A message of QoS 0 or
+    /// MQTT 3.1.1 is dropped without a word.
+    pub refused: [[u64; Refusal::ALL.len()]; Request::COUNT],
+    /// Connections of MQTT 3.1.1 and 3.1 left unread for a while, since they published too fast.
+    pub throttled: u64,
     /// CONNECT packets refused for their password, or since too many waited to be compared.
     pub refused_connects: u64,
     /// Of these, those of the second kind.
@@ -70,7 +71,7 @@ impl ShardStats {
             taken_over,
             received,
             refused,
-            refused_not_authorized,
+            throttled,
             refused_connects,
             refused_busy,
             refused_foreign,
@@ -95,8 +96,10 @@ impl ShardStats {
         *unfinished += other.unfinished;
         *taken_over += other.taken_over;
         received.iter_mut().zip(other.received).for_each(|(all, other)| *all += other);
-        *refused += other.refused;
-        *refused_not_authorized += other.refused_not_authorized;
+        for (all, other) in refused.iter_mut().zip(other.refused) {
+            all.iter_mut().zip(other).for_each(|(all, other)| *all += other);
+        }
+        *throttled += other.throttled;
         *refused_connects += other.refused_connects;
         *refused_busy += other.refused_busy;
         *refused_foreign += other.refused_foreign;
@@ -113,6 +116,14 @@ impl ShardStats {
         *dropped_too_large += other.dropped_too_large;
         *dropped_purged += other.dropped_purged;
         *dropped_not_authorized += other.dropped_not_authorized;
+    }
+}
+
+impl ShardStats {
+    /// How often a `request` was refused for that reason.
+    #[must_use]
+    pub const fn refused(&self, request: Request, refusal: Refusal) -> u64 {
+        self.refused[request as usize][refusal as usize]
     }
 }
 

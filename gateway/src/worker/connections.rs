@@ -1,7 +1,5 @@
 //! What a worker does with one connection: take it, read through its layers, write, close.
 
-use std::sync::atomic::Ordering;
-
 use ledgermq_core::offset::Timestamp;
 
 use crate::inbox::Accepted;
@@ -13,18 +11,21 @@ use crate::worker::{READ_BYTES, Turning, Worker};
 impl Turning {
     /// Takes a new connection.
     pub(super) fn accept(&mut self, now: Timestamp, accepted: Accepted) {
-        let Accepted { stream, peer, layers, read } = accepted;
+        let Accepted { stream, peer, layers, read, refusal } = accepted;
         let worker = &mut self.worker;
         if self.draining.is_some() {
             // It came from HTTP, which may be open for a moment longer.
-            worker.census.connections.fetch_sub(1, Ordering::Relaxed);
+            worker.census.leave();
             return;
         }
         let token = worker.shard.accept(now, peer);
+        if let Some(refusal) = refusal {
+            worker.shard.set_refusal(token, refusal);
+        }
         if let Err(error) = self.sockets.insert(token, stream, layers, worker.poll.registry()) {
             tracing::warn!(%error, %peer, "cannot take a connection");
             worker.shard.on_transport_closed(now, token);
-            worker.census.connections.fetch_sub(1, Ordering::Relaxed);
+            worker.census.leave();
         } else if !read.is_empty() {
             let bytes = read.len().min(READ_BYTES);
             self.buffer[..bytes].copy_from_slice(&read[..bytes]);
@@ -96,7 +97,7 @@ impl Turning {
 
     pub(super) fn close(&mut self, token: Token) {
         if self.sockets.remove(token, self.worker.poll.registry()) {
-            self.worker.census.connections.fetch_sub(1, Ordering::Relaxed);
+            self.worker.census.leave();
         }
     }
 }

@@ -126,7 +126,7 @@ impl Worker {
         self.hand_over(known, o);
         self.take_committed(now, o)?;
         self.shard.retry(now, &mut self.sources);
-        self.shard.tick(now);
+        self.shard.tick(now, &mut self.sources);
         self.hand_over(known, o);
         let expected = o.oracle.access.at(o.oracle.access.before(self.shard.position()));
         if self.shard.settings.rules.list() != expected {

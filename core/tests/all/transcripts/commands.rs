@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use ledgermq_core::access::{self, Rules};
-use ledgermq_core::connection::{Connection, Delivery, Ending, Handed, Resumed, State};
+use ledgermq_core::codec::ForwardedProperty;
+use ledgermq_core::connection::{Connection, Delivery, Ending, Handed, Refusal, Resumed, State};
 use ledgermq_core::event::{DeliveryPhase, Outstanding};
 use ledgermq_core::identity::PacketId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{
     Ack, Auth, ConnAck, Connect, Disconnect, ForwardedProperties, Packet, ProtocolVersion, Publish,
-    QoS, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, Will,
+    QoS, RetainHandling, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, UserProperties, Will,
 };
 use ledgermq_core::reason::ReasonCode;
 
@@ -72,6 +73,9 @@ impl Machine {
                 let reason = words.reason().unwrap();
                 self.turn(|machine, _, out| machine.refuse(reason, out));
             }
+            "one_too_many" => {
+                self.turn(|machine, _, _| machine.set_refusal(Refusal::Connections));
+            }
             "ask" => self.ask(&mut words),
             "excuse" => {
                 let now = self.now;
@@ -102,6 +106,18 @@ impl Machine {
         }
         if let Some(most) = words.number("subscriptions_max") {
             settings.subscriptions_max = most;
+        }
+        if let Some(most) = words.number("user_properties_max") {
+            settings.user_properties_max = most;
+        }
+        if let Some(messages) = words.number("publish_rate") {
+            settings.publish_rate.messages = messages;
+        }
+        if let Some(bytes) = words.number("publish_bytes") {
+            settings.publish_rate.bytes = bytes;
+        }
+        if let Some(text) = words.text("response_information") {
+            settings.response_information = text.into();
         }
         if let Some(filters) = words.text("subscribed") {
             self.lines.subscribed = filters.split(',').map(str::to_owned).collect();
@@ -226,6 +242,10 @@ impl Machine {
             "upto" => machine::text(&connection.delivered_upto()),
             "unlogged" => connection.unlogged_progress().to_string(),
             "unlogged_shared" => connection.unlogged_shared().to_string(),
+            "publishes_again" => match connection.publishes_again(self.now) {
+                Some(at) => format!("in {} ms", at.since(self.now).as_millis()),
+                None => "now".to_owned(),
+            },
             "epoch" => connection.epoch().to_string(),
             "silent_until" => match connection.silent_until(&self.settings) {
                 None => "for ever".to_owned(),
@@ -256,8 +276,8 @@ impl Machine {
             "SUBSCRIBE" => self.subscribe(words),
             "SUBACK" => self.take(&Packet::SubAck(suback(words))),
             "UNSUBSCRIBE" => {
+                let user_properties = user_properties(words);
                 let (packet_id, filters) = (words.id(), words.rest());
-                let user_properties = Vec::new();
                 self.take(&Packet::Unsubscribe(Unsubscribe {
                     packet_id,
                     user_properties,
@@ -330,11 +350,11 @@ impl Machine {
             receive_maximum: words.number("receive_maximum"),
             maximum_packet_size: words.number("packet_bytes"),
             topic_alias_maximum: words.number("alias_maximum"),
-            request_response_information: None,
-            request_problem_information: None,
+            request_response_information: words.flag("wants_response").then_some(true),
+            request_problem_information: words.flag("wants_reasons").then_some(true),
             authentication_method: words.text("auth"),
             authentication_data: None,
-            user_properties: Vec::new(),
+            user_properties: user_properties(words),
         })));
     }
 
@@ -349,16 +369,16 @@ impl Machine {
             message_expiry_interval: words.number("expiry"),
             topic_alias: words.number("alias"),
             subscription_identifiers: identifiers.into_iter().collect(),
-            forwarded: ForwardedProperties::default(),
+            forwarded: forwarded(words),
             payload: words.text("payload").unwrap_or("x").as_bytes(),
         }));
     }
 
     fn subscribe(&mut self, words: &mut Words<'_>) {
         let subscription_identifier = words.number("identifier");
+        let user_properties = user_properties(words);
         let packet_id = words.id();
         let filters = words.rest().into_iter().map(filter).collect();
-        let user_properties = Vec::new();
         self.take(&Packet::Subscribe(Subscribe {
             packet_id,
             subscription_identifier,
@@ -366,6 +386,18 @@ impl Machine {
             filters,
         }));
     }
+}
+
+/// `user_properties=NUMBER`
+fn user_properties(words: &mut Words<'_>) -> UserProperties<'static> {
+    vec![("name", "value"); words.number("user_properties").unwrap_or(0)]
+}
+
+fn forwarded(words: &mut Words<'_>) -> ForwardedProperties<'static> {
+    let properties = user_properties(words);
+    let properties =
+        properties.into_iter().map(|(name, value)| ForwardedProperty::UserProperty(name, value));
+    ForwardedProperties::new(properties).unwrap()
 }
 
 /// `FILTER:QOS+nl+rap+rh1`

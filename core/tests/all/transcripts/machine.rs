@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ledgermq_core::access::Rules;
 use ledgermq_core::codec;
-use ledgermq_core::connection::{Authentication, Connection, Outputs, Settings};
+use ledgermq_core::connection::{
+    Authentication, Connection, Outputs, PublishRate, Refusal, Request, Settings,
+};
 use ledgermq_core::event::{
     DeliveryPhase, DeliveryRef, Event, MessagePublished, Outstanding, SessionOpened, Subscription,
 };
@@ -51,6 +53,9 @@ impl Default for Machine {
                 inflight_out: 100,
                 topic_aliases: 0,
                 subscriptions_max: 100,
+                publish_rate: PublishRate::default(),
+                user_properties_max: 10,
+                response_information: "".into(),
                 takes_publishes: true,
                 takes_sessions: true,
                 takes_retained: true,
@@ -146,8 +151,8 @@ impl Outputs for Lines {
         topic.starts_with("retained/")
     }
 
-    fn refused(&mut self, reason: ReasonCode) {
-        self.lines.push(format!("refused {}", code(reason)));
+    fn refused(&mut self, _request: Request, refusal: Refusal) {
+        self.lines.push(format!("refused {}", refusal.name()));
     }
 
     fn authenticate(&mut self, username: &str, password: &[u8]) {
@@ -183,12 +188,15 @@ fn connack_line(connack: &ConnAck<'_>) -> String {
     push_some(&mut line, "aliases", connack.topic_alias_maximum);
     push_some(&mut line, "expiry", connack.session_expiry_interval);
     push_some(&mut line, "auth", connack.authentication_method);
+    push_some(&mut line, "response", connack.response_information);
+    push_text(&mut line, connack.reason_string);
     line
 }
 
 fn disconnect_line(disconnect: &Disconnect<'_>) -> String {
     let mut line = format!("DISCONNECT {}", code(disconnect.reason));
     push_some(&mut line, "expiry", disconnect.session_expiry_interval);
+    push_text(&mut line, disconnect.reason_string);
     line
 }
 
@@ -207,15 +215,19 @@ fn publish_line(publish: &Publish<'_>) -> String {
 }
 
 fn ack_line(name: &str, ack: &Ack<'_>) -> String {
-    match ack.reason {
+    let mut line = match ack.reason {
         ReasonCode::Success => format!("{name} {}", ack.packet_id),
         reason => format!("{name} {} {}", ack.packet_id, code(reason)),
-    }
+    };
+    push_text(&mut line, ack.reason_string);
+    line
 }
 
 fn suback_line(name: &str, suback: &SubAck<'_>) -> String {
     let codes: Vec<_> = suback.reasons.iter().map(|reason| code(*reason)).collect();
-    format!("{name} {} {}", suback.packet_id, codes.join(" "))
+    let mut line = format!("{name} {} {}", suback.packet_id, codes.join(" "));
+    push_text(&mut line, suback.reason_string);
+    line
 }
 
 fn event_line(event: &Event) -> String {
@@ -305,6 +317,13 @@ fn push_flag(line: &mut String, name: &str, is_set: bool) {
     if is_set {
         line.push(' ');
         line.push_str(name);
+    }
+}
+
+/// A Reason String.
+fn push_text(line: &mut String, text: Option<&str>) {
+    if let Some(text) = text {
+        write!(line, " {text:?}").unwrap();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ledgermq_core::access::{self, RuleList};
 use ledgermq_core::connection::Authentication;
+use ledgermq_core::connection::{Refusal, Request};
 use ledgermq_core::event::{DropReason, Event, SessionOpened};
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::packet::{Connect, QoS, Will};
@@ -311,5 +312,5 @@ fn a_refused_publish_of_any_version_goes_nowhere() {
         assert!(!world.is_closed(publisher));
     }
     assert_eq!(world.read(subscriber), [""; 0]);
-    assert_eq!(world.shard().stats().refused_not_authorized, 4);
+    assert_eq!(world.shard().stats().refused(Request::Publish, Refusal::NotAuthorized), 4);
 }

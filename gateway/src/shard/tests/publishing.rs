@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ledgermq_core::connection::{Refusal, Request};
 use ledgermq_core::packet::{Packet, QoS, SubscriptionOptions};
 
 use super::client::{self, V3, V5};
@@ -127,7 +128,7 @@ fn while_the_log_takes_nothing_mqtt_5_is_refused_and_3_1_1_is_not_read() {
     world.settle();
     assert_eq!(world.received(newer), ["CONNACK 0x00", "PUBACK 1 0x97"]);
     assert_eq!(world.received(older), ["CONNACK 0x00"]);
-    assert_eq!(world.shard().stats().refused, 2);
+    assert_eq!(world.shard().stats().refused(Request::Publish, Refusal::Storage), 2);
     assert!(!world.shard().takes_bytes(older.token));
     assert!(world.shard().is_withholding());
     // Its silence is ours.
@@ -242,4 +243,65 @@ fn that_a_message_came_again_is_not_passed_on() {
         world.settle();
         assert_eq!(world.received(peer), ["t=x q1 #1", "t=x q2 #2"]);
     }
+}
+
+#[test]
+fn a_3_1_1_client_that_is_too_fast_is_not_read_until_it_may_go_on() {
+    let mut world = World::default();
+    world.shard().settings.publish_rate.messages = 1;
+    let watcher = world.subscriber(client::connect(V5, "watcher"), "#", 1);
+    let mut connect = client::connect(V3, "fast");
+    connect.keep_alive = 1;
+    let fast = world.open(connect);
+    for number in 1..=4 {
+        world.publish(fast, 1, number, "a", "x");
+    }
+    world.send(fast, &Packet::PingReq);
+    world.settle();
+    // One second's worth, and the one that fills the bucket.
+    assert_eq!(world.received(fast), ["CONNACK 0x00", "PUBACK 1", "PUBACK 2"]);
+    assert!(!world.shard().takes_bytes(fast.token));
+    // Its silence is ours.
+    world.wait(Duration::from_millis(990));
+    world.settle();
+    assert_eq!(world.received(fast), [""; 0]);
+    for answers in [&["PUBACK 3"][..], &["PINGRESP", "PUBACK 4"]] {
+        world.wait(Duration::from_secs(1));
+        world.settle();
+        assert_eq!(world.received(fast), answers);
+    }
+    assert!(world.shard().takes_bytes(fast.token));
+    assert_eq!(world.shard().stats().throttled, 2);
+    assert_eq!(world.received(watcher).len(), 4);
+}
+
+#[test]
+fn a_client_that_waits_for_its_rate_may_go_away() {
+    let mut world = World::default();
+    world.shard().settings.publish_rate.bytes = 1;
+    let fast = world.open(client::connect(V3, "fast"));
+    world.publish(fast, 1, 1, "a", "much more than a second's worth");
+    world.publish(fast, 1, 2, "a", "x");
+    world.settle();
+    let now = world.now;
+    world.shard().on_transport_closed(now, fast.token);
+    world.settle();
+    assert_eq!(world.shard().connections(), 0);
+    assert!(world.shard().throttled.is_empty());
+}
+
+#[test]
+fn an_mqtt_5_client_that_is_too_fast_is_refused_and_with_qos_0_cut_off() {
+    let mut world = World::default();
+    world.shard().settings.publish_rate.messages = 1;
+    let fast = world.open(client::connect(V5, "fast"));
+    for number in 1..=3 {
+        world.publish(fast, 2, number, "a", "x");
+    }
+    world.settle();
+    assert_eq!(world.received(fast)[1..], ["PUBREC 1", "PUBREC 2", "PUBREC 3 0x97"]);
+    world.publish(fast, 0, 0, "a", "x");
+    world.settle();
+    assert_eq!(world.received(fast), ["DISCONNECT 0x96"]);
+    assert_eq!(world.shard().stats().refused(Request::Publish, Refusal::PublishRate), 2);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::access::Rules;
-use ledgermq_core::connection::{Authentication, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Settings};
 use ledgermq_core::event::{BatchBuilder, DeliveryRef, Event, EventRef};
 use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
@@ -144,7 +144,7 @@ impl World {
         self.rest.history.set_time(self.now);
         for seat in &mut self.shards {
             seat.shard.set_log_time(self.now);
-            seat.shard.tick(self.now);
+            seat.shard.tick(self.now, &mut self.rest);
         }
         self.write();
     }
@@ -490,6 +490,9 @@ fn settings() -> Settings {
         takes_sessions: true,
         topic_aliases: 16,
         subscriptions_max: 1000,
+        publish_rate: PublishRate::default(),
+        user_properties_max: 100,
+        response_information: "".into(),
         takes_retained: true,
     }
 }

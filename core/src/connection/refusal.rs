@@ -1,0 +1,171 @@
+//! Why the server does not do what a client asks for.
+
+use crate::reason::ReasonCode;
+
+/// What a client asked for and did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A session.
+    Connect,
+    /// That a message is published.
+    Publish,
+    /// A subscription, or the end of one.
+    Subscribe,
+}
+
+impl Request {
+    /// Number of kinds; their values are below it.
+    pub const COUNT: usize = 3;
+}
+
+/// The rule or limit that stands against a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The access rules do not allow it.
+    NotAuthorized,
+    /// The log takes nothing of the kind just now.
+    Storage,
+    /// As many messages, or bytes of them, are retained as may be.
+    Retained,
+    /// The client publishes faster than it may.
+    PublishRate,
+    /// The packet has more User Properties than it may.
+    UserProperties,
+    /// The session has as many subscriptions as it may.
+    Subscriptions,
+    /// The Topic Name or Filter is malformed or has too many levels.
+    Topic,
+    /// Shared Subscriptions are not there.
+    Shared,
+    /// There are as many connections as there may be.
+    Connections,
+    /// Connections come faster than they may.
+    ConnectionRate,
+    /// The Client Identifier cannot be used.
+    ClientIdentifier,
+    /// The Authentication Method is not known.
+    AuthenticationMethod,
+}
+
+impl Refusal {
+    /// All of them, in the order of their values.
+    pub const ALL: [Self; 12] = [
+        Self::NotAuthorized,
+        Self::Storage,
+        Self::Retained,
+        Self::PublishRate,
+        Self::UserProperties,
+        Self::Subscriptions,
+        Self::Topic,
+        Self::Shared,
+        Self::Connections,
+        Self::ConnectionRate,
+        Self::ClientIdentifier,
+        Self::AuthenticationMethod,
+    ];
+
+    /// Its name where it is counted.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAuthorized => "not_authorized",
+            Self::Storage => "storage",
+            Self::Retained => "retained",
+            Self::PublishRate => "publish_rate",
+            Self::UserProperties => "user_properties",
+            Self::Subscriptions => "subscriptions",
+            Self::Topic => "topic",
+            Self::Shared => "shared",
+            Self::Connections => "connections",
+            Self::ConnectionRate => "connection_rate",
+            Self::ClientIdentifier => "client_identifier",
+            Self::AuthenticationMethod => "authentication_method",
+        }
+    }
+
+    /// The Reason Code that says it in the answer to `request`.
+    #[must_use]
+    pub const fn reason(self, request: Request) -> ReasonCode {
+        match (self, request) {
+            (Self::NotAuthorized, _) => ReasonCode::NotAuthorized,
+            (Self::Topic, Request::Subscribe) => ReasonCode::TopicFilterInvalid,
+            (Self::Topic, _) => ReasonCode::TopicNameInvalid,
+            (Self::Shared, _) => ReasonCode::SharedSubscriptionsNotSupported,
+            (Self::ConnectionRate, _) => ReasonCode::ConnectionRateExceeded,
+            (Self::ClientIdentifier, _) => ReasonCode::ClientIdentifierNotValid,
+            (Self::AuthenticationMethod, _) => ReasonCode::BadAuthenticationMethod,
+            (
+                Self::Storage
+                | Self::Retained
+                | Self::PublishRate
+                | Self::UserProperties
+                | Self::Subscriptions
+                | Self::Connections,
+                _,
+            ) => ReasonCode::QuotaExceeded,
+        }
+    }
+
+    /// What the Reason String tells a client that asked for one.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotAuthorized => "the access rules do not allow this",
+            Self::Storage => "the broker's storage takes nothing of this kind now; try again later",
+            Self::Retained => "the broker retains as many messages as it may; clear some",
+            Self::PublishRate => "published faster than this client may; send more slowly",
+            Self::UserProperties => "more user properties in one packet than are taken",
+            Self::Subscriptions => "this session has as many subscriptions as it may",
+            Self::Topic => "the topic is malformed or has more levels than are taken",
+            Self::Shared => "shared subscriptions are not supported",
+            Self::Connections => "the broker has as many connections as it may; try again later",
+            Self::ConnectionRate => "connections come faster than they may; try again later",
+            Self::ClientIdentifier => "this client identifier cannot be used with this CONNECT",
+            Self::AuthenticationMethod => "this authentication method is not known here",
+        }
+    }
+}
+
+/// What the Reason String of a DISCONNECT or CONNACK tells a client that asked for one.
+pub(super) const fn explain(reason: ReasonCode) -> Option<&'static str> {
+    Some(match reason {
+        ReasonCode::MalformedPacket => "a packet could not be decoded",
+        ReasonCode::ProtocolError => "a packet came that the protocol does not allow here",
+        ReasonCode::ServerShuttingDown => "the broker stops; connect again later or elsewhere",
+        ReasonCode::KeepAliveTimeout => "nothing came for one and a half times the keep alive",
+        ReasonCode::SessionTakenOver => "another connection uses this client identifier now",
+        ReasonCode::ReceiveMaximumExceeded => "more messages unacknowledged than CONNACK allowed",
+        ReasonCode::TopicAliasInvalid => "the topic alias is beyond what CONNACK allowed",
+        ReasonCode::PacketTooLarge => "a packet is larger than CONNACK allowed or than is taken",
+        ReasonCode::MessageRateTooHigh => "published faster than this client may",
+        ReasonCode::TopicNameInvalid => "the topic is malformed or has more levels than are taken",
+        ReasonCode::AdministrativeAction => "ended by an operator or a change of the access rules",
+        ReasonCode::BadUserNameOrPassword => "the user name or password is wrong",
+        ReasonCode::NotAuthorized => "this client may not do this",
+        ReasonCode::ServerBusy => "too many clients log in at once; try again later",
+        ReasonCode::QuotaExceeded => "a limit of the broker is reached; try again later",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_stands_in_the_order_of_the_values() {
+        for (place, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, place);
+        }
+        assert_eq!(Request::Subscribe as usize + 1, Request::COUNT);
+    }
+
+    #[test]
+    fn every_refusal_is_an_error_of_its_packet() {
+        for refusal in Refusal::ALL {
+            for request in [Request::Connect, Request::Publish, Request::Subscribe] {
+                assert!(refusal.reason(request).is_error());
+            }
+        }
+    }
+}
