@@ -6,6 +6,7 @@
 
 mod access;
 mod admin;
+mod counts;
 mod data_dir;
 mod descriptors;
 mod gauges;
@@ -113,7 +114,8 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         version: env!("CARGO_PKG_VERSION"),
         started: log.status().time,
     };
-    let rooms = Rooms { log: log.clone(), views: views.clone(), node };
+    let counts = counts::asking(seats.counts_reader());
+    let rooms = Rooms { log: log.clone(), views: views.clone(), node, counts };
     admin::write_address(&config.node.data_dir, api.address());
     let sources = Sources {
         rooms,

@@ -29,6 +29,16 @@ impl Problem {
         Self { status: StatusCode::NOT_FOUND, code: "not_found", detail: detail.into() }
     }
 
+    /// Something of ours failed.
+    #[must_use]
+    pub fn internal(detail: &str) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code: "internal",
+            detail: detail.to_owned(),
+        }
+    }
+
     /// A path that exists, asked with another method than it has.
     #[must_use]
     pub fn method_not_allowed() -> Self {

@@ -6,12 +6,15 @@
 //! never holds the projections up: one that finds little may be short and still have a next.
 
 mod clients;
+mod counts;
 mod estimate;
 mod node;
 mod page;
 mod payload;
 mod retained;
 mod topics;
+
+pub use counts::{AskCounts, Counts};
 
 use std::sync::Arc;
 
@@ -37,6 +40,8 @@ pub struct Rooms {
     pub views: Reader,
     /// The node itself.
     pub node: Node,
+    /// The connections.
+    pub counts: AskCounts,
 }
 
 /// What the node says of itself.

@@ -22,6 +22,7 @@ pub use crate::census::FAILURES;
 use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::counts::CountsReader;
 use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
 use crate::listener::{Acceptor, StopAccepting};
@@ -111,6 +112,12 @@ impl Seats {
         let workers = self.seats.iter().map(|seat| Arc::clone(&seat.stats)).collect();
         let authenticator = Arc::clone(&self.authenticator);
         StatsReader { census: Arc::clone(&self.census), authenticator, workers }
+    }
+
+    /// A handle for reading the counts of the connections that will be here.
+    #[must_use]
+    pub fn counts_reader(&self) -> CountsReader {
+        CountsReader { inboxes: self.inboxes.clone(), census: Arc::clone(&self.census) }
     }
 
     /// Answers HTTP requests for MQTT over WebSocket, wherever the node mounts it; before the

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ledgermq_core::connection::Refusal;
+use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::{Index, Offset};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::{CommittedBatch, ReadError, Wake};
@@ -12,9 +13,9 @@ use ledgermq_projections::checkpoint::StoreError;
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::views::retained::RetainedMessage;
 use mio::net::TcpStream;
+use tokio::sync::oneshot;
 
-use crate::shard::SysValue;
-use crate::shard::Token;
+use crate::shard::{ConnectionCounts, SysValue, Token};
 use crate::transport::Layers;
 
 /// Answer of the reader thread.
@@ -48,6 +49,8 @@ pub(crate) enum Inbound {
     Loaded(Loaded),
     /// What the node says of itself.
     Sys(Arc<[SysValue]>),
+    /// Somebody asks for the counts of a client's connection.
+    Count(ClientId, oneshot::Sender<Option<ConnectionCounts>>),
     /// A password was compared.
     Authenticated(Token, Result<(), ReasonCode>),
     /// End all connections and return when the rest is written.

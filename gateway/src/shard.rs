@@ -9,6 +9,7 @@ mod access;
 mod backlog;
 mod client;
 mod committed;
+mod counts;
 mod delivery;
 mod draining;
 mod input;
@@ -26,6 +27,7 @@ mod wheel;
 mod tests;
 
 pub use access::Asked;
+pub use counts::ConnectionCounts;
 pub use sources::{Fetched, Sources};
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
@@ -292,6 +294,7 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         client.link.written(bytes);
+        client.link.counts.bytes_sent += bytes as u64;
         self.stats.bytes_sent += bytes as u64;
         if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
             return;

@@ -222,6 +222,10 @@ impl Turning {
                     worker.shard.on_authenticated(now, token, verdict);
                 }
                 Inbound::Loaded(loaded) => worker.sources.on_loaded(loaded)?,
+                Inbound::Count(client, answer) => {
+                    // Who asked may have gone.
+                    let _ = answer.send(worker.shard.counts(&client));
+                }
                 Inbound::Sys(values) => worker.shard.on_sys(now, &values),
                 Inbound::Drain => {
                     self.draining.get_or_insert(now.plus(DRAIN_TIMEOUT));

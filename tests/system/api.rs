@@ -3,10 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 
 use ledgermq_core::packet::QoS;
+use ledgermq_core::reason::ReasonCode;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
-use crate::support::client::Options;
+use crate::support::client::{Options, message};
 
 /// Waits until the answer at `path` holds: the views are a moment behind the log.
 fn until(broker: &Broker, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
@@ -93,6 +94,28 @@ fn a_client_is_shown_with_session_subscriptions_inflight_and_queue() {
 }
 
 #[test]
+fn a_client_s_connection_is_counted() {
+    let broker = Broker::run();
+    let mut client = Options::v5("client").persistent().connect(broker.mqtt);
+    client.subscribe("t", QoS::AtLeastOnce);
+    for _ in 0..3 {
+        client.publish("t", "x", QoS::AtLeastOnce);
+    }
+    let reason = client.publish_packet(&message("$SYS/x", b"x", QoS::AtLeastOnce));
+    (0..3).for_each(|_| drop(client.message()));
+    assert_eq!(reason, ReasonCode::NotAuthorized);
+    let shown = until(&broker, "/clients/client", |shown| shown["counters"]["messages_sent"] == 3);
+    let counters = &shown["counters"];
+    assert_eq!(counters["messages_received"], 4);
+    assert_eq!(counters["messages_refused"], 1);
+    assert_eq!(counters["messages_dropped"], 0);
+    assert!(counters["bytes_received"].as_u64().unwrap() > 50, "{counters}");
+    assert!(counters["bytes_sent"].as_u64().unwrap() > 30, "{counters}");
+    client.disconnect();
+    until(&broker, "/clients/client", |shown| shown["counters"].is_null());
+}
+
+#[test]
 fn topics_and_retained_messages_can_be_walked() {
     let broker = Broker::run();
     let mut client = Options::v5("client").connect(broker.mqtt);
@@ -107,8 +130,13 @@ fn topics_and_retained_messages_can_be_walked() {
     assert_eq!(roots["items"][0]["has_children"], true);
     let plants = broker.api("/topics?parent=plant");
     assert_eq!(plants["items"][1]["topic"], "plant/2");
+    assert!(plants["items"][1]["last"].is_null(), "nothing is published to it: {plants}");
     let below = broker.api("/topics?parent=plant/2");
     assert_eq!(below["items"][0]["level"], "speed");
+    assert_eq!(below["items"][0]["last"]["payload"], "7");
+    assert_eq!(below["items"][0]["last"]["qos"], 1);
+    assert!(below["items"][0]["last"]["at"].is_string(), "{below}");
+    assert!(below["items"][0]["retained"].is_null());
     assert_eq!(below["items"][1]["retained"]["payload_encoding"], "base64");
     assert_eq!(broker.api("/topics?parent=nowhere")["items"], json!([]));
 

@@ -98,9 +98,10 @@ pub(super) async fn one(
     let found = rooms
         .views
         .with(|views| views.session(&id).map(|session| (views.applied(), detail(views, session))));
-    let Some((applied, body)) = found else {
+    let Some((applied, mut body)) = found else {
         return Err(Problem::not_found(format!("no client {id:?} has a session")));
     };
+    body["counters"] = json!((rooms.counts)(&id).await);
     Ok(answer(applied, &body))
 }
 

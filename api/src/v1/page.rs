@@ -33,7 +33,7 @@ pub(super) struct Page {
 /// A page as it is answered.
 #[derive(Debug, Serialize)]
 pub(super) struct List<T> {
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
     as_of: String,

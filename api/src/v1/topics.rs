@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::response::Response;
+use ledgermq_core::event::EventRef;
+use ledgermq_core::offset::Offset;
+use ledgermq_log::Log;
 use ledgermq_projections::views::topics::{Child, Rate, WINDOW};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 use crate::v1::payload::Payload;
-use crate::v1::{Rooms, answer, page};
+use crate::v1::{Rooms, answer, instant, page};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Ask {
@@ -27,6 +30,27 @@ struct Topic {
     subtree: Figures,
     #[serde(skip_serializing_if = "Option::is_none")]
     retained: Option<Payload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<Last>,
+}
+
+/// The last message to a topic; without more than its place if the log was purged beyond it.
+#[derive(Debug, Serialize)]
+struct Last {
+    #[serde(skip)]
+    at: Offset,
+    offset: String,
+    #[serde(flatten)]
+    message: Option<Message>,
+}
+
+#[derive(Debug, Serialize)]
+struct Message {
+    at: Option<String>,
+    qos: u8,
+    retain: bool,
+    #[serde(flatten)]
+    payload: Payload,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,7 +59,8 @@ struct Figures {
     bytes_per_second: f64,
 }
 
-/// `GET /topics?parent=`: what is one level below a topic, with its rates and what is retained.
+/// `GET /topics?parent=`: what is one level below a topic, with its rates, its last message and what
+/// is retained.
 pub(super) async fn list(
     State(rooms): State<Arc<Rooms>>,
     Query(ask): Query<Ask>,
@@ -43,7 +68,7 @@ pub(super) async fn list(
     let page = ask.page.page()?;
     let now = rooms.log.status().time;
     let parent = ask.parent.as_deref();
-    let (applied, list) = rooms.views.with(|views| {
+    let (applied, mut list) = rooms.views.with(|views| {
         let applied = views.applied();
         let children = views.topics().children(parent, page.after.as_deref(), now);
         let topic = |child: &Child<'_>| {
@@ -60,11 +85,35 @@ pub(super) async fn list(
                 own: child.own.into(),
                 subtree: child.subtree.into(),
                 retained,
+                last: child.last.map(|at| Last { at, offset: at.to_string(), message: None }),
             })
         };
         (applied, page.collect(children, |child| child.level, topic, applied))
     });
+    // The log is read behind the views' back: it may take a disk.
+    let log = rooms.log.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        for last in list.items.iter_mut().filter_map(|topic| topic.last.as_mut()) {
+            last.message = message(&log, last.at);
+        }
+        list
+    });
+    let list = read.await.map_err(|_| Problem::internal("the log could not be read"))?;
     Ok(answer(applied, &list))
+}
+
+/// The message that was published at `offset`, if the log still has it.
+fn message(log: &Log, offset: Offset) -> Option<Message> {
+    let batch = log.read(offset.index).ok()??;
+    let ordinal = usize::try_from(offset.ordinal).ok()?;
+    let record = batch.batch().records().nth(ordinal)?.ok()?;
+    let EventRef::MessagePublished(message) = record.event().ok()? else { return None };
+    Some(Message {
+        at: instant(batch.time),
+        qos: message.qos as u8,
+        retain: message.retain,
+        payload: Payload::from(message.payload),
+    })
 }
 
 impl From<Rate> for Figures {

@@ -27,6 +27,7 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         self.stats.bytes_received += bytes.len() as u64;
+        client.link.counts.bytes_received += bytes.len() as u64;
         if client.input.is_empty() {
             let taken = self.take_packets(now, token, bytes, sources);
             self.keep_rest(token, Vec::new(), &bytes[taken..]);
@@ -184,6 +185,9 @@ impl Shard {
             Packet::Publish(publish) => {
                 self.stats.received[stats::by(publish.qos)] += 1;
                 self.stats.payload_bytes_received += publish.payload.len() as u64;
+                if let Some(client) = self.table.get_mut(token) {
+                    client.link.counts.messages_received += 1;
+                }
             }
             _ => {}
         }

@@ -52,15 +52,15 @@ impl Views {
             session.is_some_and(|session| access.may_receive(session, message.topic))
         });
         let version = self.topics.version();
-        let node = match known.node {
-            (seen, Some(node)) if seen == version => node,
+        let (node, is_exact) = match known.node {
+            (seen, Some(node)) if seen == version => (node, true),
             _ => {
                 let (node, is_exact) = self.topics.enter(message.topic, &mut self.dirty.topics());
                 known.node = (self.topics.version(), is_exact.then_some(node));
-                node
+                (node, is_exact)
             }
         };
-        self.topics.count(node, bytes);
+        self.topics.count(node, bytes, is_exact.then_some(place.at));
         let expires = message.message_expiry_interval.map(|after| time::after(place.time, after));
         for number in &known.groups {
             let (qos, retain) = (message.qos, message.retain);

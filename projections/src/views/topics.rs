@@ -6,7 +6,7 @@ mod rows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Offset, Timestamp};
 
 use buckets::{Buckets, bucket_of};
 
@@ -43,7 +43,7 @@ pub struct Topics {
     bucket: u32,
     swept: u32,
     /// What the batch in hand brought, by node; summed up at its end.
-    batch: Vec<(NodeId, Rate)>,
+    batch: Vec<Counted>,
     dirty_pages: Vec<bool>,
 }
 
@@ -54,6 +54,8 @@ struct Node {
     children: BTreeMap<Arc<str>, NodeId>,
     own: Buckets,
     subtree: Buckets,
+    /// Where the last message to exactly this topic stands; zero if there was none.
+    last: Offset,
     /// Place in `batch` plus one; 0 if the batch in hand has nothing for it.
     in_batch: u32,
 }
@@ -69,6 +71,16 @@ pub struct Child<'t> {
     pub own: Rate,
     /// Messages to it and everything below.
     pub subtree: Rate,
+    /// Where the last message to exactly this topic stands in the log, if there was one.
+    pub last: Option<Offset>,
+}
+
+/// What the batch in hand brought to a node.
+#[derive(Debug)]
+struct Counted {
+    node: NodeId,
+    rate: Rate,
+    last: Option<Offset>,
 }
 
 /// What of the tree a checkpoint has to write.
@@ -141,6 +153,7 @@ impl Topics {
                     has_children: !node.children.is_empty(),
                     own: node.own.rate(now),
                     subtree: node.subtree.rate(now),
+                    last: Some(node.last).filter(|last| *last != Offset::ZERO),
                 })
             })
     }
@@ -172,34 +185,37 @@ impl Topics {
         (at, true)
     }
 
-    /// Counts a message of `bytes` at `node`.
-    pub(crate) fn count(&mut self, node: NodeId, bytes: usize) {
+    /// Counts a message of `bytes` at `node`; `at` is its place if the node is its topic's own.
+    pub(crate) fn count(&mut self, node: NodeId, bytes: usize, at: Option<Offset>) {
         let place = self.batch.len();
         let Some(counted) = self.node_mut(node) else { return };
-        let at = if counted.in_batch == 0 {
+        let counted_at = if counted.in_batch == 0 {
             counted.in_batch = u32::try_from(place + 1).expect("a batch has fewer records");
-            self.batch.push((node, Rate::default()));
+            self.batch.push(Counted { node, rate: Rate::default(), last: None });
             place
         } else {
             counted.in_batch as usize - 1
         };
-        self.batch[at].1.add(Rate { messages: 1, bytes: bytes as u64 });
+        let counted = &mut self.batch[counted_at];
+        counted.rate.add(Rate { messages: 1, bytes: bytes as u64 });
+        counted.last = at.or(counted.last);
     }
 
     /// Ends a batch: adds what it brought to the nodes and to all above them.
     pub(crate) fn end(&mut self, touched: &mut impl FnMut(Touched)) {
         let bucket = self.bucket;
         let mut batch = std::mem::take(&mut self.batch);
-        for (id, counted) in batch.drain(..) {
+        for Counted { node: id, rate, last } in batch.drain(..) {
             if let Some(node) = self.node_mut(id) {
                 node.in_batch = 0;
-                node.own.add(bucket, counted);
+                node.own.add(bucket, rate);
+                node.last = last.unwrap_or(node.last);
             }
             let mut at = id;
             loop {
                 self.touch_page(at / PAGE_NODES, touched);
                 let Some(node) = self.node_mut(at) else { break };
-                node.subtree.add(bucket, counted);
+                node.subtree.add(bucket, rate);
                 if at <= DOLLAR_ROOT {
                     break;
                 }
@@ -346,6 +362,7 @@ impl Node {
             children: BTreeMap::new(),
             own: Buckets::default(),
             subtree: Buckets::default(),
+            last: Offset::ZERO,
             in_batch: 0,
         }
     }

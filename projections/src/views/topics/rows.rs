@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::bytes::{Cut, Reader, put_bytes, put_u32};
+use ledgermq_core::offset::Offset;
+
+use crate::bytes::{Cut, Reader, put_bytes, put_u32, put_u64};
 use crate::views::topics::buckets::Buckets;
 use crate::views::topics::{DOLLAR_ROOT, NODES_MAX, Node, NodeId, PAGE_NODES, Topics};
 
@@ -20,7 +22,7 @@ impl Topics {
         Some(row)
     }
 
-    /// The rates of a page of nodes; none if nothing was ever counted there.
+    /// The rates and last places of a page of nodes; none if nothing was ever counted there.
     pub(crate) fn page_row(&self, page: u32) -> Option<Vec<u8>> {
         let mut row = Vec::new();
         let first = page * PAGE_NODES;
@@ -31,6 +33,8 @@ impl Topics {
             put_u32(&mut row, id);
             node.own.encode(&mut row);
             node.subtree.encode(&mut row);
+            put_u64(&mut row, node.last.index);
+            put_u32(&mut row, node.last.ordinal);
         }
         (!row.is_empty()).then_some(row)
     }
@@ -66,6 +70,7 @@ impl Topics {
             let node = self.node_mut(from.u32()?).ok_or(Cut)?;
             node.own = Buckets::decode(&mut from)?;
             node.subtree = Buckets::decode(&mut from)?;
+            node.last = Offset::new(from.u64()?, from.u32()?);
         }
         Ok(())
     }
