@@ -28,7 +28,7 @@ mod tests;
 
 pub use access::Asked;
 pub use counts::ConnectionCounts;
-pub use sources::{Fetched, Sources};
+pub use sources::{Fetched, Interest, Sources};
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
 pub use sys::SysValue;
@@ -112,6 +112,8 @@ pub struct Shard {
     stage: Stage,
     /// The record to come next: all before it was routed.
     reached: Offset,
+    /// The last batch of the log that made a subscription, of any session.
+    subscribed: Index,
     /// Notices of what is still to come, at most those of the events under way.
     early_sessions: BTreeMap<Offset, Box<SessionState>>,
     early_retained: BTreeMap<Offset, Vec<RetainedDelivery>>,
@@ -160,6 +162,7 @@ impl Shard {
             subscriptions: Subscriptions::default(),
             stage,
             reached: Offset::new(position, 0),
+            subscribed: 0,
             early_sessions: BTreeMap::new(),
             early_retained: BTreeMap::new(),
             asked: Vec::new(),

@@ -16,12 +16,14 @@ use ledgermq_projections::views::owed::Owed;
 use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::inbox::{Inbound, Inbox, Loaded};
-use crate::shard::{Fetched, Sources};
+use crate::shard::{Fetched, Interest, Sources};
 
 /// Bytes of batches and messages that a worker keeps for its slow connections.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 /// Requests under way.
 const REQUESTS_MAX: usize = 64;
+/// Topics of which is remembered whether anybody subscribes to them.
+const INTEREST_TOPICS_MAX: usize = 1024;
 /// Kept messages asked for at a time: the session that needs the first will need the others.
 const KEPT_AHEAD_MAX: usize = 32;
 
@@ -35,6 +37,9 @@ pub(crate) struct LogSources {
     /// What the two maps hold, the oldest first, with its bytes.
     order: VecDeque<(Wanted, usize)>,
     bytes: usize,
+    /// Whether topics are subscribed to, asked since that last changed.
+    interest: HashMap<Box<str>, bool>,
+    interest_since: Index,
 }
 
 /// What the reader thread is asked for.
@@ -70,6 +75,8 @@ impl LogSources {
             kept: HashMap::new(),
             order: VecDeque::new(),
             bytes: 0,
+            interest: HashMap::new(),
+            interest_since: 0,
         };
         Ok((sources, thread))
     }
@@ -169,6 +176,27 @@ impl Sources for LogSources {
             views.owed(client, after, max, out);
             views.applied()
         })
+    }
+
+    fn interest(&mut self, topic: &str) -> Interest {
+        let upto = self.views.applied();
+        let since = self.views.interest_changed();
+        if self.interest_since == since
+            && let Some(is_any) = self.interest.get(topic)
+        {
+            return Interest { is_any: *is_any, since, upto };
+        }
+        let interest = self.views.with(|views| Interest {
+            is_any: views.is_wanted(topic),
+            since: views.interest_changed(),
+            upto: views.applied(),
+        });
+        if self.interest_since != interest.since || self.interest.len() == INTEREST_TOPICS_MAX {
+            self.interest.clear();
+            self.interest_since = interest.since;
+        }
+        self.interest.insert(topic.into(), interest.is_any);
+        interest
     }
 
     fn is_retained(&mut self, topic: &str) -> bool {

@@ -22,6 +22,7 @@ struct Shared {
     checkpointed: AtomicU64,
     retained_messages: AtomicU64,
     retained_bytes: AtomicU64,
+    interest_changed: AtomicU64,
     is_ready: AtomicBool,
     failed: OnceLock<String>,
 }
@@ -33,6 +34,7 @@ impl Reader {
             checkpointed: AtomicU64::new(views.applied()),
             retained_messages: AtomicU64::new(views.retained().len()),
             retained_bytes: AtomicU64::new(views.retained().bytes()),
+            interest_changed: AtomicU64::new(views.interest_changed()),
             views: RwLock::new(views),
             kept,
             is_ready: AtomicBool::new(false),
@@ -81,6 +83,13 @@ impl Reader {
         self.shared.retained_bytes.load(Ordering::Relaxed)
     }
 
+    /// [`Views::interest_changed`], without taking the lock; as of [`Reader::applied`] or later, if
+    /// that is read first.
+    #[must_use]
+    pub fn interest_changed(&self) -> Index {
+        self.shared.interest_changed.load(Ordering::Relaxed)
+    }
+
     /// Whether the views have caught up with the start of this process.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -107,6 +116,8 @@ impl Reader {
     pub(crate) fn publish(&self, views: &Views) {
         self.shared.retained_messages.store(views.retained().len(), Ordering::Relaxed);
         self.shared.retained_bytes.store(views.retained().bytes(), Ordering::Relaxed);
+        // Before `applied`: who sees that a subscription is applied sees this, too.
+        self.shared.interest_changed.store(views.interest_changed(), Ordering::Relaxed);
         self.shared.applied.store(views.applied(), Ordering::Release);
     }
 

@@ -6,6 +6,7 @@ mod dirty;
 pub mod due;
 mod fold;
 mod hints;
+mod interest;
 mod lifecycle;
 mod message;
 mod publishing;
@@ -37,6 +38,7 @@ use crate::views::counters::Counters;
 use crate::views::dirty::{Dirty, Row};
 use crate::views::fold::{Place, Sources};
 use crate::views::hints::Hints;
+use crate::views::interest::Interest;
 use crate::views::owed::{BATCH_RECORDS_MAX, INDEX_MAX, Owed, OwedSource};
 use crate::views::retained::Retained;
 use crate::views::session::Session;
@@ -85,6 +87,7 @@ pub struct Views {
     kept_upto: Index,
     dirty: Dirty,
     hints: Hints,
+    interest: Interest,
 }
 
 impl Views {
@@ -115,7 +118,10 @@ impl Views {
         }
         let result = self.apply_records(batch, notices);
         match result {
-            Ok(()) => self.applied = batch.index,
+            Ok(()) => {
+                self.applied = batch.index;
+                self.interest.end_batch(batch.index);
+            }
             Err(broken) => self.broken = Some(broken),
         }
         result
@@ -167,6 +173,19 @@ impl Views {
     #[must_use]
     pub fn pending_wills(&self) -> usize {
         self.wills.len()
+    }
+
+    /// Whether any session, connected or not, subscribes to `topic`.
+    #[must_use]
+    pub fn is_wanted(&self, topic: &str) -> bool {
+        self.interest.is_in(topic)
+    }
+
+    /// Index of the last batch that changed what [`Views::is_wanted`] answers; where the views were
+    /// loaded, if none did since.
+    #[must_use]
+    pub fn interest_changed(&self) -> Index {
+        self.interest.changed()
     }
 
     /// Number of subscriptions of persistent sessions.

@@ -7,7 +7,7 @@ mod session;
 mod voids;
 mod wills;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ledgermq_core::identity::ProducerId;
@@ -41,6 +41,8 @@ pub(crate) struct Oracle {
     pub(crate) rules_at: BTreeMap<Uid, usize>,
     /// How often a message stands in the log and counts.
     pub(crate) published: BTreeMap<Uid, u32>,
+    /// Messages to which nobody subscribed when they were committed, once at least.
+    pub(crate) unheard: BTreeSet<Uid>,
     /// How often (client, filter) was subscribed, and given up.
     pub(crate) subscribed: BTreeMap<(String, String), u32>,
     pub(crate) unsubscribed: BTreeMap<(String, String), u32>,

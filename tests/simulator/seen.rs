@@ -11,8 +11,9 @@ use crate::network::ConnId;
 pub(crate) enum Seen {
     /// CONNACK with success.
     ConnAck { client: usize, conn: ConnId, session_present: bool },
-    /// PUBACK or PUBREC with success, for a message with a number.
-    PubAcked { uid: Uid },
+    /// PUBACK or PUBREC with success, for a message with a number; whether it said that nobody
+    /// subscribes.
+    PubAcked { uid: Uid, is_unheard: bool },
     /// PUBCOMP for a released message of a persistent session.
     PubComp { client: usize },
     /// A filter was granted.

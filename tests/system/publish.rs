@@ -211,3 +211,17 @@ fn what_a_publisher_says_of_its_message_is_passed_on_unaltered_live_queued_and_r
     late.subscribe("t", QoS::AtMostOnce);
     assert_eq!(late.message().properties, *properties().0);
 }
+
+#[test]
+fn who_publishes_what_nobody_subscribes_to_is_told_so() {
+    let broker = Broker::run();
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    let mut answer = |topic: &str, qos| publisher.publish_packet(&message(topic, b"x", qos));
+    assert_eq!(answer("a/b", QoS::AtLeastOnce), ReasonCode::NoMatchingSubscribers);
+    let mut sleeper = Options::v311("sleeper").persistent().connect(broker.mqtt);
+    sleeper.subscribe("a/+", QoS::AtMostOnce);
+    assert_eq!(answer("a/b", QoS::AtLeastOnce), ReasonCode::Success);
+    sleeper.disconnect();
+    assert_eq!(answer("a/b", QoS::AtLeastOnce), ReasonCode::Success);
+    assert_eq!(answer("a/b/c", QoS::AtLeastOnce), ReasonCode::NoMatchingSubscribers);
+}

@@ -125,22 +125,33 @@ impl Connection {
     }
 
     /// The message with this identifier was committed: the one place where PUBACK and PUBREC of
-    /// an accepted message are born.
-    pub fn on_publish_committed(&mut self, qos: QoS, packet_id: PacketId, out: &mut impl Outputs) {
+    /// an accepted message are born. Unless `is_heard`, nobody at all subscribes to its topic.
+    pub fn on_publish_committed(
+        &mut self,
+        qos: QoS,
+        packet_id: PacketId,
+        is_heard: bool,
+        out: &mut impl Outputs,
+    ) {
         if self.state != State::Open {
             return;
         }
         self.receive.committed += u64::from(qos != QoS::AtMostOnce);
+        // MQTT 5 sections 3.4.2.1 and 3.5.2.1.
+        let reason = match is_heard || self.version != ProtocolVersion::V5 {
+            true => ReasonCode::Success,
+            false => ReasonCode::NoMatchingSubscribers,
+        };
         match qos {
             QoS::AtMostOnce => {}
             QoS::AtLeastOnce => {
                 self.receive.under_way = self.receive.under_way.saturating_sub(1);
-                out.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
+                out.send(&Packet::PubAck(Ack::new(packet_id, reason)));
             }
             QoS::ExactlyOnce => {
                 if let Some(exchange) = self.receive.exactly_once.get_mut(&packet_id) {
                     exchange.stage = Stage::Committed;
-                    out.send(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
+                    out.send(&Packet::PubRec(Ack::new(packet_id, reason)));
                 }
             }
         }

@@ -6,13 +6,13 @@ use ledgermq_core::connection::Ending;
 use ledgermq_core::event::batch::Batch;
 use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscription};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
-use ledgermq_core::packet::RetainHandling;
+use ledgermq_core::packet::{ProtocolVersion, RetainHandling};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 
 use crate::shard::client::find;
 use crate::shard::table::Token;
-use crate::shard::{Shard, Sources};
+use crate::shard::{Interest, Shard, Sources};
 
 impl Shard {
     /// Takes the next committed batch of the log.
@@ -39,12 +39,15 @@ impl Shard {
             self.reached = Offset::new(batch.index, record.ordinal + 1);
             match event {
                 EventRef::MessagePublished(message) if !is_void => {
+                    let matches = self.matches(message.topic);
                     if let (Some(token), Some(packet_id)) = (token, message.packet_id) {
+                        let is_heard = !matches.is_empty()
+                            || !self.is_unheard(token, batch.index, message.topic, sources);
                         self.turn(now, token, |machine, sink, _| {
-                            machine.on_publish_committed(message.qos, packet_id, sink);
+                            machine.on_publish_committed(message.qos, packet_id, is_heard, sink);
                         });
                     }
-                    self.route(now, batch, &record, &message, token);
+                    self.route(now, batch, &record, &message, token, &matches);
                 }
                 EventRef::MessagePublished(_) => {}
                 EventRef::Other(Event::SessionOpened(_)) if is_void => {
@@ -59,6 +62,9 @@ impl Shard {
                     self.on_rules_replaced(rules.as_ref());
                 }
                 EventRef::Other(event) if !is_void => {
+                    if matches!(event, Event::Subscribed { .. }) {
+                        self.subscribed = batch.index;
+                    }
                     if let Some(token) = token {
                         self.on_own_event(now, token, at, event, sources);
                     }
@@ -67,6 +73,24 @@ impl Shard {
             }
         }
         self.pass(batch.index);
+    }
+
+    /// Whether it is certain that no session at all subscribes to `topic` of a message at `index`, and
+    /// its publisher can be told so; asked if no connection of this shard does.
+    fn is_unheard(
+        &self,
+        publisher: Token,
+        index: Index,
+        topic: &str,
+        sources: &mut impl Sources,
+    ) -> bool {
+        let version = self.table.get(publisher).map(|client| client.link.version);
+        if version != Some(ProtocolVersion::V5) {
+            return false;
+        }
+        let Interest { is_any, since, upto } = sources.interest(topic);
+        // What changed within its own batch may have changed behind the message.
+        !is_any && since < index && upto >= self.subscribed
     }
 
     /// The batch at `index` is through. A notice that came ahead of it and was not taken is for a

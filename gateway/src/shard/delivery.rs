@@ -14,7 +14,7 @@ use ledgermq_core::packet::QoS;
 use ledgermq_log::CommittedBatch;
 
 use crate::shard::backlog::{Pending, Source};
-use crate::shard::matching::Match;
+use crate::shard::matching::{Match, Matches};
 use crate::shard::table::Token;
 use crate::shard::{Shard, stats};
 
@@ -27,8 +27,8 @@ impl Shard {
         record: &Record<'_>,
         message: &MessagePublished<'_>,
         publisher: Option<Token>,
+        matches: &Matches,
     ) {
-        let matches = self.matches(message.topic);
         self.stats.dropped_not_authorized += u64::from(matches.forbidden);
         for found in &*matches.found {
             self.offer(now, batch, record, message, publisher, found);

@@ -102,6 +102,13 @@ impl Subscriptions {
     }
 }
 
+impl Matches {
+    /// Whether no connection has a matching subscription.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.forbidden == 0
+    }
+}
+
 impl Match {
     fn bytes(&self) -> usize {
         let grants = std::iter::once(&self.grant).chain(self.own.iter().flatten());

@@ -22,8 +22,21 @@ pub trait Sources {
     /// The next messages owed to the persistent session of `client` after `after`, at most `max`;
     /// answers up to which index the view has applied the log.
     fn owed(&mut self, client: &str, after: DeliveryRef, max: usize, out: &mut Vec<Owed>) -> Index;
+    /// Whether any session subscribes to `topic`, by what the views have applied.
+    fn interest(&mut self, topic: &str) -> Interest;
     /// Whether `topic` has a retained message, by what the views have applied.
     fn is_retained(&mut self, topic: &str) -> bool;
+}
+
+/// Whether anybody subscribes to a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Interest {
+    /// Whether a session does, connected or not.
+    pub is_any: bool,
+    /// The last batch that changed which topics are subscribed to.
+    pub since: Index,
+    /// Up to where that is known, at least.
+    pub upto: Index,
 }
 
 /// Answer to a request for a batch or for a kept message.

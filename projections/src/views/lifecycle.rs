@@ -205,6 +205,7 @@ impl Views {
         let Some(session) = self.sessions.remove(slot) else { return };
         self.dirty.touch(Row::Session(slot));
         for subscription in &session.subscriptions {
+            self.interest.remove(&subscription.filter);
             self.dirty.touch(Row::Subscription(slot, subscription.filter.clone()));
         }
         for chunk in session.owed.chunk_ids() {

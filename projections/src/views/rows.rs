@@ -216,6 +216,7 @@ impl Loader {
             let (is_persistent, is_online) =
                 (session.is_persistent(), session.presence().is_online());
             for subscription in &session.subscriptions {
+                views.interest.add(&subscription.filter);
                 if let Some(number) = views.groups.number(&subscription.filter) {
                     let is_serving =
                         is_online && views.access.may_join(session, &subscription.filter);
@@ -225,6 +226,7 @@ impl Loader {
                 }
             }
         }
+        views.interest.end_batch(views.applied);
     }
 
     /// What is derived from the groups, whose members joined.

@@ -47,6 +47,7 @@ impl Views {
             let is_persistent = session.is_persistent();
             let Some(old) = session.unsubscribe(filter) else { continue };
             self.counters.unsubscribed += 1;
+            self.interest.remove(filter);
             self.dirty.touch(Row::Subscription(slot, filter.clone()));
             if filter.is_shared() {
                 self.leave_group(slot, filter);
@@ -66,6 +67,9 @@ impl Views {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
         let existed = session.subscribe(subscription.clone()).is_some();
         self.counters.subscribed += 1;
+        if !existed {
+            self.interest.add(&subscription.filter);
+        }
         self.dirty.touch(Row::Subscription(slot, subscription.filter.clone()));
         if subscription.filter.is_shared() {
             // It gets no retained messages (MQTT 5 section 4.8.2).

@@ -2,6 +2,7 @@
 
 use ledgermq_core::codec;
 use ledgermq_core::packet::{Ack, ConnAck, Packet, ProtocolVersion, Publish, QoS};
+use ledgermq_core::reason::ReasonCode;
 
 use crate::book::uid_of;
 use crate::client::{Answer, Client, Link, Request, Surroundings};
@@ -192,7 +193,8 @@ impl Client {
         }
         let message = &mut self.outgoing[at];
         if let Some(uid) = message.uid {
-            s.seen.push(Seen::PubAcked { uid });
+            let is_unheard = ack.reason == ReasonCode::NoMatchingSubscribers;
+            s.seen.push(Seen::PubAcked { uid, is_unheard });
         }
         if qos == QoS::ExactlyOnce {
             message.is_received = true;

@@ -20,7 +20,10 @@ impl Invariant for Acknowledged {
         let oracle = facts.oracle;
         let client_of = |client: &usize| facts.clients[*client].id.clone();
         match seen {
-            Seen::PubAcked { uid } if !oracle.published.contains_key(uid) => {
+            Seen::PubAcked { uid, is_unheard: true } if !oracle.unheard.contains(uid) => {
+                return Err(format!("m{uid} was said to be for nobody, but somebody subscribed"));
+            }
+            Seen::PubAcked { uid, .. } if !oracle.published.contains_key(uid) => {
                 let message = facts.book.get(*uid);
                 let author = &facts.clients[message.client];
                 // 3.1.1 has no other answer to what may not be published.

@@ -42,7 +42,7 @@ impl Invariant for ExactlyOnce {
             return self.receive(receipt, facts);
         }
         // Inbound: a QoS 2 message counts once in the log, however often its PUBLISH came.
-        if let Seen::PubAcked { uid } = seen
+        if let Seen::PubAcked { uid, .. } = seen
             && facts.book.get(*uid).qos == QoS::ExactlyOnce
             && facts.oracle.published.get(uid).is_some_and(|count| *count > 1)
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::{Index, Offset};
-use ledgermq_gateway::shard::{Fetched, Sources};
+use ledgermq_gateway::shard::{Fetched, Interest, Sources};
 use ledgermq_log::{CommittedBatch, Log, ReadError};
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::owed::Owed;
@@ -95,6 +95,15 @@ impl Sources for SimSources {
         reader.with(|views| {
             views.owed(client, after, max, out);
             views.applied()
+        })
+    }
+
+    fn interest(&mut self, topic: &str) -> Interest {
+        let reader = self.reader.as_ref().expect("set before the shard is turned");
+        reader.with(|views| Interest {
+            is_any: views.is_wanted(topic),
+            since: views.interest_changed(),
+            upto: views.applied(),
         })
     }
 

@@ -20,6 +20,14 @@ impl Oracle {
         message: &MessagePublished<'_>,
     ) {
         let mut owed = Vec::new();
+        let is_heard = self
+            .sessions
+            .values()
+            .flat_map(|session| session.subscriptions.keys())
+            .any(|filter| matches(filter, message.topic));
+        if !is_heard {
+            self.unheard.insert(uid);
+        }
         for (client, session) in &self.sessions {
             let is_own = publisher == Some(client.as_str());
             let matching = || {

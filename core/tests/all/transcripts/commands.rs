@@ -161,7 +161,8 @@ impl Machine {
         match words.word().unwrap() {
             "PUBLISH" => {
                 let (qos, id) = (words.qos(), words.id());
-                self.turn(|machine, _, out| machine.on_publish_committed(qos, id, out));
+                let is_heard = !words.flag("unheard");
+                self.turn(|machine, _, out| machine.on_publish_committed(qos, id, is_heard, out));
             }
             "MessageReleased" => {
                 let ids = ids(words);

@@ -20,12 +20,58 @@ fn puback_and_pubrec_come_with_the_commit() {
     assert_eq!(world.read(peer), [""; 0]);
     world.commit();
     world.feed();
-    assert_eq!(world.read(peer), ["PUBACK 7", "PUBREC 8"]);
+    assert_eq!(world.read(peer), ["PUBACK 7 0x10", "PUBREC 8 0x10"]);
     world.send(peer, &client::pubrel(8));
     assert_eq!(world.read(peer), [""; 0]);
     world.commit();
     world.feed();
     assert_eq!(world.read(peer), ["PUBCOMP 8"]);
+}
+
+#[test]
+fn nobody_subscribes_is_said_only_if_it_is_certain() {
+    let mut world = World::default();
+    let elsewhere = world.add_shard(1, Default::default());
+    let publisher = world.open(client::connect(V5, "p"));
+    let mut answer = |world: &mut World, topic: &str| {
+        world.publish(publisher, 1, 1, topic, "x");
+        world.settle();
+        world.read(publisher).pop().unwrap()
+    };
+    assert_eq!(answer(&mut world, "a"), "PUBACK 1 0x10");
+    // A session that is not connected, and a connection of another worker.
+    let sleeper = world.subscriber(client::persistent("sleeper"), "a/+", 1);
+    world.send(sleeper, &client::disconnect());
+    let other = world.begin(elsewhere, client::connect(V5, "other"));
+    world.settle();
+    world.send(other, &client::subscribe(1, "b", 0));
+    world.settle();
+    assert_eq!(answer(&mut world, "a/b"), "PUBACK 1");
+    assert_eq!(answer(&mut world, "b"), "PUBACK 1");
+    assert_eq!(answer(&mut world, "a"), "PUBACK 1 0x10");
+    world.send(other, &client::unsubscribe(2, "b"));
+    world.settle();
+    assert_eq!(answer(&mut world, "b"), "PUBACK 1 0x10");
+    // The views do not know of a subscription that is committed, or know of one that ended since.
+    world.send(other, &client::subscribe(3, "b", 0));
+    world.commit();
+    world.publish(publisher, 1, 2, "b", "x");
+    world.commit();
+    while world.feed() {}
+    assert_eq!(world.read(publisher), ["PUBACK 2"]);
+    world.settle();
+    world.publish(publisher, 1, 3, "b", "x");
+    world.commit();
+    world.send(other, &client::unsubscribe(4, "b"));
+    world.commit();
+    while world.fold() {}
+    while world.feed() {}
+    assert_eq!(world.read(publisher), ["PUBACK 3"]);
+    // A client of 3.1.1 has no such answer.
+    let old = world.open(client::connect(V3, "old"));
+    world.publish(old, 1, 1, "nobody", "x");
+    world.settle();
+    assert_eq!(world.received(old), ["CONNACK 0x00", "PUBACK 1"]);
 }
 
 #[test]
@@ -299,7 +345,7 @@ fn an_mqtt_5_client_that_is_too_fast_is_refused_and_with_qos_0_cut_off() {
         world.publish(fast, 2, number, "a", "x");
     }
     world.settle();
-    assert_eq!(world.received(fast)[1..], ["PUBREC 1", "PUBREC 2", "PUBREC 3 0x97"]);
+    assert_eq!(world.received(fast)[1..], ["PUBREC 1 0x10", "PUBREC 2 0x10", "PUBREC 3 0x97"]);
     world.publish(fast, 0, 0, "a", "x");
     world.settle();
     assert_eq!(world.received(fast), ["DISCONNECT 0x96"]);

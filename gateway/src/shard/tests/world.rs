@@ -17,7 +17,7 @@ use ledgermq_projections::views::owed::Owed;
 use ledgermq_projections::views::retained::RetainedMessage;
 use ledgermq_projections::views::{Limits, Views};
 
-use crate::shard::{Fetched, Shard, ShardLimits, Sources, Stage, Token};
+use crate::shard::{Fetched, Interest, Shard, ShardLimits, Sources, Stage, Token};
 
 use super::client::{self, V5};
 
@@ -468,6 +468,14 @@ impl Sources for Rest {
     fn owed(&mut self, client: &str, after: DeliveryRef, max: usize, out: &mut Vec<Owed>) -> Index {
         self.views.owed(client, after, max, out);
         self.views.applied()
+    }
+
+    fn interest(&mut self, topic: &str) -> Interest {
+        Interest {
+            is_any: self.views.is_wanted(topic),
+            since: self.views.interest_changed(),
+            upto: self.views.applied(),
+        }
     }
 
     fn is_retained(&mut self, topic: &str) -> bool {
