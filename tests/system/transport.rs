@@ -216,7 +216,7 @@ fn a_certificate_is_a_proven_user_to_passwords_and_access_rules() {
     let publish = |client: &mut Client, topic| {
         client.publish_packet(&client::message(topic, b"x", QoS::AtLeastOnce))
     };
-    assert_eq!(publish(&mut device, "device/1"), ReasonCode::Success);
+    assert_eq!(publish(&mut device, "device/1"), ReasonCode::NoMatchingSubscribers);
     assert_eq!(publish(&mut device, "alice"), ReasonCode::NotAuthorized);
     drop(device);
     // Without the certificate nobody gets in, and a user does not get the session of another.

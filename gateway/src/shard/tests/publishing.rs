@@ -33,7 +33,7 @@ fn nobody_subscribes_is_said_only_if_it_is_certain() {
     let mut world = World::default();
     let elsewhere = world.add_shard(1, Default::default());
     let publisher = world.open(client::connect(V5, "p"));
-    let mut answer = |world: &mut World, topic: &str| {
+    let answer = |world: &mut World, topic: &str| {
         world.publish(publisher, 1, 1, topic, "x");
         world.settle();
         world.read(publisher).pop().unwrap()
