@@ -5,6 +5,7 @@
 //! projections and the acceptor wake it at most once a turn, and only if it sleeps.
 
 mod connections;
+mod lingering;
 pub(crate) mod sockets;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use crate::inbox::{Inbound, Inbox};
 use crate::shard::{Asked, Shard, ShardStats, Token};
 use crate::sources::LogSources;
 
+use lingering::Lingering;
 use sockets::{Read, Sockets};
 
 /// Bytes read from one connection at a time.
@@ -76,6 +78,7 @@ impl Worker {
     pub(crate) fn run(self) -> Result<(), WorkerError> {
         Turning {
             sockets: Sockets::default(),
+            lingering: Lingering::default(),
             events: Events::with_capacity(1024),
             readable: VecDeque::new(),
             buffer: vec![0; READ_BYTES],
@@ -95,9 +98,14 @@ impl Worker {
 
 impl Worker {
     /// How long the poll may sleep if nobody wakes it.
-    fn sleep_at_most(&mut self, draining: Option<Timestamp>) -> Option<Duration> {
+    fn sleep_at_most(
+        &mut self,
+        draining: Option<Timestamp>,
+        lingering: Option<Timestamp>,
+    ) -> Option<Duration> {
         let now = self.clock.now();
-        let mut until = self.shard.next_tick().map(|tick| tick.since(now));
+        let due = [self.shard.next_tick(), lingering].into_iter().flatten().min();
+        let mut until = due.map(|due| due.since(now));
         let is_starving = self.shard.is_starving();
         if is_starving {
             self.inbox.want_views();
@@ -117,6 +125,7 @@ impl Worker {
 struct Turning {
     worker: Worker,
     sockets: Sockets,
+    lingering: Lingering,
     events: Events,
     /// Connections that may have bytes to read, in turn.
     readable: VecDeque<Token>,
@@ -165,8 +174,10 @@ impl Turning {
         let has_work = !self.readable.is_empty() || !worker.shard.is_idle();
         let is_busy = has_work && !worker.shard.stage().is_congested();
         let may_sleep = !is_busy && worker.tail.prepare_sleep() && worker.inbox.prepare_sleep();
-        let timeout =
-            if may_sleep { worker.sleep_at_most(self.draining) } else { Some(Duration::ZERO) };
+        let timeout = match may_sleep {
+            true => worker.sleep_at_most(self.draining, self.lingering.next()),
+            false => Some(Duration::ZERO),
+        };
         let polled = worker.poll.poll(&mut self.events, timeout);
         worker.tail.awake();
         worker.inbox.awake();
@@ -177,6 +188,12 @@ impl Turning {
             _ => {}
         }
         for event in &self.events {
+            if Lingering::is_here(event.token()) {
+                if self.lingering.read(event.token(), &mut self.buffer) {
+                    self.worker.census.leave();
+                }
+                continue;
+            }
             let Some(token) = self.sockets.token_of(event.token()) else { continue };
             if event.is_writable() {
                 self.sockets.set_writable(token, &mut self.unblocked);
@@ -342,6 +359,9 @@ impl Turning {
             self.close(token);
         }
         self.tokens = tokens;
+        for _ in 0..self.lingering.expire(now) {
+            self.worker.census.leave();
+        }
     }
 
     fn is_drained(&mut self, now: Timestamp) -> bool {
@@ -349,6 +369,7 @@ impl Turning {
         let shard = &mut self.worker.shard;
         let is_done =
             shard.connections() == 0 && shard.stage().is_empty() && self.unconfirmed.is_none();
+        let is_done = is_done && self.lingering.is_empty();
         if !is_done && now >= deadline {
             let connections = shard.connections();
             tracing::warn!(connections, "stopping before everything was handed over");

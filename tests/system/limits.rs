@@ -334,3 +334,26 @@ fn clients_cannot_take_the_file_descriptors_of_the_log() {
     assert!(!broker.wait_end().success());
     assert!(broker.stderr().contains("log.hot_bytes_max"), "{}", broker.stderr());
 }
+
+#[test]
+fn a_client_that_goes_on_sending_hears_why_it_was_cut_off() {
+    let broker = BrokerOptions::default().set("gateway.limits.receive_maximum", 3).start();
+    for _ in 0..10 {
+        let mut client = Options::v5("client").connect(broker.mqtt);
+        for _ in 0..4 {
+            client.send_publish(&message("t", b"x", QoS::ExactlyOnce));
+        }
+        // It comes after the end, and nobody reads it: a socket that is simply closed would reset
+        // the connection, and what was sent last would be lost.
+        std::thread::sleep(Duration::from_millis(20));
+        for _ in 0..100 {
+            client.send_bytes(&[0xC0, 0]);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(client.wait_closed(), Some(ReasonCode::ReceiveMaximumExceeded));
+    }
+    let mut broker = broker;
+    broker.wait_for("nothing is left of them", |broker| {
+        broker.metric("ledgermq_mqtt_connections") == 0.0
+    });
+}

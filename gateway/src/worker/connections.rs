@@ -64,7 +64,7 @@ impl Turning {
         while self.sockets.has_pending(token)
             && matches!(self.sockets.write(token, &[]), Wrote::Bytes(_))
         {}
-        self.close(token);
+        self.part(now, token);
     }
 
     /// Writes what waits for `token`, as long as its socket takes all of it.
@@ -78,7 +78,7 @@ impl Turning {
                 }
                 if !self.sockets.finish(token) {
                     shard.forget(token);
-                    return self.close(token);
+                    return self.part(now, token);
                 }
                 continue;
             }
@@ -92,6 +92,14 @@ impl Turning {
                     return self.close(token);
                 }
             }
+        }
+    }
+
+    /// Closes a connection on which everything was said, so that the peer can hear it.
+    fn part(&mut self, now: Timestamp, token: Token) {
+        let Some(stream) = self.sockets.take(token) else { return self.close(token) };
+        if !self.lingering.keep(now, stream, self.worker.poll.registry()) {
+            self.worker.census.leave();
         }
     }
 

@@ -86,6 +86,14 @@ impl Sockets {
         Ok(())
     }
 
+    /// Gives a socket away that is to be closed by and by; none if the peer closed already.
+    pub(crate) fn take(&mut self, token: Token) -> Option<TcpStream> {
+        if self.get(token)?.is_read_closed {
+            return None;
+        }
+        self.places[token.slot as usize].take().map(|socket| socket.stream)
+    }
+
     /// Closes a socket; says whether there was one.
     pub(crate) fn remove(&mut self, token: Token, registry: &Registry) -> bool {
         if self.get(token).is_none() {
