@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{self, ENVELOPE_BYTES, EnvelopeError};
 
+/// Bytes that a batch takes besides its own: this struct, its counts, its places in lists.
+const HELD_BYTES: usize = 256;
+
 /// A committed batch of events.
 ///
 /// Its bytes are shared: keeping one batch alive keeps its 64 KiB (or the one larger message)
@@ -99,6 +102,11 @@ impl CommittedBatch {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.voids == Voids::None
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes.len() + HELD_BYTES
     }
 
     /// Bytes of the batch with its envelope.

@@ -82,13 +82,13 @@ impl Ring {
         last: Index,
     ) {
         for batch in batches {
-            self.bytes += batch.bytes();
+            self.bytes += batch.held_bytes();
             self.batches.push_back(batch);
         }
         self.last = last;
         while self.bytes > self.bytes_max && self.batches.len() > 1 {
             let Some(oldest) = self.batches.pop_front() else { break };
-            self.bytes -= oldest.bytes();
+            self.bytes -= oldest.held_bytes();
             self.first = oldest.index + 1;
         }
         self.wake_all();

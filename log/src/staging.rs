@@ -17,6 +17,8 @@ use crate::wake::Wake;
 const WAITING_BYTES_MAX: usize = 8 << 20;
 /// Room for the tables behind the records of a batch.
 const TABLES_BYTES: usize = 4 << 10;
+/// Batches below are copied out of their builder's buffer.
+const COPIED_BYTES: usize = 16 << 10;
 /// Builders kept for reuse by each producer.
 const SPARE_MAX: usize = 4;
 
@@ -55,10 +57,15 @@ impl Staged {
     /// The bytes of the batch in its envelope, which is still to be stamped. Leaves the builder
     /// empty.
     pub(crate) fn close(&mut self) -> Vec<u8> {
-        // The next batch is probably of the same size. What it holds in memory is what it needs.
+        // What it holds in memory is what it needs: the ring keeps many small ones. (A buffer that
+        // is shrunk leaves a hole into which the next buffer does not fit.)
         let size = self.events.bytes().min(TARGET_BYTES);
-        let mut closed = self.events.finish(Vec::with_capacity(size + TABLES_BYTES));
-        if closed.capacity() > closed.len() / 3 * 4 + TABLES_BYTES {
+        let mut closed = match size {
+            ..COPIED_BYTES => self.events.finish_copied(),
+            // The next batch is probably of the same size.
+            _ => self.events.finish(Vec::with_capacity(size + TABLES_BYTES)),
+        };
+        if closed.capacity() > closed.len() / 3 * 4 {
             closed.shrink_to_fit();
         }
         envelope::close(&mut closed, self.producer, self.sequence);
@@ -207,6 +214,32 @@ mod tests {
 
     impl Wake for Nobody {
         fn wake(&self) {}
+    }
+
+    #[test]
+    fn a_closed_batch_holds_little_more_memory_than_its_bytes() {
+        for payload in [1, 100, 5_000, 60_000, 1_000_000] {
+            let mut events = BatchBuilder::new(ENVELOPE_BYTES);
+            let client = ClientId::from("c");
+            let payload = vec![0; payload];
+            events.publish(
+                Some((&client, Offset::new(1, 0))),
+                None,
+                &MessagePublished {
+                    qos: QoS::AtMostOnce,
+                    retain: false,
+                    packet_id: None,
+                    topic: "t",
+                    message_expiry_interval: None,
+                    properties: &[],
+                    payload: &payload,
+                },
+            );
+            let producer = ProducerId { node: 1, start: 1, local: 0 };
+            let closed = Staged { producer, sequence: 1, events }.close();
+            let most = closed.len() / 3 * 4;
+            assert!(closed.capacity() <= most, "{} for {}", closed.capacity(), closed.len());
+        }
     }
 
     #[test]

@@ -138,6 +138,23 @@ impl BatchBuilder {
     /// Closes the batch: appends the tables, hands the bytes (headroom first) over and takes
     /// `spare` as the buffer of the next batch.
     pub fn finish(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        self.close();
+        let done = std::mem::replace(&mut self.buffer, spare);
+        self.clear();
+        done
+    }
+
+    /// Closes the batch like [`BatchBuilder::finish`], but hands over a copy that has no room for
+    /// more, and keeps its buffer: for small batches of which many are kept.
+    pub fn finish_copied(&mut self) -> Vec<u8> {
+        self.close();
+        let done = self.buffer.as_slice().to_vec();
+        self.clear();
+        done
+    }
+
+    /// Appends the tables.
+    fn close(&mut self) {
         let records_bytes = self.records_bytes();
         let before_sessions = self.buffer.len();
         for session in &self.sessions {
@@ -161,9 +178,6 @@ impl BatchBuilder {
             namespace: self.namespace,
         }
         .encode(&mut self.buffer);
-        let done = std::mem::replace(&mut self.buffer, spare);
-        self.clear();
-        done
     }
 
     /// Forgets all events.
