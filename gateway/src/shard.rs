@@ -297,7 +297,7 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         client.link.written(bytes);
-        client.link.counts.bytes_sent += bytes as u64;
+        client.link.counts.get_or_insert_default().bytes_sent += bytes as u64;
         self.stats.bytes_sent += bytes as u64;
         if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
             return;

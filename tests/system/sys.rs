@@ -57,7 +57,7 @@ fn what_changes_is_told_to_who_subscribed() {
     client.subscribe("$SYS/broker/clients/+", QoS::AtMostOnce);
     assert_eq!(values(&mut client)["$SYS/broker/clients/connected"], "0");
     let mut changed = BTreeMap::new();
-    while let Some(message) = client.message_within(Duration::from_secs(11)) {
+    while let Some(message) = client.message_within(Duration::from_secs(30)) {
         assert!(!message.retain);
         changed.insert(message.topic.clone(), message.text().to_owned());
         if changed.contains_key("$SYS/broker/clients/maximum") {

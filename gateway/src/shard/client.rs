@@ -77,7 +77,8 @@ pub(crate) struct Link {
     pub(crate) is_ending: bool,
     /// The transport is closed.
     pub(crate) is_gone: bool,
-    pub(crate) counts: ConnectionCounts,
+    /// From its first packet on: what has not come so far costs less.
+    pub(crate) counts: Option<Box<ConnectionCounts>>,
     /// SUBSCRIBEs whose retained messages have not come.
     pub(crate) subscribing: u32,
     /// How long the client may take to read the rest, once `is_ending`.
@@ -99,7 +100,7 @@ impl Client {
                 is_starving: false,
                 is_ending: false,
                 is_gone: false,
-                counts: ConnectionCounts::default(),
+                counts: None,
                 subscribing: 0,
                 linger_until: now,
             },
@@ -185,7 +186,7 @@ impl Outputs for Sink<'_> {
         self.stats.packets_sent += 1;
         if let Packet::Publish(publish) = packet {
             self.stats.payload_bytes_sent += publish.payload.len() as u64;
-            self.link.counts.messages_sent += 1;
+            self.link.counts.get_or_insert_default().messages_sent += 1;
         }
         // What the codec cannot express in this version (a string beyond 65,535 bytes) is none of
         // the packets that a machine makes; should one come, it is not sent half.
@@ -220,7 +221,8 @@ impl Outputs for Sink<'_> {
 
     fn refused(&mut self, request: Request, refusal: Refusal) {
         self.stats.refused[request as usize][refusal as usize] += 1;
-        self.link.counts.messages_refused += u64::from(request == Request::Publish);
+        let counts = self.link.counts.get_or_insert_default();
+        counts.messages_refused += u64::from(request == Request::Publish);
     }
 
     fn authenticate(&mut self, username: &str, password: &[u8]) {

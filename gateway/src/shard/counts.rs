@@ -24,6 +24,6 @@ impl Shard {
     #[must_use]
     pub fn counts(&self, client: &str) -> Option<ConnectionCounts> {
         let token = self.by_client.get(client)?;
-        Some(self.table.get(*token)?.link.counts)
+        Some(self.table.get(*token)?.link.counts.as_deref().copied().unwrap_or_default())
     }
 }

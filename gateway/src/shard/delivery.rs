@@ -88,7 +88,7 @@ impl Shard {
         // What is owed comes from the view, in its order.
         if backlog.behind.is_some() {
             self.stats.dropped_catching_up += u64::from(!is_owed);
-            client.link.counts.messages_dropped += u64::from(!is_owed);
+            client.link.counts.get_or_insert_default().messages_dropped += u64::from(!is_owed);
             return;
         }
         if !backlog.is_full(is_persistent, &self.limits) {
@@ -98,7 +98,7 @@ impl Shard {
             backlog.behind = Some(backlog.last().unwrap_or_default().max(delivered));
         } else {
             self.stats.dropped_queue_full += 1;
-            client.link.counts.messages_dropped += 1;
+            client.link.counts.get_or_insert_default().messages_dropped += 1;
         }
     }
 
@@ -143,7 +143,7 @@ impl Shard {
             DropReason::NotAuthorized => self.stats.dropped_not_authorized += 1,
         }
         if let Some(client) = self.table.get_mut(token) {
-            client.link.counts.messages_dropped += 1;
+            client.link.counts.get_or_insert_default().messages_dropped += 1;
         }
         if qos == QoS::AtMostOnce {
             return;

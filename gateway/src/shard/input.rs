@@ -27,7 +27,6 @@ impl Shard {
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
         self.stats.bytes_received += bytes.len() as u64;
-        client.link.counts.bytes_received += bytes.len() as u64;
         if client.input.is_empty() {
             let taken = self.take_packets(now, token, bytes, sources);
             self.keep_rest(token, Vec::new(), &bytes[taken..]);
@@ -161,6 +160,7 @@ impl Shard {
                     at += length;
                     self.is_retained = !self.settings.takes_retained
                         && retained_topic(&packet).is_some_and(|topic| sources.is_retained(topic));
+                    self.count_packet(token, &packet, length);
                     self.take_packet(now, token, &packet);
                 }
                 Err(error) => {
@@ -169,6 +169,13 @@ impl Shard {
                 }
             }
         }
+    }
+
+    fn count_packet(&mut self, token: Token, packet: &Packet<'_>, bytes: usize) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let counts = client.link.counts.get_or_insert_default();
+        counts.bytes_received += bytes as u64;
+        counts.messages_received += u64::from(matches!(packet, Packet::Publish(_)));
     }
 
     fn take_packet(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>) {
@@ -185,9 +192,6 @@ impl Shard {
             Packet::Publish(publish) => {
                 self.stats.received[stats::by(publish.qos)] += 1;
                 self.stats.payload_bytes_received += publish.payload.len() as u64;
-                if let Some(client) = self.table.get_mut(token) {
-                    client.link.counts.messages_received += 1;
-                }
             }
             _ => {}
         }
