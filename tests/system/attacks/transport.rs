@@ -450,7 +450,7 @@ fn attack_22_half_open_handshakes_below_mqtt_are_bounded_too() {
         let mut broker = options.listener(keys).start();
         let address = broker.listeners[0];
         let (cost, streams) =
-            cost_of_each(&mut broker, 2_000, |_| open_many(address, 2_000, &bytes));
+            cost_of_each(&mut broker, 4_000, |_| open_many(address, 4_000, &bytes));
         assert!(cost <= bound, "{cost} bytes each: {keys}");
         drop(streams);
         broker.wait_for("the end of all", |b| b.metric("ledgermq_mqtt_connections") == 0.0);
