@@ -24,6 +24,8 @@ const CACHE_BYTES_MAX: usize = 16 << 20;
 const REQUESTS_MAX: usize = 64;
 /// Topics of which is remembered whether anybody subscribes to them.
 const INTEREST_TOPICS_MAX: usize = 1024;
+/// Longer ones are asked about each time.
+const INTEREST_TOPIC_BYTES_MAX: usize = 1024;
 /// Kept messages asked for at a time: the session that needs the first will need the others.
 const KEPT_AHEAD_MAX: usize = 32;
 
@@ -195,7 +197,9 @@ impl Sources for LogSources {
             self.interest.clear();
             self.interest_since = interest.since;
         }
-        self.interest.insert(topic.into(), interest.is_any);
+        if topic.len() <= INTEREST_TOPIC_BYTES_MAX {
+            self.interest.insert(topic.into(), interest.is_any);
+        }
         interest
     }
 

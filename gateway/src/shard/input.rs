@@ -160,8 +160,7 @@ impl Shard {
                     at += length;
                     self.is_retained = !self.settings.takes_retained
                         && retained_topic(&packet).is_some_and(|topic| sources.is_retained(topic));
-                    self.count_packet(token, &packet, length);
-                    self.take_packet(now, token, &packet);
+                    self.take_packet(now, token, &packet, length);
                 }
                 Err(error) => {
                     self.on_malformed(now, token, error);
@@ -171,14 +170,7 @@ impl Shard {
         }
     }
 
-    fn count_packet(&mut self, token: Token, packet: &Packet<'_>, bytes: usize) {
-        let Some(client) = self.table.get_mut(token) else { return };
-        let counts = client.link.counts.get_or_insert_default();
-        counts.bytes_received += bytes as u64;
-        counts.messages_received += u64::from(matches!(packet, Packet::Publish(_)));
-    }
-
-    fn take_packet(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>) {
+    fn take_packet(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>, bytes: usize) {
         self.stats.packets_received += 1;
         match packet {
             Packet::Connect(connect) => {
@@ -200,6 +192,9 @@ impl Shard {
         });
         if let Some(client) = self.table.get_mut(token) {
             client.is_opening |= client.machine.state() == State::Opening;
+            let counts = client.link.counts.get_or_insert_default();
+            counts.bytes_received += bytes as u64;
+            counts.messages_received += u64::from(matches!(packet, Packet::Publish(_)));
         }
         self.log_progress_if_much(now, token);
     }
@@ -223,7 +218,9 @@ impl Shard {
     /// Whether a message of a 3.1.1 client has to wait, since the client is faster than it may be
     /// and there is no way to tell it. The packet stays in the input until [`Shard::tick`] goes on.
     fn is_throttled(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>) -> bool {
-        let Packet::Publish(_) = packet else { return false };
+        if !self.settings.publish_rate.is_limited() || !matches!(packet, Packet::Publish(_)) {
+            return false;
+        }
         let Some(client) = self.table.get_mut(token) else { return false };
         if client.link.version == ProtocolVersion::V5 {
             return false;
