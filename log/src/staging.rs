@@ -216,25 +216,25 @@ mod tests {
         fn wake(&self) {}
     }
 
+    fn message(payload: &[u8]) -> MessagePublished<'_> {
+        MessagePublished {
+            qos: QoS::AtMostOnce,
+            retain: false,
+            packet_id: None,
+            topic: "t",
+            message_expiry_interval: None,
+            properties: &[],
+            payload,
+        }
+    }
+
     #[test]
     fn a_closed_batch_holds_little_more_memory_than_its_bytes() {
         for payload in [1, 100, 5_000, 60_000, 1_000_000] {
             let mut events = BatchBuilder::new(ENVELOPE_BYTES);
             let client = ClientId::from("c");
             let payload = vec![0; payload];
-            events.publish(
-                Some((&client, Offset::new(1, 0))),
-                None,
-                &MessagePublished {
-                    qos: QoS::AtMostOnce,
-                    retain: false,
-                    packet_id: None,
-                    topic: "t",
-                    message_expiry_interval: None,
-                    properties: &[],
-                    payload: &payload,
-                },
-            );
+            events.publish(Some((&client, Offset::new(1, 0))), None, &message(&payload));
             let producer = ProducerId { node: 1, start: 1, local: 0 };
             let closed = Staged { producer, sequence: 1, events }.close();
             let most = closed.len() / 3 * 4;
@@ -247,15 +247,7 @@ mod tests {
         let mut staging = Staging::default();
         let producer = staging.add(1, 1, false, Arc::new(Nobody));
         let client = ClientId::from("a client of several batches");
-        let message = MessagePublished {
-            qos: QoS::AtMostOnce,
-            retain: false,
-            packet_id: None,
-            topic: "t",
-            message_expiry_interval: None,
-            properties: &[],
-            payload: b"x",
-        };
+        let message = message(b"x");
         for _ in 0..3 {
             let mut events = BatchBuilder::new(ENVELOPE_BYTES);
             events.publish(Some((&client, Offset::new(1, 0))), None, &message);

@@ -19,6 +19,21 @@ pub struct ConnectionCounts {
     pub messages_dropped: u64,
 }
 
+impl ConnectionCounts {
+    /// The counts with their names.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("messages_received", self.messages_received),
+            ("messages_sent", self.messages_sent),
+            ("bytes_received", self.bytes_received),
+            ("bytes_sent", self.bytes_sent),
+            ("messages_refused", self.messages_refused),
+            ("messages_dropped", self.messages_dropped),
+        ]
+    }
+}
+
 impl Shard {
     /// The counts of the connection that holds the session of `client`, if it is here.
     #[must_use]
