@@ -16,6 +16,7 @@ mod input;
 mod lifecycle;
 mod matching;
 mod notices;
+mod shared;
 mod sources;
 mod stage;
 mod stats;
@@ -34,7 +35,7 @@ pub use stats::ShardStats;
 pub use sys::SysValue;
 pub use table::Token;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +118,8 @@ pub struct Shard {
     /// Notices of what is still to come, at most those of the events under way.
     early_sessions: BTreeMap<Offset, Box<SessionState>>,
     early_retained: BTreeMap<Offset, Vec<RetainedDelivery>>,
+    early_shared: VecDeque<shared::Early>,
+    recent: shared::Recent,
     /// Passwords that are to be compared.
     asked: Vec<Asked>,
     dirty: Vec<Token>,
@@ -165,6 +168,8 @@ impl Shard {
             subscribed: 0,
             early_sessions: BTreeMap::new(),
             early_retained: BTreeMap::new(),
+            early_shared: VecDeque::new(),
+            recent: shared::Recent::default(),
             asked: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),

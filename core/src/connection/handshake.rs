@@ -130,7 +130,6 @@ impl Connection {
             connack.maximum_packet_size = Some(settings.packet_bytes_max);
             connack.topic_alias_maximum =
                 (settings.topic_aliases > 0).then_some(settings.topic_aliases);
-            connack.shared_subscription_available = Some(false);
             connack.server_keep_alive = (settings.server_keep_alive > 0
                 && self.keep_alive == settings.server_keep_alive)
                 .then_some(self.keep_alive);

@@ -35,8 +35,6 @@ pub enum Refusal {
     Subscriptions,
     /// The Topic Name or Filter is malformed or has too many levels.
     Topic,
-    /// Shared Subscriptions are not there.
-    Shared,
     /// There are as many connections as there may be.
     Connections,
     /// Connections come faster than they may.
@@ -49,7 +47,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -57,7 +55,6 @@ impl Refusal {
         Self::UserProperties,
         Self::Subscriptions,
         Self::Topic,
-        Self::Shared,
         Self::Connections,
         Self::ConnectionRate,
         Self::ClientIdentifier,
@@ -75,7 +72,6 @@ impl Refusal {
             Self::UserProperties => "user_properties",
             Self::Subscriptions => "subscriptions",
             Self::Topic => "topic",
-            Self::Shared => "shared",
             Self::Connections => "connections",
             Self::ConnectionRate => "connection_rate",
             Self::ClientIdentifier => "client_identifier",
@@ -90,7 +86,6 @@ impl Refusal {
             (Self::NotAuthorized, _) => ReasonCode::NotAuthorized,
             (Self::Topic, Request::Subscribe) => ReasonCode::TopicFilterInvalid,
             (Self::Topic, _) => ReasonCode::TopicNameInvalid,
-            (Self::Shared, _) => ReasonCode::SharedSubscriptionsNotSupported,
             (Self::ConnectionRate, _) => ReasonCode::ConnectionRateExceeded,
             (Self::ClientIdentifier, _) => ReasonCode::ClientIdentifierNotValid,
             (Self::AuthenticationMethod, _) => ReasonCode::BadAuthenticationMethod,
@@ -117,7 +112,6 @@ impl Refusal {
             Self::UserProperties => "more user properties in one packet than are taken",
             Self::Subscriptions => "this session has as many subscriptions as it may",
             Self::Topic => "the topic is malformed or has more levels than are taken",
-            Self::Shared => "shared subscriptions are not supported",
             Self::Connections => "the broker has as many connections as it may; try again later",
             Self::ConnectionRate => "connections come faster than they may; try again later",
             Self::ClientIdentifier => "this client identifier cannot be used with this CONNECT",

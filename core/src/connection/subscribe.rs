@@ -196,10 +196,7 @@ fn check(
     if subscribe.user_properties.len() > settings.user_properties_max {
         return Err(Refusal::UserProperties);
     }
-    if filter.is_shared() {
-        return Err(Refusal::Shared);
-    }
-    if topic::levels(filter.as_str()) > settings.topic_levels_max {
+    if topic::levels(filter.pattern()) > settings.topic_levels_max {
         return Err(Refusal::Topic);
     }
     Ok(filter)

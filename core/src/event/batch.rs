@@ -150,6 +150,16 @@ impl<'a> Batch<'a> {
         Records { rest: self.records, next: 0, position: 0, count: self.footer.records }
     }
 
+    /// The records from that at `place` on, a place that [`Record::place`] told; none if that is
+    /// behind the last.
+    #[must_use]
+    pub fn records_from(&self, place: Fence) -> Records<'a> {
+        let Fence { ordinal, position } = place;
+        let rest = self.records.get(position as usize..).unwrap_or_default();
+        let count = if rest.is_empty() { ordinal } else { self.footer.records };
+        Records { rest, next: ordinal, position, count }
+    }
+
     /// The sessions of the table, in the order of their numbers.
     pub fn sessions(&self) -> impl Iterator<Item = Result<BatchSession<'a>, EventError>> + use<'a> {
         let mut rest = self.sessions;

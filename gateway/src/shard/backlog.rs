@@ -10,6 +10,7 @@ use ledgermq_core::identity::PacketId;
 use ledgermq_core::offset::Offset;
 use ledgermq_core::packet::QoS;
 use ledgermq_log::CommittedBatch;
+use ledgermq_projections::notice::SharedDelivery;
 use ledgermq_projections::views::owed::{Owed, OwedSource};
 use ledgermq_projections::views::retained::RetainedMessage;
 
@@ -17,10 +18,15 @@ use crate::shard::ShardLimits;
 
 use references::References;
 
-/// The messages that wait for a connection, in the order of its session.
+/// The messages that wait for a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
+    /// What the session is owed, in its order.
     queue: References,
+    /// What it was given as a member of groups, in the order in which it was given it.
+    given: References,
+    /// Of that, what is bound to the session: it holds an identifier, and goes first.
+    bound: References,
     /// QoS 2 deliveries whose identifiers are on their way to the log, in the order of the log. At
     /// most a window.
     starting: References,
@@ -28,6 +34,13 @@ pub(crate) struct Backlog {
     pub(crate) holds: u32,
     /// Everything owed beyond this is read from the owed view: the connection is catching up.
     pub(crate) behind: Option<DeliveryRef>,
+}
+
+/// The queues of a backlog.
+enum Next {
+    Owed,
+    Given,
+    Bound,
 }
 
 /// A message that waits.
@@ -38,6 +51,8 @@ pub(crate) struct Pending {
     pub(crate) retain: bool,
     pub(crate) payload_bytes: u32,
     pub(crate) source: Source,
+    /// Subscription Identifier of the Shared Subscription that brought it.
+    pub(crate) identifier: Option<u32>,
     /// The identifier that is being logged for it.
     starting: Option<PacketId>,
 }
@@ -64,7 +79,7 @@ impl Pending {
             Source::Pinned(..) | Source::Logged | Source::Kept => 0,
         };
         let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
-        Self { message, qos, retain, payload_bytes, source, starting: None }
+        Self { message, qos, retain, payload_bytes, source, identifier: None, starting: None }
     }
 }
 
@@ -80,19 +95,31 @@ impl From<Owed> for Pending {
     }
 }
 
+impl From<SharedDelivery> for Pending {
+    fn from(delivery: SharedDelivery) -> Self {
+        let SharedDelivery { message, qos, retain, identifier } = delivery;
+        Self { identifier, ..Self::new(message, qos, retain, Source::Logged) }
+    }
+}
+
 impl Backlog {
-    /// Whether the connection takes messages as they come.
+    /// Whether the connection takes messages as they come, but for those of groups.
     pub(crate) fn is_live(&self) -> bool {
         self.queue.is_empty() && self.holds == 0 && self.behind.is_none()
     }
 
     /// Whether nothing at all waits.
     pub(crate) fn is_done(&self) -> bool {
-        self.is_live() && self.starting.is_empty()
+        self.is_live() && self.is_empty() && self.starting.is_empty()
     }
 
     /// Whether no message waits here (the owed view may have more).
     pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.given.is_empty() && self.bound.is_empty()
+    }
+
+    /// Whether no message waits here but such of groups.
+    pub(crate) fn is_own_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
@@ -107,21 +134,36 @@ impl Backlog {
 
     /// The message that is next.
     pub(crate) fn front(&self) -> Option<&Pending> {
-        self.queue.front()
+        match self.next() {
+            Next::Owed => self.queue.front(),
+            Next::Given => self.given.front(),
+            Next::Bound => self.bound.front(),
+        }
     }
 
-    /// Kept messages among those that wait, in order.
+    /// Where the message that is next stands. Of what is owed and what groups gave the older goes
+    /// first, so that neither ever waits for the end of the other.
+    fn next(&self) -> Next {
+        match (self.queue.front(), self.given.front()) {
+            _ if !self.bound.is_empty() => Next::Bound,
+            (Some(owed), Some(given)) if given.message.at < owed.message.at => Next::Given,
+            (None, Some(_)) => Next::Given,
+            _ => Next::Owed,
+        }
+    }
+
+    /// Kept messages among those that wait and are owed, in order.
     pub(crate) fn kept(&self) -> impl Iterator<Item = Offset> {
         let kept = self.queue.iter().filter(|pending| matches!(pending.source, Source::Kept));
         kept.map(|pending| pending.message.at)
     }
 
-    /// Place of the newest message that waits.
+    /// Place of the newest message that waits and is owed.
     pub(crate) fn last(&self) -> Option<DeliveryRef> {
         self.queue.last()
     }
 
-    /// Adds `pending` behind all that waits. Its batch stays in memory only within the bound.
+    /// Adds `pending` behind all that is owed. Its batch stays in memory only within the bound.
     pub(crate) fn push(&mut self, pending: Pending, limits: &ShardLimits) {
         self.queue.push(pending, limits.pinned_bytes_max);
     }
@@ -131,9 +173,28 @@ impl Backlog {
         self.queue.insert(pending);
     }
 
+    /// Number of messages of groups that wait.
+    pub(crate) fn given(&self) -> usize {
+        self.given.len()
+    }
+
+    /// Adds a message of a group behind all others of groups, with the same bound.
+    pub(crate) fn give(&mut self, pending: Pending, limits: &ShardLimits) {
+        self.given.push(pending, limits.pinned_bytes_max);
+    }
+
+    /// Adds a message of a group that is bound to the session: at most a window of them.
+    pub(crate) fn bind(&mut self, pending: Pending) {
+        self.bound.push(pending, usize::MAX);
+    }
+
     /// Takes the message that is next.
     pub(crate) fn pop(&mut self) -> Option<Pending> {
-        self.queue.pop()
+        match self.next() {
+            Next::Owed => self.queue.pop(),
+            Next::Given => self.given.pop(),
+            Next::Bound => self.bound.pop(),
+        }
     }
 
     /// Sets a delivery aside until its identifier is logged.
@@ -144,8 +205,12 @@ impl Backlog {
 
     /// The identifier is logged: the delivery is next in its place.
     pub(crate) fn started(&mut self, id: PacketId) {
-        if self.starting.front().is_some_and(|pending| pending.starting == Some(id)) {
-            self.queue.insert(self.starting.pop());
+        if self.starting.front().is_none_or(|pending| pending.starting != Some(id)) {
+            return;
+        }
+        match self.starting.pop() {
+            Some(pending) if pending.message.group().is_some() => self.bind(pending),
+            pending => self.queue.insert(pending),
         }
     }
 }

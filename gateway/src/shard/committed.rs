@@ -25,7 +25,8 @@ impl Shard {
         debug_assert_eq!(batch.index, self.reached.index, "the tail is gapless");
         if !batch.is_admitted() {
             // It was sent twice: what came of it came of the batch that counts.
-            return self.pass(batch.index);
+            self.recent.push(batch);
+            return self.pass(now, batch.index, sources);
         }
         let body = batch.batch();
         let is_own = batch.producer == self.producer;
@@ -72,7 +73,8 @@ impl Shard {
                 EventRef::Other(_) => {}
             }
         }
-        self.pass(batch.index);
+        self.recent.push(batch);
+        self.pass(now, batch.index, sources);
     }
 
     /// Whether it is certain that no session at all subscribes to `topic` of a message at `index`, and
@@ -95,7 +97,7 @@ impl Shard {
 
     /// The batch at `index` is through. A notice that came ahead of it and was not taken is for a
     /// connection that ended.
-    fn pass(&mut self, index: Index) {
+    fn pass(&mut self, now: Timestamp, index: Index, sources: &mut impl Sources) {
         self.reached = Offset::new(index + 1, 0);
         while self.early_sessions.first_key_value().is_some_and(|(at, _)| *at < self.reached) {
             self.early_sessions.pop_first();
@@ -103,6 +105,7 @@ impl Shard {
         while self.early_retained.first_key_value().is_some_and(|(at, _)| *at < self.reached) {
             self.early_retained.pop_first();
         }
+        self.take_early_shared(now, sources);
     }
 
     /// The connections behind the sessions of a batch of ours.

@@ -126,7 +126,7 @@ impl Shard {
     }
 
     /// Gives a delivery up, aloud: it is counted, and logged if the session outlives this
-    /// connection.
+    /// connection, or a group owes it.
     pub(super) fn give_up(
         &mut self,
         now: Timestamp,
@@ -149,7 +149,7 @@ impl Shard {
             return;
         }
         self.turn(now, token, |machine, sink, _| {
-            if machine.is_persistent() {
+            if machine.is_persistent() || message.group().is_some() {
                 sink.append(Event::MessageDropped { from: message, upto: message, reason });
             }
             machine.skip(message, qos, sink);

@@ -41,6 +41,7 @@ impl Shard {
     /// subscription, an identifier that was logged, a batch or a view that was waited for
     /// ([`Shard::retry`]). A connection that waits for none of these has nothing to wait for.
     pub(super) fn drain(&mut self, now: Timestamp, token: Token, sources: &mut impl Sources) {
+        let mut is_caught_up = false;
         loop {
             let Some(client) = self.table.get_mut(token) else { return };
             let Some(backlog) = &client.backlog else { return };
@@ -50,15 +51,18 @@ impl Shard {
             {
                 return;
             }
-            if let Some(after) = backlog.behind.filter(|_| backlog.is_empty()) {
+            if let Some(after) = backlog.behind.filter(|_| backlog.is_own_empty()) {
                 if !self.refill(token, after, sources) {
                     return;
                 }
+            } else if backlog.is_own_empty() && !is_caught_up {
+                is_caught_up = true;
+                self.turn(now, token, |machine, sink, _| machine.on_caught_up(sink));
             } else if backlog.is_empty() {
                 if backlog.is_done() {
                     client.backlog = None;
                 }
-                return self.turn(now, token, |machine, sink, _| machine.on_caught_up(sink));
+                return;
             } else {
                 let Some(next) = self.take_next(token, sources) else { return };
                 self.deliver_next(now, token, next);
@@ -169,6 +173,7 @@ impl Shard {
             None => return self.give_up(now, token, message, qos, DropReason::Expired),
         };
         let identifiers = match &pending.source {
+            _ if message.group().is_some() => pending.identifier.into_iter().collect(),
             Source::Retained(_, identifiers) => identifiers.to_vec(),
             _ => identifiers(client, content.topic),
         };
@@ -225,9 +230,9 @@ fn content_of<'a>(batch: &'a CommittedBatch, pending: &Pending) -> Option<Messag
     }
 }
 
-/// Identifiers of the subscriptions of `client` that match `topic`.
+/// Identifiers of the subscriptions of `client`, but for shared ones, that match `topic`.
 fn identifiers(client: &Client, topic: &str) -> Vec<u32> {
-    let matching = |filter: &TopicFilter| filter.matches(topic);
+    let matching = |filter: &TopicFilter| !filter.is_shared() && filter.matches(topic);
     client
         .subscriptions
         .iter()

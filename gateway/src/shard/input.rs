@@ -8,7 +8,7 @@ use ledgermq_core::reason::ReasonCode;
 
 use crate::shard::client::{Client, Pause};
 use crate::shard::table::Token;
-use crate::shard::{Shard, Sources, stats};
+use crate::shard::{Shard, Sources, shared, stats};
 
 /// Input buffers up to this size are kept by a connection between packets.
 const KEPT_BYTES: usize = 512;
@@ -267,8 +267,10 @@ impl Shard {
     }
 
     fn log_progress_if_much(&mut self, now: Timestamp, token: Token) {
-        let is_much =
-            |client: &Client| client.machine.unlogged_progress() >= super::PROGRESS_MESSAGES_MAX;
+        let is_much = |client: &Client| {
+            client.machine.unlogged_progress() >= super::PROGRESS_MESSAGES_MAX
+                || client.machine.unlogged_shared() >= shared::SETTLED_MAX
+        };
         if self.table.get(token).is_some_and(is_much) {
             self.turn(now, token, |machine, sink, _| machine.flush_progress(sink));
         }

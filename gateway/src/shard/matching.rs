@@ -15,7 +15,8 @@ const CACHED_TOPICS_MAX: usize = 16 << 10;
 /// Bytes of the topics and matches that are remembered, as above.
 const CACHED_BYTES_MAX: usize = 16 << 20;
 
-/// The subscriptions of a shard's connections, with the answers given lately.
+/// The subscriptions of a shard's connections, with the answers given lately. Not the shared ones:
+/// the fold says what comes of these.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     tree: FilterTree<Token, Subscriber>,
@@ -57,14 +58,20 @@ pub(crate) struct Grant {
 impl Subscriptions {
     /// Makes or replaces the subscription of `token` to the filter; says whether it is new.
     pub(crate) fn insert(&mut self, token: Token, subscription: &Subscription) -> bool {
-        self.forget();
         let Subscription { filter, options, identifier } = subscription;
+        if filter.is_shared() {
+            return false;
+        }
+        self.forget();
         let subscriber = Subscriber { options: *options, identifier: *identifier };
         self.tree.insert(filter, token, subscriber).is_none()
     }
 
     /// Ends the subscription of `token` to `filter`.
     pub(crate) fn remove(&mut self, filter: &TopicFilter, token: Token) {
+        if filter.is_shared() {
+            return;
+        }
         self.forget();
         self.tree.remove(filter, &token);
     }

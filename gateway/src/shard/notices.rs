@@ -30,8 +30,9 @@ impl Shard {
                     self.on_retained(now, token, at, messages, sources);
                 }
             }
-            // SUBACK grants no Shared Subscription: there is no member here.
-            Notice::Shared { .. } => {}
+            Notice::Shared { epoch, index, deliveries, .. } => {
+                self.on_shared(now, epoch, index, deliveries, sources);
+            }
             Notice::SessionEnded { epoch, reason, .. } => {
                 if let Some(token) = self.by_epoch.get(&epoch).copied() {
                     self.end(now, token, Ending::Server(reason));
@@ -55,7 +56,9 @@ impl Shard {
         }
         client.subscriptions = state.subscriptions;
         if state.session_present {
-            client.backlog.get_or_insert_default().behind = Some(DeliveryRef::default());
+            let backlog = client.backlog.get_or_insert_default();
+            backlog.behind = Some(DeliveryRef::default());
+            state.shared.into_iter().for_each(|delivery| backlog.bind(Pending::from(delivery)));
             self.starve(token);
         }
         let resumed = Resumed {

@@ -11,5 +11,6 @@ mod opening;
 mod publishing;
 mod random;
 mod resuming;
+mod sharing;
 mod subscribing;
 mod world;

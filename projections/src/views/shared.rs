@@ -111,14 +111,10 @@ impl Groups {
         }
     }
 
-    /// The session can no longer: what it holds of the group is given to others, but for what is
-    /// bound.
-    pub(crate) fn withdraw(&mut self, number: Number, slot: Slot, dirty: &mut Dirty) {
-        if let Some(given) = self.given.get_mut(&slot) {
-            given.retain(|delivery| delivery.message.group() != Some(number));
-        }
+    /// The session is given no more of the group; it keeps what it holds.
+    pub(crate) fn pass_over(&mut self, number: Number, slot: Slot) {
         if let Some(group) = self.groups.get_mut(&number) {
-            group.went(slot, &mut dirty.group(number));
+            group.pass_over(slot);
         }
     }
 
@@ -180,6 +176,19 @@ impl Groups {
             self.tidy(number, slot, dirty);
         }
         is_held
+    }
+
+    /// The session cannot have a message that it holds: others are given it, if it is not bound.
+    /// Says whether it is given back.
+    pub(crate) fn give_back(
+        &mut self,
+        slot: Slot,
+        message: DeliveryRef,
+        dirty: &mut Dirty,
+    ) -> bool {
+        let Some(number) = message.group() else { return false };
+        let group = self.groups.get_mut(&number);
+        group.is_some_and(|group| group.give_back(slot, message.at, &mut dirty.group(number)))
     }
 
     /// Binds a QoS 2 message to the session that holds it. Says whether it does.

@@ -85,8 +85,8 @@ impl Views {
         })
     }
 
-    /// Other access rules are in force: members that may no longer serve their groups give back
-    /// what is not bound to them, as if their connections were gone.
+    /// Other access rules are in force: members that may no longer serve their groups are passed
+    /// over. What they hold they deliver, or give back one by one, as the rules say of its topic.
     pub(super) fn judge_members(&mut self) {
         let numbers: Vec<Number> = self.groups.iter().map(|(number, _)| number).collect();
         for number in numbers {
@@ -101,12 +101,7 @@ impl Views {
         if self.is_serving(slot, group.filter()) {
             self.groups.came(number, slot);
         } else {
-            self.groups.withdraw(number, slot, &mut self.dirty);
-            self.forget_sent(slot, |groups, message| {
-                let is_returned =
-                    message.group() == Some(number) && groups.held(slot, message).is_none();
-                is_returned.then_some(false)
-            });
+            self.groups.pass_over(number, slot);
         }
     }
 
@@ -156,9 +151,16 @@ impl Views {
         }
     }
 
-    /// A message of a group was given up by the session that holds it, for all.
+    /// A message of a group was given up by the session that holds it: for all, unless it is this
+    /// session that may not have it, and no other was bound to it.
     pub(super) fn shared_given_up(&mut self, slot: Slot, message: DeliveryRef, why: DropReason) {
         let Some(held) = self.groups.held(slot, message) else { return };
+        if why == DropReason::NotAuthorized
+            && self.groups.give_back(slot, message, &mut self.dirty)
+            && let Some(number) = message.group()
+        {
+            return self.assign(number);
+        }
         self.counters.drop_messages(why, 1);
         self.settle_shared(slot, message);
         self.forget_sent(slot, |_, sent| (sent == message).then_some(held.is_started));

@@ -115,20 +115,39 @@ fn a_member_that_may_not_receive_all_of_its_group_is_passed_over() {
 }
 
 #[test]
-fn what_a_member_holds_goes_to_others_when_it_may_no_longer_receive_it() {
+fn what_a_member_may_no_longer_receive_it_gives_back_for_others() {
     check_groups(
         "open x; open b
          sub x $share/g/x qos=1; sub b $share/g/x qos=1
          pub - x 1 qos=1; pub - x 2 qos=1
          rules read:%c
+         drop b 3:1.g0 3:1.g0 rights
+         pub - x 3 qos=1; pub - x 4 qos=1
          rules open
-         pub - x 3 qos=1; pub - x 4 qos=1",
+         pub - x 5 qos=1; pub - x 6 qos=1",
         "shared 1:0 by 3 3:0.g0/1
          shared 1:1 by 3 3:1.g0/1
-         shared 1:0 by 4 3:1.g0/1
-         shared 1:0 by 6 6:1.g0/1
-         shared 1:1 by 6 6:0.g0/1",
+         shared 1:0 by 5 3:1.g0/1
+         shared 1:0 by 6 6:0.g0/1 6:1.g0/1
+         shared 1:0 by 8 8:1.g0/1
+         shared 1:1 by 8 8:0.g0/1",
     );
+}
+
+#[test]
+fn what_is_bound_is_given_up_by_who_may_no_longer_receive_it() {
+    let mut world = folded(
+        "open x; open b
+         sub x $share/g/x qos=2; sub b $share/g/x qos=2
+         pub - x 1 qos=2; pub - x 2 qos=2
+         start b 1=3:1.g0
+         rules read:%c
+         drop b 3:1.g0 3:1.g0 rights",
+    );
+    let notices = world.notices();
+    let told: Vec<_> = notices.lines().filter(|line| line.starts_with("shared ")).collect();
+    assert_eq!(told.join("\n"), "shared 1:0 by 3 3:0.g0/2\nshared 1:1 by 3 3:1.g0/2");
+    assert_eq!(world.views.counters().dropped, [0, 0, 0, 0, 1]);
 }
 
 #[test]

@@ -108,6 +108,6 @@ const EXPECTED: &str = "
     drop f 13:0.g0 13:0.g0 large counters group_owed group_held
     sdrop $share/g/s 14:0  counters
     close f                sessions subscriptions counters groups group_owed group_held
-    rules read:a,write:#   counters group_held access
+    rules read:a,write:#   counters access
     rules open             counters access
 ";

@@ -147,6 +147,29 @@ impl Group {
         }
     }
 
+    /// The session gets no more, and keeps what it holds.
+    pub(super) fn pass_over(&mut self, slot: Slot) {
+        if let Some(member) = self.members.get_mut(&slot) {
+            member.is_online = false;
+            self.refresh(slot);
+        }
+    }
+
+    /// A message that the session holds comes back, if it is not bound. Says whether it does.
+    pub(super) fn give_back(&mut self, slot: Slot, at: Offset, rows: &mut GroupRows<'_>) -> bool {
+        let Some(member) = self.members.get_mut(&slot) else { return false };
+        if member.held.get(&at).is_none_or(|held| held.is_started) {
+            return false;
+        }
+        member.held.remove(&at);
+        rows.held(slot);
+        self.returned.insert(at);
+        self.held -= 1;
+        self.held_bytes -= self.owed.bytes_of(at.into()).unwrap_or_default();
+        self.refresh(slot);
+        true
+    }
+
     /// What is not bound to the session comes back.
     pub(super) fn went(&mut self, slot: Slot, rows: &mut GroupRows<'_>) {
         let Some(member) = self.members.get_mut(&slot) else { return };

@@ -1,0 +1,132 @@
+//! Messages of groups (Shared Subscriptions): who gets which is decided by the fold, and told.
+//!
+//! Nothing else may be done with them here than to deliver them in the order of the notices or to
+//! give them up aloud: the fold counts them as held by the session until either is logged, or until
+//! its connection ends. What of QoS 2 is not bound by the log is not sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ledgermq_core::connection::Ending;
+use ledgermq_core::event::batch::Fence;
+use ledgermq_core::offset::{Index, Offset, Timestamp};
+use ledgermq_core::packet::QoS;
+use ledgermq_core::reason::ReasonCode;
+use ledgermq_log::CommittedBatch;
+use ledgermq_projections::notice::SharedDelivery;
+use ledgermq_projections::views::shared::SHARED_WINDOW;
+
+use crate::shard::backlog::{Pending, Source};
+use crate::shard::{Shard, Sources};
+
+/// Settled messages of groups of one session after which that is logged at once: a group gives its
+/// members no more than they have room for, by what is logged.
+pub(super) const SETTLED_MAX: u32 = SHARED_WINDOW as u32 / 4;
+/// Bytes of the batches that are held for notices to come.
+const RECENT_BYTES_MAX: usize = 1 << 20;
+
+/// The last batches of the tail: the fold gives their messages away soon, if it gives them at all.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// Whether there ever was a member of a group here; nothing is held before.
+    is_wanted: bool,
+    batches: VecDeque<Arc<CommittedBatch>>,
+    bytes: usize,
+    /// The record that was found last: the next one stands behind it, mostly.
+    last: Option<(Index, Fence)>,
+}
+
+/// Messages that a session was given by a batch that the shard has not routed.
+#[derive(Debug)]
+pub(super) struct Early {
+    index: Index,
+    epoch: Offset,
+    deliveries: Vec<SharedDelivery>,
+}
+
+impl Shard {
+    /// The session of `epoch` was given messages by the batch at `index`.
+    pub(super) fn on_shared(
+        &mut self,
+        now: Timestamp,
+        epoch: Offset,
+        index: Index,
+        deliveries: Vec<SharedDelivery>,
+        sources: &mut impl Sources,
+    ) {
+        self.recent.is_wanted = true;
+        if index > self.routed_index() {
+            return self.early_shared.push_back(Early { index, epoch, deliveries });
+        }
+        self.give(now, epoch, deliveries, sources);
+    }
+
+    /// Takes up what was told ahead of the batch that is through now.
+    pub(super) fn take_early_shared(&mut self, now: Timestamp, sources: &mut impl Sources) {
+        while let Some(early) = self.early_shared.front()
+            && early.index <= self.routed_index()
+            && let Some(Early { epoch, deliveries, .. }) = self.early_shared.pop_front()
+        {
+            self.give(now, epoch, deliveries, sources);
+        }
+    }
+
+    fn give(
+        &mut self,
+        now: Timestamp,
+        epoch: Offset,
+        deliveries: Vec<SharedDelivery>,
+        sources: &mut impl Sources,
+    ) {
+        // What a connection that ended was given goes to others: the log says that it ended.
+        let Some(token) = self.by_epoch.get(&epoch).copied() else { return };
+        let Some(client) = self.table.get_mut(token) else { return };
+        let backlog = client.backlog.get_or_insert_default();
+        for delivery in deliveries {
+            if backlog.given() < self.limits.backlog_messages_max {
+                let mut pending = Pending::from(delivery);
+                if let Some((batch, place)) = self.recent.find(delivery.message.at) {
+                    pending.source = Source::Pinned(batch, place);
+                }
+                backlog.give(pending, &self.limits);
+            } else if delivery.qos == QoS::AtMostOnce {
+                self.stats.dropped_queue_full += 1;
+                client.link.counts.get_or_insert_default().messages_dropped += 1;
+            } else {
+                // A member of so many groups that does not keep up: others get what it holds.
+                return self.end(now, token, Ending::Server(ReasonCode::QuotaExceeded));
+            }
+        }
+        self.drain(now, token, sources);
+    }
+}
+
+impl Recent {
+    /// The next batch of the tail.
+    pub(super) fn push(&mut self, batch: &Arc<CommittedBatch>) {
+        if !self.is_wanted {
+            return;
+        }
+        self.bytes += batch.bytes();
+        self.batches.push_back(Arc::clone(batch));
+        while self.bytes > RECENT_BYTES_MAX
+            && let Some(oldest) = self.batches.pop_front()
+        {
+            self.bytes -= oldest.bytes();
+        }
+    }
+
+    /// Where the message at `at` stands, if its batch is among these.
+    fn find(&mut self, at: Offset) -> Option<(Arc<CommittedBatch>, Fence)> {
+        let first = self.batches.front()?.index;
+        let place = usize::try_from(at.index.checked_sub(first)?).ok()?;
+        let batch = self.batches.get(place).filter(|batch| batch.index == at.index)?;
+        let behind =
+            self.last.filter(|(index, last)| *index == at.index && last.ordinal <= at.ordinal);
+        let start = behind.map_or(Fence { ordinal: 0, position: 0 }, |(_, last)| last);
+        let mut records = batch.batch().records_from(start).map_while(Result::ok);
+        let found = records.find(|record| record.ordinal == at.ordinal)?.place();
+        self.last = Some((at.index, found));
+        Some((Arc::clone(batch), found))
+    }
+}
