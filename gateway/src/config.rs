@@ -87,6 +87,9 @@ pub struct Limits {
     pub topic_aliases: u16,
     /// Subscriptions of one session; a SUBSCRIBE beyond is refused (0x97).
     pub subscriptions_per_client: u32,
+    /// Shared Subscriptions of one session, of each of which it may hold 256 messages; a SUBSCRIBE
+    /// beyond is refused (0x97).
+    pub shared_subscriptions_per_client: u16,
     /// User Properties of one packet; a request with more is refused (0x97).
     pub user_properties: u16,
     /// Messages that a client may publish a second, on average; those of one second may come at
@@ -118,6 +121,7 @@ impl Default for Limits {
             inflight_out: 1_000,
             topic_aliases: 10,
             subscriptions_per_client: 10_000,
+            shared_subscriptions_per_client: 256,
             user_properties: 100,
             publish_rate: 0,
             publish_bytes: ByteSize(0),

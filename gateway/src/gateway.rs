@@ -395,6 +395,7 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         inflight_out: limits.inflight_out,
         topic_aliases: limits.topic_aliases,
         subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
+        shared_subscriptions_max: usize::from(limits.shared_subscriptions_per_client),
         publish_rate: PublishRate { messages: limits.publish_rate, bytes: limits.publish_bytes.0 },
         user_properties_max: usize::from(limits.user_properties),
         response_information: config.response_information.as_str().into(),

@@ -76,6 +76,9 @@ pub struct ShardLimits {
     pub backlog_bytes_max: usize,
     /// Bytes of batches held in memory for those references; others are read from the log again.
     pub pinned_bytes_max: usize,
+    /// Bytes of the last batches held in memory for what groups give of them; others are read from
+    /// the log again.
+    pub recent_bytes_max: usize,
     /// Bytes of CONNECT packets that have not come whole, on all connections, beyond the 3 KiB that
     /// each may hold.
     pub unfinished_bytes_max: usize,
@@ -91,6 +94,7 @@ impl Default for ShardLimits {
             persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
             pinned_bytes_max: 4 << 20,
+            recent_bytes_max: 1 << 20,
             unfinished_bytes_max: 16 << 20,
         }
     }

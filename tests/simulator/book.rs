@@ -2,6 +2,8 @@
 
 use ledgermq_core::packet::QoS;
 
+use crate::options::SHARED_TOPICS;
+
 /// Number of a message.
 pub(crate) type Uid = u32;
 
@@ -22,6 +24,13 @@ pub(crate) struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     messages: Vec<Message>,
+}
+
+impl Message {
+    /// Whether only groups (Shared Subscriptions) get it.
+    pub(crate) fn is_shared(&self) -> bool {
+        SHARED_TOPICS.contains(&self.topic)
+    }
 }
 
 impl Book {

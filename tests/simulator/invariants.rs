@@ -11,6 +11,7 @@ mod owed;
 mod protocol;
 mod retained;
 mod sessions;
+mod shared;
 mod wills;
 
 use crate::book::Book;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
         ("owed", Box::<owed::Owed>::default()),
         ("fold", Box::new(fold::Fold)),
         ("retained", Box::new(retained::RetainedValue)),
+        ("shared", Box::<shared::Shared>::default()),
         ("sessions", Box::new(sessions::Sessions)),
         ("protocol", Box::new(protocol::Protocol)),
         ("wills", Box::new(wills::Wills)),

@@ -69,6 +69,8 @@ pub(crate) struct Habits {
     pub(crate) clean_start: u32,
     pub(crate) will: u32,
     pub(crate) expiry: u32,
+    /// Messages and subscriptions that are for groups.
+    pub(crate) share: u32,
     /// Clients that leave a session behind.
     pub(crate) persistent: u32,
 }
@@ -87,6 +89,7 @@ impl Options {
             answers_bytes_max: tight(rng, &[100, 2000], 16 << 20),
             awaited_messages_max: tight(rng, &[0, 1, 5], 100_000) as u64,
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
+            recent_bytes_max: tight(rng, &[0, 300], 1 << 20),
             unfinished_bytes_max: ShardLimits::default().unfinished_bytes_max,
         };
         let queued = if rng.permille(120) {
@@ -110,6 +113,7 @@ impl Options {
             },
             user_properties_max: 10,
             response_information: "".into(),
+            shared_subscriptions_max: if rng.permille(100) { 1 } else { 256 },
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
             authentication: Authentication {
                 has_passwords: rng.permille(500),
@@ -181,6 +185,7 @@ impl Habits {
             clean_start: often(300),
             will: often(400),
             expiry: often(100),
+            share: [0, 0, 50, 300, 600][often(500) as usize % 5],
             persistent: 300 + often(700),
         }
     }
@@ -188,12 +193,15 @@ impl Habits {
 
 /// Topic Names that are published to.
 pub(crate) const TOPICS: [&str; 8] = ["a/b", "a/c", "b/c", "a", "d/e/f", "a/b/c", "$x/y", "/"];
+/// Topic Names that only groups subscribe to, and the Shared Subscriptions that do.
+pub(crate) const SHARED_TOPICS: [&str; 2] = ["$s/a", "$s/b"];
+pub(crate) const SHARED_FILTERS: [&str; 3] = ["$share/g/$s/#", "$share/g/$s/a", "$share/h/$s/+"];
 /// Access rules that are put in force; clients with an odd number have the user name `odd`.
 pub(crate) const RULES: [&str; 5] = [
-    "topic #\ntopic $x/#\nuser odd\ntopic #",
-    "topic read #\ntopic write a/#\nuser odd\ntopic write #\ntopic read a/#\ntopic $x/#",
-    "topic deny a/b\ntopic #\nuser odd\ntopic deny b/c\ntopic #\npattern deny a/c",
-    "topic write #\nuser odd\ntopic read #",
+    "topic #\ntopic $x/#\ntopic $s/#\nuser odd\ntopic #\ntopic $s/#",
+    "topic read #\ntopic write a/#\ntopic write $s/#\nuser odd\ntopic write #\ntopic read a/#\ntopic $x/#\ntopic $s/#",
+    "topic deny a/b\ntopic #\ntopic $s/#\nuser odd\ntopic deny b/c\ntopic #\ntopic $s/#\ntopic deny $s/a\npattern deny a/c",
+    "topic write #\ntopic write $s/#\nuser odd\ntopic read #\ntopic read $s/#",
     "pattern readwrite +/b\npattern readwrite a/#\nuser odd\ntopic deny a",
 ];
 /// Topic Filters that are subscribed to.

@@ -1,6 +1,7 @@
 //! What must be true: a slow and simple fold of the committed log, written apart from the broker's.
 
 pub(crate) mod access;
+mod groups;
 mod model;
 mod owing;
 mod session;
@@ -32,6 +33,7 @@ pub(crate) struct Oracle {
     pub(crate) lives: Vec<Life>,
     /// By the address of a connection: what its opening found.
     pub(crate) opened: BTreeMap<String, Opened>,
+    pub(crate) groups: groups::Groups,
     pub(crate) retained: BTreeMap<String, Retained>,
     pub(crate) wills: wills::Wills,
     pub(crate) access: access::Access,
@@ -62,6 +64,7 @@ pub(crate) struct Oracle {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened {
     pub(crate) life: usize,
+    pub(crate) epoch: Offset,
     pub(crate) is_resumed: bool,
     /// How many changes of the access rules stand before it.
     pub(crate) rules: usize,
@@ -98,6 +101,12 @@ impl Oracle {
             let last = self.last_index;
             self.fault(format!("index {last} was committed, the log came back with {commit}"));
         }
+    }
+
+    /// Whether the session is still that of the connection, as far as the log knows.
+    pub(crate) fn is_connected(&self, opened: &Opened) -> bool {
+        let session = self.sessions.get(&self.lives[opened.life].client);
+        session.is_some_and(|session| session.epoch == opened.epoch && session.online.is_some())
     }
 
     pub(crate) fn fault(&mut self, what: String) {

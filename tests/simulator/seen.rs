@@ -33,6 +33,8 @@ pub(crate) enum Seen {
     /// What the views still hold for a client's session when everything had its time: messages owed,
     /// and deliveries under way.
     Waiting { client: usize, owed: usize, outstanding: usize },
+    /// What a group is still owed then.
+    Group { filter: &'static str, owed: usize },
     /// The node sent DISCONNECT.
     Disconnected { client: usize, reason: ReasonCode },
     /// The node broke the protocol.

@@ -21,6 +21,8 @@ pub trait Outputs {
     fn append(&mut self, event: Event);
     /// Number of subscriptions that the session has.
     fn subscriptions(&self) -> usize;
+    /// How many of them are Shared Subscriptions.
+    fn shared_subscriptions(&self) -> usize;
     /// Whether the session has a subscription to `filter`.
     fn is_subscribed(&self, filter: &TopicFilter) -> bool;
     /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
@@ -62,6 +64,8 @@ pub struct Settings {
     pub topic_aliases: u16,
     /// Most subscriptions of a session.
     pub subscriptions_max: usize,
+    /// Most Shared Subscriptions among them.
+    pub shared_subscriptions_max: usize,
     /// How fast a client may publish.
     pub publish_rate: PublishRate,
     /// Most User Properties of a packet.

@@ -9,6 +9,13 @@ use crate::packet::{Packet, ProtocolVersion, QoS, SubAck, Subscribe, Unsubscribe
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
 
+/// Numbers of new subscriptions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Added {
+    all: usize,
+    shared: usize,
+}
+
 impl Connection {
     pub(super) fn on_subscribe(
         &mut self,
@@ -35,8 +42,8 @@ impl Connection {
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
         let mut text = None;
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
-        let under_way = out.subscriptions() + self.subscriptions_under_way();
-        let mut added = 0;
+        let under_way = self.subscriptions_under_way();
+        let mut added = Added::default();
         for (filter, options) in &subscribe.filters {
             let granted = check(subscribe, filter, settings).and_then(|filter| {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
@@ -45,10 +52,16 @@ impl Connection {
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
                 }
-                if under_way + added >= settings.subscriptions_max {
+                let is_full = out.subscriptions() + under_way.all + added.all
+                    >= settings.subscriptions_max
+                    || filter.is_shared()
+                        && out.shared_subscriptions() + under_way.shared + added.shared
+                            >= settings.shared_subscriptions_max;
+                if is_full {
                     return Err(Refusal::Subscriptions);
                 }
-                added += 1;
+                added.all += 1;
+                added.shared += usize::from(filter.is_shared());
                 Ok(filter)
             });
             match granted {
@@ -138,12 +151,15 @@ impl Connection {
     }
 
     /// New subscriptions whose commit is awaited.
-    fn subscriptions_under_way(&self) -> usize {
-        let added = self.awaiting.iter().map(|awaiting| match awaiting {
-            Awaiting::Subscribe { added, .. } => *added,
-            Awaiting::Unsubscribe { .. } => 0,
-        });
-        added.sum()
+    fn subscriptions_under_way(&self) -> Added {
+        let mut sum = Added::default();
+        for awaiting in &self.awaiting {
+            if let Awaiting::Subscribe { added, .. } = awaiting {
+                sum.all += added.all;
+                sum.shared += added.shared;
+            }
+        }
+        sum
     }
 
     /// The oldest `Unsubscribed` of this connection was committed: sends UNSUBACK. `existed` says

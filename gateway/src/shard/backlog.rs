@@ -36,11 +36,16 @@ pub(crate) struct Backlog {
     pub(crate) behind: Option<DeliveryRef>,
 }
 
-/// The queues of a backlog.
-enum Next {
-    Owed,
-    Given,
+/// The queues of a backlog. Each keeps its order; one whose first message has no room does not hold
+/// the others up, which may have to go first to make room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// What is bound to the session of what groups gave.
     Bound,
+    /// What else groups gave.
+    Given,
+    /// What the session is owed.
+    Owed,
 }
 
 /// A message that waits.
@@ -132,23 +137,27 @@ impl Backlog {
         self.queue.len() >= messages_max || self.queue.payload_bytes() >= limits.backlog_bytes_max
     }
 
-    /// The message that is next.
-    pub(crate) fn front(&self) -> Option<&Pending> {
-        match self.next() {
-            Next::Owed => self.queue.front(),
-            Next::Given => self.given.front(),
-            Next::Bound => self.bound.front(),
+    /// The first message of a queue.
+    pub(crate) fn front(&self, lane: Lane) -> Option<&Pending> {
+        self.lane(lane).front()
+    }
+
+    /// The queues in the order in which they are to be served: what is bound first, and of what is
+    /// owed and what groups gave the older, so that neither waits for the end of the other.
+    pub(crate) fn lanes(&self) -> [Lane; 3] {
+        match (self.queue.front(), self.given.front()) {
+            (Some(owed), Some(given)) if given.message.at < owed.message.at => {
+                [Lane::Bound, Lane::Given, Lane::Owed]
+            }
+            _ => [Lane::Bound, Lane::Owed, Lane::Given],
         }
     }
 
-    /// Where the message that is next stands. Of what is owed and what groups gave the older goes
-    /// first, so that neither ever waits for the end of the other.
-    fn next(&self) -> Next {
-        match (self.queue.front(), self.given.front()) {
-            _ if !self.bound.is_empty() => Next::Bound,
-            (Some(owed), Some(given)) if given.message.at < owed.message.at => Next::Given,
-            (None, Some(_)) => Next::Given,
-            _ => Next::Owed,
+    fn lane(&self, lane: Lane) -> &References {
+        match lane {
+            Lane::Bound => &self.bound,
+            Lane::Given => &self.given,
+            Lane::Owed => &self.queue,
         }
     }
 
@@ -188,12 +197,12 @@ impl Backlog {
         self.bound.push(pending, usize::MAX);
     }
 
-    /// Takes the message that is next.
-    pub(crate) fn pop(&mut self) -> Option<Pending> {
-        match self.next() {
-            Next::Owed => self.queue.pop(),
-            Next::Given => self.given.pop(),
-            Next::Bound => self.bound.pop(),
+    /// Takes the first message of a queue.
+    pub(crate) fn pop(&mut self, lane: Lane) -> Option<Pending> {
+        match lane {
+            Lane::Bound => self.bound.pop(),
+            Lane::Given => self.given.pop(),
+            Lane::Owed => self.queue.pop(),
         }
     }
 

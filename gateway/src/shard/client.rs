@@ -211,6 +211,10 @@ impl Outputs for Sink<'_> {
         self.subscriptions.len()
     }
 
+    fn shared_subscriptions(&self) -> usize {
+        self.subscriptions.iter().filter(|subscription| subscription.filter.is_shared()).count()
+    }
+
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         find(self.subscriptions, filter).is_ok()
     }

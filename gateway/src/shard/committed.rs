@@ -25,7 +25,7 @@ impl Shard {
         debug_assert_eq!(batch.index, self.reached.index, "the tail is gapless");
         if !batch.is_admitted() {
             // It was sent twice: what came of it came of the batch that counts.
-            self.recent.push(batch);
+            self.recent.push(batch, self.limits.recent_bytes_max);
             return self.pass(now, batch.index, sources);
         }
         let body = batch.batch();
@@ -73,7 +73,7 @@ impl Shard {
                 EventRef::Other(_) => {}
             }
         }
-        self.recent.push(batch);
+        self.recent.push(batch, self.limits.recent_bytes_max);
         self.pass(now, batch.index, sources);
     }
 

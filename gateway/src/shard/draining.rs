@@ -10,7 +10,7 @@ use ledgermq_core::topic::TopicFilter;
 use ledgermq_log::CommittedBatch;
 use ledgermq_projections::views::retained::RetainedMessage;
 
-use crate::shard::backlog::{Backlog, Pending, Source};
+use crate::shard::backlog::{Backlog, Lane, Pending, Source};
 use crate::shard::client::Client;
 use crate::shard::delivery::remaining;
 use crate::shard::table::Token;
@@ -19,7 +19,7 @@ use crate::shard::{Fetched, Shard, Sources};
 /// Messages asked of the owed view at a time.
 const OWED_MESSAGES_MAX: usize = 256;
 
-/// The message at the head of a backlog with its content.
+/// A message at the head of a backlog with its content.
 enum Next {
     Content(Pending, Content),
     /// The log was purged beyond it, and it was not kept.
@@ -101,23 +101,27 @@ impl Shard {
         }
     }
 
-    /// Takes the head of the backlog, if the client has room for it and its content is at hand.
+    /// Takes a head of the backlog for which the client has room, if its content is at hand.
     fn take_next(&mut self, token: Token, sources: &mut impl Sources) -> Option<Next> {
         let client = self.table.get_mut(token)?;
-        let backlog = client.backlog.as_mut()?;
-        let Pending { message, qos, .. } = *backlog.front()?;
-        if qos > QoS::AtMostOnce {
-            if client.machine.is_under_way(message) {
-                backlog.pop();
-                return Some(Next::Answered);
-            }
-            if !client.machine.has_room_for(message) {
-                return None;
-            }
+        let (backlog, machine) = (client.backlog.as_mut()?, &client.machine);
+        let may_go = |Pending { message, qos, .. }: &Pending| {
+            *qos == QoS::AtMostOnce
+                || machine.is_under_way(*message)
+                || machine.has_room_for(*message)
+        };
+        let lane =
+            backlog.lanes().into_iter().find(|lane| backlog.front(*lane).is_some_and(may_go))?;
+        let Pending { message, qos, .. } = *backlog.front(lane)?;
+        if qos > QoS::AtMostOnce && machine.is_under_way(message) {
+            backlog.pop(lane);
+            return Some(Next::Answered);
         }
-        match look_up(backlog, sources)? {
-            Fetched::Ready(content) => backlog.pop().map(|pending| Next::Content(pending, content)),
-            Fetched::Gone => backlog.pop().map(Next::Purged),
+        match look_up(backlog, lane, sources)? {
+            Fetched::Ready(content) => {
+                backlog.pop(lane).map(|pending| Next::Content(pending, content))
+            }
+            Fetched::Gone => backlog.pop(lane).map(Next::Purged),
             Fetched::Loading => {
                 self.starve(token);
                 None
@@ -191,10 +195,10 @@ impl Shard {
     }
 }
 
-/// Looks for the content of the head of `backlog`. Only what is neither in the log nor kept is gone:
+/// Looks for the content of the first message of a queue. Only what is neither in the log nor kept is gone:
 /// a copy was there before the purge.
-fn look_up(backlog: &Backlog, sources: &mut impl Sources) -> Option<Fetched<Content>> {
-    let Pending { message, source, .. } = backlog.front()?;
+fn look_up(backlog: &Backlog, lane: Lane, sources: &mut impl Sources) -> Option<Fetched<Content>> {
+    let Pending { message, source, .. } = backlog.front(lane)?;
     let at = message.at;
     Some(match source {
         Source::Answer(message) | Source::Retained(message, _) => {

@@ -7,11 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ledgermq_core::connection::Ending;
 use ledgermq_core::event::batch::Fence;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::packet::QoS;
-use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 use ledgermq_projections::notice::SharedDelivery;
 use ledgermq_projections::views::shared::SHARED_WINDOW;
@@ -22,8 +20,6 @@ use crate::shard::{Shard, Sources};
 /// Settled messages of groups of one session after which that is logged at once: a group gives its
 /// members no more than they have room for, by what is logged.
 pub(super) const SETTLED_MAX: u32 = SHARED_WINDOW as u32 / 4;
-/// Bytes of the batches that are held for notices to come.
-const RECENT_BYTES_MAX: usize = 1 << 20;
 
 /// The last batches of the tail: the fold gives their messages away soon, if it gives them at all.
 #[derive(Debug, Default)]
@@ -83,19 +79,19 @@ impl Shard {
         let Some(client) = self.table.get_mut(token) else { return };
         let backlog = client.backlog.get_or_insert_default();
         for delivery in deliveries {
-            if backlog.given() < self.limits.backlog_messages_max {
-                let mut pending = Pending::from(delivery);
-                if let Some((batch, place)) = self.recent.find(delivery.message.at) {
-                    pending.source = Source::Pinned(batch, place);
-                }
-                backlog.give(pending, &self.limits);
-            } else if delivery.qos == QoS::AtMostOnce {
+            // Of those with a higher QoS the fold gives no more than a window of each group.
+            if delivery.qos == QoS::AtMostOnce
+                && backlog.given() >= self.limits.backlog_messages_max
+            {
                 self.stats.dropped_queue_full += 1;
                 client.link.counts.get_or_insert_default().messages_dropped += 1;
-            } else {
-                // A member of so many groups that does not keep up: others get what it holds.
-                return self.end(now, token, Ending::Server(ReasonCode::QuotaExceeded));
+                continue;
             }
+            let mut pending = Pending::from(delivery);
+            if let Some((batch, place)) = self.recent.find(delivery.message.at) {
+                pending.source = Source::Pinned(batch, place);
+            }
+            backlog.give(pending, &self.limits);
         }
         self.drain(now, token, sources);
     }
@@ -103,13 +99,13 @@ impl Shard {
 
 impl Recent {
     /// The next batch of the tail.
-    pub(super) fn push(&mut self, batch: &Arc<CommittedBatch>) {
+    pub(super) fn push(&mut self, batch: &Arc<CommittedBatch>, bytes_max: usize) {
         if !self.is_wanted {
             return;
         }
         self.bytes += batch.bytes();
         self.batches.push_back(Arc::clone(batch));
-        while self.bytes > RECENT_BYTES_MAX
+        while self.bytes > bytes_max
             && let Some(oldest) = self.batches.pop_front()
         {
             self.bytes -= oldest.bytes();

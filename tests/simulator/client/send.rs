@@ -9,7 +9,7 @@ use ledgermq_core::reason::ReasonCode;
 
 use crate::book::{Message, payload};
 use crate::client::{Answer, Client, Link, Outgoing, Request, Surroundings};
-use crate::options::{FILTERS, TOPICS};
+use crate::options::{FILTERS, SHARED_FILTERS, SHARED_TOPICS, TOPICS};
 use crate::rng::Rng;
 
 /// Messages that wait in a client at most.
@@ -18,7 +18,10 @@ const OUTGOING_MAX: usize = 20;
 impl Client {
     pub(super) fn publish_one(&mut self, s: &mut Surroundings<'_>) {
         let qos = self.any_qos(s);
-        let topic = *s.rng.pick(&TOPICS[..s.options.topics]);
+        let topic = match s.rng.permille(s.options.habits.share) {
+            true => *s.rng.pick(&SHARED_TOPICS),
+            false => *s.rng.pick(&TOPICS[..s.options.topics]),
+        };
         let retain = s.rng.permille(s.options.habits.retain);
         let expiry = (self.version == ProtocolVersion::V5
             && s.rng.permille(s.options.habits.expiry))
@@ -131,10 +134,15 @@ impl Client {
         let is_v5 = self.version == ProtocolVersion::V5;
         let mut filters: Vec<(&'static str, SubscriptionOptions)> = Vec::new();
         for _ in 0..s.rng.size(1, 3) {
-            let filter = *s.rng.pick(&FILTERS);
+            let is_shared = s.rng.permille(s.options.habits.share);
+            let filter = any_filter(s.rng, is_shared);
+            let is_at_most_once = s.rng.permille(if is_shared { 30 } else { 333 });
             let options = SubscriptionOptions {
-                qos: *s.rng.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
-                no_local: is_v5 && s.rng.permille(150),
+                qos: match is_at_most_once {
+                    true => QoS::AtMostOnce,
+                    false => *s.rng.pick(&[QoS::AtLeastOnce, QoS::ExactlyOnce]),
+                },
+                no_local: is_v5 && !is_shared && s.rng.permille(150),
                 retain_as_published: is_v5 && s.rng.permille(300),
                 retain_handling: match s.rng.below(4) {
                     0 if is_v5 => RetainHandling::SendIfNew,
@@ -160,7 +168,12 @@ impl Client {
     }
 
     pub(super) fn unsubscribe(&mut self, s: &mut Surroundings<'_>) {
-        let filters: Vec<_> = (0..s.rng.size(1, 2)).map(|_| *s.rng.pick(&FILTERS)).collect();
+        let filters: Vec<_> = (0..s.rng.size(1, 2))
+            .map(|_| {
+                let is_shared = s.rng.permille(s.options.habits.share);
+                any_filter(s.rng, is_shared)
+            })
+            .collect();
         s.trace.say(format_args!("{} unsubscribes {filters:?}", self.id));
         let packet_id = self.next_id();
         self.ask(packet_id, Request::Unsubscribe(filters.clone()));
@@ -212,6 +225,10 @@ impl Client {
             self.send(s, &Packet::PingReq);
         }
     }
+}
+
+fn any_filter(rng: &mut Rng, is_shared: bool) -> &'static str {
+    if is_shared { *rng.pick(&SHARED_FILTERS) } else { *rng.pick(&FILTERS) }
 }
 
 impl Link {

@@ -14,6 +14,9 @@ impl Invariant for AtLeastOnce {
         if receipt.qos != QoS::AtLeastOnce || receipt.uid == 0 {
             return Ok(());
         }
+        if facts.book.get(receipt.uid).is_shared() {
+            return Ok(());
+        }
         let life = life_of(receipt.conn, facts)?;
         let counts = facts.oracle.lives[life].counts.get(&receipt.uid);
         if counts.is_none_or(|counts| counts[QoS::AtLeastOnce as usize] == 0) {

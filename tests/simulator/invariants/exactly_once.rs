@@ -19,7 +19,8 @@ pub(crate) struct ExactlyOnce {
 impl ExactlyOnce {
     fn receive(&mut self, receipt: &Receipt, facts: &Facts<'_>) -> Result<(), String> {
         let Receipt { client, conn, uid, qos, .. } = *receipt;
-        if qos == QoS::AtLeastOnce || receipt.is_known || uid == 0 {
+        let is_shared = uid > 0 && facts.book.get(uid).is_shared();
+        if qos == QoS::AtLeastOnce || receipt.is_known || uid == 0 || is_shared {
             return Ok(());
         }
         let life = life_of(conn, facts)?;

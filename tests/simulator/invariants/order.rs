@@ -27,7 +27,7 @@ impl Invariant for Order {
             return Ok(());
         }
         let message = facts.book.get(receipt.uid);
-        if message.is_will {
+        if message.is_will || message.is_shared() {
             return Ok(());
         }
         let life = life_of(receipt.conn, facts)?;

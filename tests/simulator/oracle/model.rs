@@ -48,6 +48,11 @@ impl Oracle {
     }
 
     fn on_event(&mut self, at: Offset, batch: &CommittedBatch, client: String, event: Event) {
+        self.fold(at, batch, client, event);
+        self.tidy_groups();
+    }
+
+    fn fold(&mut self, at: Offset, batch: &CommittedBatch, client: String, event: Event) {
         let now = batch.time;
         match event {
             Event::NodeStarted { start, .. } => {
@@ -84,15 +89,22 @@ impl Oracle {
                 let count = u32::try_from(packet_ids.len()).expect("few");
                 *self.released.entry(client).or_default() += count;
             }
+            Event::MessageDropped { from, reason, .. } if from.group().is_some() => {
+                self.on_shared_dropped(&client, now, from.at, reason);
+            }
+            Event::SharedDropped { group, upto, reason } => {
+                self.on_group_dropped(group.as_str(), now, upto, reason);
+            }
+            Event::DeliveryStarted { deliveries } => {
+                self.on_started(&client, deliveries.into_iter().map(|(_, message)| message));
+            }
             Event::MessageDropped { from, upto, reason } => {
                 self.on_dropped(&client, now, from, upto, reason);
             }
             Event::AccessRulesReplaced { rules } => self.on_rules_replaced(at, rules),
-            Event::DeliveryStarted { .. }
-            | Event::DeliveryReceived { .. }
+            Event::DeliveryReceived { .. }
             | Event::DeliveryProgressed { .. }
-            | Event::SharedSettled { .. }
-            | Event::SharedDropped { .. } => {}
+            | Event::SharedSettled { .. } => {}
         }
     }
 
@@ -144,8 +156,8 @@ impl Oracle {
             }
         };
         self.lives[life].was_transient |= opened.session_expiry_interval == 0;
-        self.opened
-            .insert(opened.peer.clone(), Opened { life, is_resumed, rules: self.access.count() });
+        let rules = self.access.count();
+        self.opened.insert(opened.peer.clone(), Opened { life, epoch: at, is_resumed, rules });
         let session = Session {
             life,
             epoch: at,
@@ -229,6 +241,7 @@ impl Oracle {
             .map(|interval| Timestamp(now.0 + u64::from(interval) * 1_000_000));
         if let Some(uid) = uid {
             self.owe_to_all(at, now, uid, expires, client, message);
+            self.owe_to_groups(at, now, uid, expires, message);
         }
         if !message.retain {
             return;

@@ -7,6 +7,7 @@ use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::{QoS, RetainHandling};
 
 use crate::book::Uid;
+use crate::oracle::groups::pattern;
 use crate::oracle::{Oracle, OwedEntry};
 
 impl Oracle {
@@ -24,7 +25,7 @@ impl Oracle {
             .sessions
             .values()
             .flat_map(|session| session.subscriptions.keys())
-            .any(|filter| matches(filter, message.topic));
+            .any(|filter| matches(pattern(filter), message.topic));
         if !is_heard {
             self.unheard.insert(uid);
         }

@@ -1,8 +1,9 @@
 //! Looking into the views: are they what the log says?
 
 use ledgermq_core::event::DeliveryRef;
+use ledgermq_core::topic::TopicFilter;
 
-use crate::options::TOPICS;
+use crate::options::{SHARED_FILTERS, TOPICS};
 use crate::seen::Seen;
 use crate::world::World;
 
@@ -39,6 +40,12 @@ impl World {
     pub(super) fn tell_what_is_owed(&mut self) {
         let Some(node) = &self.node else { return };
         node.projections.reader.with(|views| {
+            for filter in SHARED_FILTERS {
+                let group = TopicFilter::new(filter).expect("it is one");
+                if let Some((owed, _)) = views.shared_owed(&group) {
+                    self.seen.push(Seen::Group { filter, owed });
+                }
+            }
             for client in &self.clients {
                 let Some(session) = views.session(&client.id) else { continue };
                 let mut owed = Vec::new();

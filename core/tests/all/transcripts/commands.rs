@@ -107,6 +107,9 @@ impl Machine {
         if let Some(most) = words.number("subscriptions_max") {
             settings.subscriptions_max = most;
         }
+        if let Some(most) = words.number("shared_subscriptions_max") {
+            settings.shared_subscriptions_max = most;
+        }
         if let Some(most) = words.number("user_properties_max") {
             settings.user_properties_max = most;
         }

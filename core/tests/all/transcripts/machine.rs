@@ -53,6 +53,7 @@ impl Default for Machine {
                 inflight_out: 100,
                 topic_aliases: 0,
                 subscriptions_max: 100,
+                shared_subscriptions_max: 10,
                 publish_rate: PublishRate::default(),
                 user_properties_max: 10,
                 response_information: "".into(),
@@ -141,6 +142,10 @@ impl Outputs for Lines {
 
     fn subscriptions(&self) -> usize {
         self.subscribed.len()
+    }
+
+    fn shared_subscriptions(&self) -> usize {
+        self.subscribed.iter().filter(|held| held.starts_with("$share/")).count()
     }
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {

@@ -284,30 +284,6 @@ fn what_a_member_may_not_have_at_its_turn_it_gives_back() {
 }
 
 #[test]
-fn a_member_that_holds_too_much_of_too_many_groups_is_cut_off_and_others_get_it() {
-    let limits = ShardLimits { backlog_messages_max: 3, ..ShardLimits::default() };
-    let mut world = World::with_limits(limits);
-    let elsewhere = world.add_shard(1, ShardLimits::default());
-    let slow = world.open(Connect { receive_maximum: Some(1), ..client::connect(V5, "slow") });
-    world.send(slow, &client::subscribe(1, GROUP, 1));
-    world.settle();
-    world.read(slow);
-    let publisher = publisher(&mut world);
-    publish(&mut world, publisher, 1..=3);
-    assert_eq!(world.received(slow), ["t=1 q1 #1"]);
-    let quick = world.begin(elsewhere, client::connect(V5, "quick"));
-    world.settle();
-    world.send(quick, &client::subscribe(1, GROUP, 1));
-    world.settle();
-    world.read(quick);
-    publish(&mut world, publisher, 4..=8);
-    assert_eq!(world.received(slow), ["DISCONNECT 0x97"]);
-    let mut lines = world.received(quick);
-    lines.sort_unstable();
-    assert_eq!(lines.len(), 8, "{lines:?}");
-}
-
-#[test]
 fn of_qos_0_the_newest_are_dropped_when_too_much_waits() {
     let limits = ShardLimits { backlog_messages_max: 2, output_bytes_max: 1, ..Default::default() };
     let mut world = World::with_limits(limits);
@@ -343,4 +319,33 @@ fn older_messages_come_from_the_log_or_from_what_was_kept_of_it() {
     world.rest.is_loading = false;
     world.settle();
     assert_eq!(world.received(peer), ["t=3 q1 #3"]);
+}
+
+#[test]
+fn a_started_delivery_goes_though_an_older_message_of_a_group_waits_for_its_place() {
+    let mut world = World::default();
+    let connect = Connect { receive_maximum: Some(1), ..client::persistent("c") };
+    let other = member(&mut world, "other", 1);
+    let publisher = publisher(&mut world);
+    publish(&mut world, publisher, [1]);
+    assert_eq!(world.received(other), ["t=1 q1 #1"]);
+    let peer = world.subscriber(connect, "own", 2);
+    world.send(peer, &client::subscribe(2, GROUP, 1));
+    world.settle();
+    world.read(peer);
+    world.publish(publisher, 1, 2, "own", "2");
+    world.publish(publisher, 2, 3, "own", "3");
+    world.settle();
+    assert_eq!(world.received(peer), ["own=2 q1 #1"]);
+    // Its place is taken by a delivery whose start is on its way to the log when it gets another.
+    world.send(peer, &client::puback(1));
+    world.lose(other);
+    world.settle();
+    assert_eq!(world.received(peer), ["own=3 q2 #2"]);
+    world.send(peer, &client::pubrec(2));
+    world.send(peer, &client::pubcomp(2));
+    world.settle();
+    world.send(peer, &client::pubcomp(2));
+    world.settle();
+    assert_eq!(world.received(peer), ["PUBREL 2", "t=1 q1 #3"]);
 }
