@@ -120,6 +120,20 @@ def will(version):
     watcher.end()
 
 
+def shared(version, qos):
+    members = [Peer(f"paho-member-{n}", VERSIONS[version]) for n in range(3)]
+    for member in members:
+        member.subscribe(f"$share/paho-{version}-{qos}/paho-work", qos)
+    publisher = Peer("paho-pub", VERSIONS[version])
+    for n in range(30):
+        publisher.publish("paho-work", str(n), qos)
+    came = [int(member.message().payload) for member in members for _ in range(10)]
+    assert sorted(came) == list(range(30)), came
+    for peer in [publisher, *members]:
+        assert peer.messages.empty()
+        peer.end()
+
+
 def case(function, *arguments):
     function(*arguments)
     print("ok", function.__name__, *arguments, flush=True)
@@ -135,3 +149,5 @@ for version in VERSIONS:
     case(offline, version, 1)
     case(offline, version, 2)
     case(will, version)
+    case(shared, version, 1)
+    case(shared, version, 2)

@@ -31,6 +31,7 @@ mod publish;
 mod restart;
 mod retained;
 mod sessions;
+mod sharing;
 mod shutdown;
 mod slow;
 mod sys;

@@ -19,7 +19,8 @@ use crate::shard::{Shard, Sources};
 
 /// Settled messages of groups of one session after which that is logged at once: a group gives its
 /// members no more than they have room for, by what is logged.
-pub(super) const SETTLED_MAX: u32 = SHARED_WINDOW as u32 / 4;
+pub(super) const SETTLED_MAX: u32 = 64;
+const _: () = assert!(SETTLED_MAX as usize * 4 <= SHARED_WINDOW);
 
 /// The last batches of the tail: the fold gives their messages away soon, if it gives them at all.
 #[derive(Debug, Default)]

@@ -228,7 +228,9 @@ impl Client {
 }
 
 fn any_filter(rng: &mut Rng, is_shared: bool) -> &'static str {
-    if is_shared { *rng.pick(&SHARED_FILTERS) } else { *rng.pick(&FILTERS) }
+    let filters: &[&'static str] = if is_shared { &SHARED_FILTERS } else { &FILTERS };
+    let filter: &&str = rng.pick(filters);
+    filter
 }
 
 impl Link {

@@ -21,7 +21,7 @@ struct Script {
 }
 
 // Two versions, three by three levels, and both ways across versions for paho; four more a version.
-const PAHO: Script = python("paho_matrix.py", 44);
+const PAHO: Script = python("paho_matrix.py", 48);
 const AIOMQTT: Script = python("aiomqtt_matrix.py", 26);
 const GMQTT: Script = python("gmqtt_matrix.py", 26);
 const MQTTJS: Script = Script {

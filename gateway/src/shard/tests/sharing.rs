@@ -52,7 +52,7 @@ fn replace_rules(world: &mut World, text: &str) {
     });
 }
 
-/// `[MQTT-4.8.2-4]` `[MQTT-4.8.2-6]`
+/// `[MQTT-4.8.2-6]`
 #[test]
 fn members_take_turns_and_what_they_answered_is_logged() {
     let mut world = World::default();
@@ -116,6 +116,7 @@ fn who_goes_leaves_to_others_what_is_not_bound_to_it() {
     assert_eq!(world.rest.views.counters().shared_lost, 2);
 }
 
+/// `[MQTT-4.8.2-4]`
 #[test]
 fn what_was_bound_is_sent_again_by_its_session_before_all_else() {
     let mut world = World::default();
