@@ -17,6 +17,10 @@ pub(crate) struct Groups {
     pub(crate) owed: BTreeMap<String, Vec<OwedEntry>>,
     /// Number of groups that were owed a message, for all its copies.
     pub(crate) counts: BTreeMap<Uid, u32>,
+    /// What any group was owed: not messages that have no number, or that may be lost.
+    all: BTreeSet<Offset>,
+    /// What groups were owed when they ended: nobody keeps it, but a member may still hold it.
+    over: BTreeSet<Offset>,
     /// Messages bound to sessions, by life.
     bound: BTreeMap<usize, BTreeSet<Offset>>,
 }
@@ -49,6 +53,7 @@ impl Oracle {
             let qos = granted.into_iter().min().unwrap_or(QoS::AtMostOnce).min(message.qos);
             if qos > QoS::AtMostOnce {
                 let entry = OwedEntry::new(at.into(), uid, qos, false, expires, now);
+                self.groups.all.insert(at);
                 self.groups.owed.entry(filter).or_default().push(entry);
             }
         }
@@ -71,8 +76,12 @@ impl Oracle {
     /// 0 may lose what waits.
     pub(super) fn tidy_groups(&mut self) {
         let members = self.members();
+        let over = &mut self.groups.over;
         self.groups.owed.retain(|filter, owed| {
             let granted = members.get(filter);
+            if granted.is_none() {
+                over.extend(owed.iter().map(|entry| entry.message.at));
+            }
             if granted.is_some_and(|granted| granted.contains(&QoS::AtMostOnce)) {
                 owed.iter_mut().for_each(|entry| entry.is_dropped = true);
             }
@@ -114,7 +123,8 @@ impl Oracle {
                 entries.all(|entry| entry.expires.is_some_and(|expires| expires <= now))
             }
             DropReason::NotAuthorized => self.access.has_changed(),
-            DropReason::QueueFull | DropReason::TooLarge | DropReason::Purged => false,
+            DropReason::Purged => self.groups.over.contains(&at) || !self.groups.all.contains(&at),
+            DropReason::QueueFull | DropReason::TooLarge => false,
         };
         if !is_allowed {
             self.fault(format!("{client} gave up {at} of a group ({reason:?}) without need"));
