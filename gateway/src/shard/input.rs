@@ -245,17 +245,23 @@ impl Shard {
 
     fn on_malformed(&mut self, now: Timestamp, token: Token, error: DecodeError) {
         self.stats.malformed += 1;
-        if let Some(client) = self.table.get_mut(token)
-            && let Some(version) = error.connect
-        {
-            client.link.version = version;
-        }
+        let Some(client) = self.table.get_mut(token) else { return };
+        let reason = match (error.connect, client.machine.state()) {
+            (Some(version), State::Connecting) => {
+                client.link.version = version;
+                error.reason
+            }
+            // [MQTT-3.1.0-2]: a second CONNECT, whatever else is wrong with it. The version that it
+            // names is not the one in which this connection is answered.
+            (Some(_), _) => ReasonCode::ProtocolError,
+            (None, _) => error.reason,
+        };
         let is_refused = error.connect == Some(ProtocolVersion::V5)
             || error.reason == ReasonCode::UnsupportedProtocolVersion;
         self.turn(now, token, |machine, sink, _| match machine.state() {
             // [MQTT311-3.1.4-1]: 3.1.1 has no code for what is malformed.
-            State::Connecting if is_refused => machine.refuse(error.reason, sink),
-            _ => machine.fail(error.reason, sink),
+            State::Connecting if is_refused => machine.refuse(reason, sink),
+            _ => machine.fail(reason, sink),
         });
     }
 

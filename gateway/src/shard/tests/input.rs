@@ -156,3 +156,26 @@ fn what_is_malformed_ends_the_connection() {
         assert!(world.is_closed(peer));
     }
 }
+
+/// `[MQTT-3.1.0-2]`
+#[test]
+fn a_second_connect_that_is_malformed_is_answered_in_the_version_of_the_connection() {
+    for second in [
+        // MQTT 3.1.1 with a reserved flag, a version that there is not, and a will without a topic.
+        b"\x10\x0C\0\x04MQTT\x04\x03\0\0\0\0",
+        b"\x10\x0C\0\x04MQTT\x07\x02\0\0\0\0",
+        b"\x10\x0C\0\x04MQTT\x04\x06\0\0\0\0",
+    ] {
+        let mut world = World::default();
+        let peer = world.open(client::connect(V5, "c"));
+        world.read(peer);
+        world.send_bytes(peer, second);
+        assert_eq!(world.read(peer), ["DISCONNECT 0x82"], "{second:?}");
+        assert!(world.is_closed(peer));
+        let older = world.open(client::connect(V3, "older"));
+        world.read(older);
+        world.send_bytes(older, second);
+        assert_eq!(world.read(older), [""; 0], "{second:?}");
+        assert!(world.is_closed(older));
+    }
+}
