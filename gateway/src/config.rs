@@ -76,7 +76,8 @@ pub struct Limits {
     pub connect_timeout: Span,
     /// Largest Control Packet taken from a client, fixed header included, at most 256 MiB.
     pub packet_bytes: ByteSize,
-    /// Levels of a Topic Name or Topic Filter.
+    /// Levels of a Topic Name or Topic Filter, at most 1000: each is work wherever topics are walked
+    /// over level by level.
     pub topic_levels: u16,
     /// QoS 1 and 2 messages that a client may have unacknowledged: the Receive Maximum of CONNACK.
     pub receive_maximum: u16,
@@ -153,6 +154,8 @@ impl ConfigError {
 impl Config {
     /// Longest Response Information, in bytes, before a Client Identifier is put in.
     const RESPONSE_INFORMATION_BYTES_MAX: usize = 1024;
+    /// Most levels that Topic Names and Topic Filters may be allowed.
+    pub const TOPIC_LEVELS_MAX: u16 = 1000;
     /// The largest Control Packet that MQTT can express, in bytes.
     pub const PACKET_BYTES_MAX: u64 = 268_435_460;
 
@@ -190,7 +193,11 @@ impl Config {
             "limits.packet_bytes",
             "must be from 128B to 256MiB",
         )?;
-        check(limits.topic_levels > 0, "limits.topic_levels", "must be at least 1")?;
+        check(
+            (1..=Self::TOPIC_LEVELS_MAX).contains(&limits.topic_levels),
+            "limits.topic_levels",
+            "must be from 1 to 1000",
+        )?;
         check(limits.receive_maximum > 0, "limits.receive_maximum", "must be at least 1")?;
         check(limits.inflight_out > 0, "limits.inflight_out", "must be at least 1")
     }
@@ -220,6 +227,13 @@ mod tests {
         config.limits.packet_bytes = ByteSize::gib(1);
         let error = config.check().unwrap_err().to_string();
         assert_eq!(error, "gateway.limits.packet_bytes: must be from 128B to 256MiB");
+        let mut config = Config::default();
+        for (levels, holds) in [(0, false), (1, true), (1000, true), (1001, false)] {
+            config.limits.topic_levels = levels;
+            let error = config.check().err().map(|error| error.to_string());
+            let expected = "gateway.limits.topic_levels: must be from 1 to 1000";
+            assert_eq!(error.as_deref(), (!holds).then_some(expected), "{levels}");
+        }
         let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };
         assert_eq!(config.check().unwrap_err().key, "server_keep_alive");
     }

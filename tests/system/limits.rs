@@ -191,6 +191,40 @@ fn topics_and_filters_have_a_limit_of_levels() {
     assert_eq!(client.wait_closed(), Some(ReasonCode::TopicNameInvalid));
 }
 
+#[test]
+fn topics_may_be_a_thousand_levels_deep_and_no_deeper() {
+    let options = || BrokerOptions::default().set("gateway.limits.topic_levels", 1000);
+    let mut broker = options().start();
+    let topic = ["a"; 1000].join("/");
+    let filters = [topic.clone(), ["+"; 1000].join("/"), format!("{}/#", ["+"; 999].join("/"))];
+    let mut publisher = Options::v5("publisher").connect(broker.mqtt);
+    publisher.publish_retained(&topic, "deep", QoS::AtLeastOnce);
+    // The views answer a persistent session, so all of it is folded.
+    for filter in &filters {
+        let mut client = Options::v5("deep").persistent().connect(broker.mqtt);
+        client.subscribe(filter, QoS::AtLeastOnce);
+        assert_eq!(client.message().topic, topic);
+        client.unsubscribe(&[filter]);
+    }
+    publisher.send_publish(&message(&format!("{topic}/a"), b"", QoS::AtLeastOnce));
+    assert_eq!(publisher.wait_closed(), Some(ReasonCode::TopicNameInvalid));
+    let wild = filters[1].replace('+', "%2B");
+    let estimate = broker.api(&format!("/subscriptions:estimate?filter={wild}"));
+    assert!(estimate["messages"].is_number(), "{estimate}");
+    let listed = broker.api(&format!("/retained?filter={wild}"));
+    assert_eq!(listed["items"][0]["topic"], topic);
+    broker.restart();
+    let mut client = Options::v5("deep").connect(broker.mqtt);
+    client.subscribe(&filters[2], QoS::AtLeastOnce);
+    assert_eq!(client.message().topic, topic);
+
+    let mut broker = BrokerOptions::default().set("gateway.limits.topic_levels", 1001).prepare();
+    broker.spawn();
+    assert!(!broker.wait_end().success());
+    let stderr = broker.stderr();
+    assert!(stderr.contains("gateway.limits.topic_levels: must be from 1 to 1000"), "{stderr}");
+}
+
 /// `[MQTT-3.3.4-7]`
 #[test]
 fn more_unacknowledged_messages_than_the_receive_maximum_are_a_fault() {

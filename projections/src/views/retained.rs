@@ -67,7 +67,29 @@ impl Retained {
         filter: &str,
         found: &mut impl FnMut(&'t Arc<RetainedMessage>),
     ) {
-        self.walk(None, filter, found);
+        // No recursion: a filter may have more levels than a thread's stack has room for.
+        let mut path = Path::default();
+        let mut open: Vec<Plus<'_>> = Vec::new();
+        let mut rest = Some(filter);
+        loop {
+            match rest.map(first_level) {
+                None => self.get(&path.text).into_iter().for_each(&mut *found),
+                Some(("#", _)) => self.below(path.above(), found),
+                Some(("+", below)) => open.push(Plus::new(&path, below)),
+                Some((literal, below)) => {
+                    path.push(literal);
+                    rest = below;
+                    continue;
+                }
+            }
+            rest = loop {
+                let Some(plus) = open.last_mut() else { return };
+                if self.next_child(plus, &mut path) {
+                    break plus.rest;
+                }
+                open.pop();
+            };
+        }
     }
 
     /// Stores `message`, or removes what is there if its payload is empty. Returns whether
@@ -113,36 +135,6 @@ impl Retained {
         true
     }
 
-    /// Answers `rest` of a filter below the topic `above`; at the top `above` is none.
-    fn walk<'t>(
-        &'t self,
-        above: Option<&str>,
-        rest: &str,
-        found: &mut impl FnMut(&'t Arc<RetainedMessage>),
-    ) {
-        let (level, rest) = match rest.split_once('/') {
-            Some((level, rest)) => (level, Some(rest)),
-            None => (rest, None),
-        };
-        match level {
-            "#" => self.below(above, found),
-            "+" => self.each_child(above, &mut |child| self.go_on(child, rest, found)),
-            literal => self.go_on(&join(above, literal), rest, found),
-        }
-    }
-
-    fn go_on<'t>(
-        &'t self,
-        topic: &str,
-        rest: Option<&str>,
-        found: &mut impl FnMut(&'t Arc<RetainedMessage>),
-    ) {
-        match rest {
-            Some(rest) => self.walk(Some(topic), rest, found),
-            None => self.get(topic).into_iter().for_each(found),
-        }
-    }
-
     /// What `above/#` matches: `above` itself and all below. `[MQTT-4.7.1-2]`
     fn below<'t>(&'t self, above: Option<&str>, found: &mut impl FnMut(&'t Arc<RetainedMessage>)) {
         let Some(above) = above else {
@@ -156,20 +148,35 @@ impl Retained {
         self.between(Bound::Included(&from), Bound::Excluded(&upto)).for_each(found);
     }
 
-    /// Calls `child` with each topic one level below `above` at or under which a message stands:
-    /// one look-up each, however many there are below.
-    fn each_child(&self, above: Option<&str>, child: &mut dyn FnMut(&str)) {
-        let start = above.map_or(0, |above| above.len() + 1);
-        let end = above.map(behind);
-        let upto = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut from = above.map_or_else(String::new, |above| join(Some(above), ""));
-        while let Some(next) = self.between(Bound::Included(&from), upto).next() {
-            let topic = &*next.topic;
-            let level = topic[start..].find('/').map_or(topic.len(), |at| start + at);
-            if above.is_some() || !topic.starts_with('$') {
-                child(&topic[..level]);
+    /// Sets `path` to the next topic one level below that of `plus` at or under which a message
+    /// stands: one look-up each, however many there are below. False if there is none.
+    fn next_child(&self, plus: &mut Plus<'_>, path: &mut Path) -> bool {
+        let above = &path.text[..plus.above];
+        let mut from = match plus.child {
+            Some(child) => behind(&path.text[..child]),
+            None if plus.levels == 0 => String::new(),
+            None => join(Some(above), ""),
+        };
+        loop {
+            let next = self.between(Bound::Included(&from), Bound::Unbounded).next();
+            let Some(topic) = next.map(|message| &*message.topic) else { return false };
+            let start = if plus.levels == 0 { 0 } else { plus.above + 1 };
+            let is_below = topic.starts_with(above)
+                && (plus.levels == 0 || topic.as_bytes().get(plus.above) == Some(&b'/'));
+            if !is_below {
+                return false;
             }
-            from = behind(&topic[..level]);
+            let end = topic[start..].find('/').map_or(topic.len(), |at| start + at);
+            // [MQTT-4.7.2-1]: a wildcard in front matches no topic that begins with '$'.
+            if plus.levels == 0 && topic.starts_with('$') {
+                from = behind(&topic[..end]);
+                continue;
+            }
+            path.text.truncate(plus.above);
+            path.text.push_str(&topic[plus.above..end]);
+            path.levels = plus.levels + 1;
+            plus.child = Some(end);
+            return true;
         }
     }
 
@@ -181,6 +188,52 @@ impl Retained {
         let from = from.as_ref().map(|topic| topic as &dyn InLevels);
         let upto = upto.as_ref().map(|topic| topic as &dyn InLevels);
         self.by_topic.range::<dyn InLevels, _>((from, upto)).map(|(found, ())| &found.0)
+    }
+}
+
+/// A topic that is being looked at, or nothing yet.
+#[derive(Default)]
+struct Path {
+    text: String,
+    levels: usize,
+}
+
+impl Path {
+    fn push(&mut self, level: &str) {
+        if self.levels > 0 {
+            self.text.push('/');
+        }
+        self.text.push_str(level);
+        self.levels += 1;
+    }
+
+    fn above(&self) -> Option<&str> {
+        (self.levels > 0).then_some(&*self.text)
+    }
+}
+
+/// A `+` whose topics are being visited.
+struct Plus<'f> {
+    /// Bytes and levels of the topic above it; without levels there is none.
+    above: usize,
+    levels: usize,
+    /// Bytes of the topic that was visited last.
+    child: Option<usize>,
+    /// What the filter says below.
+    rest: Option<&'f str>,
+}
+
+impl<'f> Plus<'f> {
+    fn new(path: &Path, rest: Option<&'f str>) -> Self {
+        Self { above: path.text.len(), levels: path.levels, child: None, rest }
+    }
+}
+
+/// The first level of a filter, and what comes behind it.
+fn first_level(filter: &str) -> (&str, Option<&str>) {
+    match filter.split_once('/') {
+        Some((level, rest)) => (level, Some(rest)),
+        None => (filter, None),
     }
 }
 
