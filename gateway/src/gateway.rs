@@ -351,7 +351,7 @@ fn worker(
     let (applied, rules) = sources.rules();
     let position = applied + 1;
     let tail = log.tail_gapless(position, Arc::clone(&inbox) as Arc<dyn Wake>);
-    let names = Box::new(|| ClientId::from(format!("auto-{}", Uuid::now_v7().simple()).as_str()));
+    let names = Box::new(|| ClientId::from(format!("auto-{}", Uuid::now_v7()).as_str()));
     let shard = Shard::new(
         producer.id(),
         settings(config, node, rules),
