@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 pub(crate) mod broker;
+pub(crate) mod bytes;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod disk;
