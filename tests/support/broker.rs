@@ -54,6 +54,12 @@ impl Options {
         self
     }
 
+    /// Sets a variable of the environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Adds a listener with those lines of TOML besides its address; see [`Broker::listeners`].
     pub(crate) fn listener(mut self, keys: impl Into<String>) -> Self {
         self.listeners.push(keys.into());

@@ -4,5 +4,6 @@ mod access;
 mod fields;
 mod hostile;
 mod malformed;
+mod names;
 mod protocol;
 mod transport;

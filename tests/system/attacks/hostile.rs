@@ -69,8 +69,7 @@ impl Target {
     pub(super) fn first(&self, version: ProtocolVersion, bytes: &[u8]) -> Answer {
         let mut client = Client::open(self.broker.mqtt, version).unwrap();
         client.send_bytes(bytes);
-        let answer = answer(&mut client);
-        answer
+        answer(&mut client)
     }
 
     /// The answer to the first bytes of a client that has its CONNACK.
