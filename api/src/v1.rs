@@ -11,6 +11,7 @@ mod estimate;
 mod node;
 mod page;
 mod payload;
+mod request;
 mod retained;
 mod topics;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use ledgermq_core::event::{DeliveryPhase, DeliveryRef, Subscription};
 use ledgermq_core::packet::ProtocolVersion;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
+use crate::v1::request::{Path, Query};
 use crate::v1::{Rooms, answer, instant, page};
 
 /// Owed messages that are shown.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use ledgermq_core::topic::TopicFilter;
 use ledgermq_projections::views::topics::WINDOW;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::problem::Problem;
+use crate::v1::request::Query;
 use crate::v1::{Rooms, answer};
 
 #[derive(Debug, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use ledgermq_projections::views::retained::RetainedMessage;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::problem::Problem;
 use crate::v1::estimate::filter;
 use crate::v1::payload::Payload;
+use crate::v1::request::Query;
 use crate::v1::{Rooms, answer, instant, page};
 
 #[derive(Debug, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::Offset;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 use crate::v1::payload::Payload;
+use crate::v1::request::Query;
 use crate::v1::{Rooms, answer, instant, page};
 
 #[derive(Debug, Deserialize)]

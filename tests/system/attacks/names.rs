@@ -144,9 +144,10 @@ fn ask(broker: &Broker, request: &[u8]) -> String {
 #[test]
 fn attack_53_control_characters_in_a_request_break_no_line_of_the_answer_or_the_log() {
     let mut target = Target::of(BrokerOptions::default().variable("RUST_LOG", "trace").start());
-    let planted = "%0D%0AX-Planted: yes%0D%0A%0D%0A%00%1B[2J";
-    let escaped = planted.replace(' ', "%20");
-    for path in [
+    // A header and a terminal's command; then no UTF-8, half an escape, and much of a character.
+    let much = "%0A".repeat(500);
+    let planted = ["%0D%0AX-Planted:%20yes%0D%0A%0D%0A%00%1B[2J", "a%FF%FE", "a%0", &much];
+    let paths = [
         "/clients/{}",
         "/clients?prefix={}",
         "/clients?state={}",
@@ -156,21 +157,26 @@ fn attack_53_control_characters_in_a_request_break_no_line_of_the_answer_or_the_
         "/topics?cursor={}",
         "/retained?filter={}",
         "/subscriptions:estimate?filter={}",
+        "/topics?limit=1&limit={}",
+        "/clients?{}={}",
         "/{}",
-    ] {
-        let path = path.replace("{}", &escaped);
-        let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    ];
+    let both = |path: &str| planted.map(|planted| path.replace("{}", planted));
+    for path in paths.into_iter().flat_map(both) {
+        let request =
+            format!("GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = ask(&target.broker, request.as_bytes());
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(!head.contains("Planted") && !head.contains('\u{1b}'), "{path}: {answer}");
         assert!(!body.contains(['\0', '\u{1b}', '\r']), "{path}: {answer}");
         let body: Result<Value, _> = serde_json::from_str(body);
         assert!(body.is_ok_and(|body| body.is_object()), "{path}: {answer}");
+        assert!(!head.starts_with("HTTP/1.1 5") && !head.contains(" 401 "), "{path}: {answer}");
     }
     for raw in
         ["/api/v1/clients/a\rb", "/api/v1/clients/a\0b", "/api/v1/clients/\u{1b}[2J", "/\u{7f}"]
     {
-        let request = format!("GET {raw} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {raw} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = ask(&target.broker, request.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400") || answer.is_empty(), "{raw:?}: {answer}");
     }
