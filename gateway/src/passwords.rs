@@ -99,12 +99,13 @@ impl Passwords {
         self.users.is_empty()
     }
 
-    /// Compares `password` with that of `username`. Takes milliseconds, and as long for an unknown
+    /// Compares `password` with that of `username`; an empty one is never right. Takes milliseconds, and as long for an unknown
     /// user: that is compared with the hash of another, always the same for the same name.
     #[must_use]
     pub fn check(&self, username: &str, password: &[u8]) -> Checked {
         if let Some(hash) = self.users.get(username) {
-            return if hash.is_of(password) { Checked::Right } else { Checked::Wrong };
+            let is_right = hash.is_of(password) && !password.is_empty();
+            return if is_right { Checked::Right } else { Checked::Wrong };
         }
         let number = usize::try_from(self.hasher.hash_one(username) % self.decoys.len() as u64);
         if let Some(decoy) = self.decoys.get(number.unwrap_or(0)) {

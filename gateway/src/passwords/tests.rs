@@ -46,6 +46,17 @@ fn an_empty_file_lets_nobody_in() {
     assert_eq!(passwords.check("u", b"secret"), Checked::Unknown);
 }
 
+/// Mosquitto writes such hashes and never lets their users in; nor may its files here.
+#[test]
+fn an_empty_password_is_never_right() {
+    let empty = "$6$o+53eGXtmlfHeYrg$FY7X9DNQ4uU1j0NiPmGOOSU05ZSzhqNmNhXIof/0nLpVb1zDhcRHdaC72E3Y\
+                 ryH7dtTiG/r6jH6C8J+30cZBgA==";
+    assert!(hash::Hash::parse(empty).unwrap().is_of(b""), "it is that of the empty password");
+    let passwords = Passwords::parse(&format!("u:{empty}\n")).unwrap();
+    assert_eq!(passwords.check("u", b""), Checked::Wrong);
+    assert_eq!(passwords.check("v", b""), Checked::Unknown);
+}
+
 #[test]
 fn a_wrong_line_is_named_without_what_it_hides() {
     assert_eq!(fault("u"), (1, PasswordFault::Form));
