@@ -94,6 +94,7 @@ pub fn decode(
         return Err(DecodeError::new(ReasonCode::PacketTooLarge, "packet larger than allowed"));
     }
     kind.check_length(length, version)?;
+    kind.check_connect_flags(*first, &buffer[header_bytes..])?;
     let Some(body) = buffer.get(header_bytes..total) else {
         return Ok(None);
     };

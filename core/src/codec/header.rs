@@ -7,8 +7,11 @@ use crate::packet::{ProtocolVersion, QoS};
 /// The largest Remaining Length.
 pub(super) const REMAINING_LENGTH_MAX: u32 = 268_435_455;
 
-/// The DUP flag of the fixed header.
-const DUP: u8 = 1 << 3;
+/// Packet type and QoS in the first byte.
+const TYPE: u8 = 0xF0;
+const QOS: u8 = 0b11 << 1;
+
+const RESERVED_FLAGS: DecodeError = DecodeError::malformed("reserved flags of the fixed header");
 
 /// Type of a Control Packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,8 @@ pub(super) enum PacketType {
 }
 
 impl PacketType {
-    /// Type and flags of the first byte, checked.
+    /// Type and flags of the first byte, checked; those of a CONNECT by
+    /// [`PacketType::check_connect_flags`], as its version stands in its body.
     #[inline]
     pub(super) fn of(first: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
         let kind = match first >> 4 {
@@ -53,13 +57,35 @@ impl PacketType {
             15 if version == ProtocolVersion::V5 => Self::Auth,
             _ => return Err(DecodeError::malformed("packet type is reserved")),
         };
-        // In 3.1 what is sent again may say so.
-        let may_be_dup = version == ProtocolVersion::V31
-            && matches!(kind, Self::PubRel | Self::Subscribe | Self::Unsubscribe);
-        if first == kind.first_byte() || (may_be_dup && first & !DUP == kind.first_byte()) {
+        if first == kind.first_byte()
+            || kind == Self::Connect
+            || (version == ProtocolVersion::V31 && kind.is_said_in_31_by(first))
+        {
             return Ok(kind);
         }
-        Err(DecodeError::malformed("reserved flags of the fixed header")) // [MQTT-2.1.3-1]
+        Err(RESERVED_FLAGS) // [MQTT-2.1.3-1]
+    }
+
+    /// In 3.1 what is answered has QoS 1 and may say that it is sent again; other flags are not
+    /// used.
+    fn is_said_in_31_by(self, first: u8) -> bool {
+        let is_answered = matches!(self, Self::PubRel | Self::Subscribe | Self::Unsubscribe);
+        let used = if is_answered { TYPE | QOS } else { TYPE };
+        first & used == self.first_byte()
+    }
+
+    /// Refuses a CONNECT with reserved flags as soon as `body`, all of it or its beginning, shows
+    /// that it is not one of 3.1, which does not use them. `[MQTT-2.1.3-1]`
+    #[inline]
+    pub(super) fn check_connect_flags(self, first: u8, body: &[u8]) -> Result<(), DecodeError> {
+        const BEGINNING_31: &[u8] = b"\0\x06MQIsdp\x03";
+        if self != Self::Connect || first == self.first_byte() {
+            return Ok(());
+        }
+        if body.iter().zip(BEGINNING_31).all(|(byte, expected)| byte == expected) {
+            return Ok(());
+        }
+        Err(RESERVED_FLAGS)
     }
 
     /// Type and reserved flags as the first byte of a packet.

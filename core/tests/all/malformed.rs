@@ -17,11 +17,13 @@ fn the_fixed_header_is_checked_before_the_rest_is_there() {
     refused_in_both("00", MalformedPacket);
     refused(V311, "F0", MalformedPacket);
     // [MQTT-2.1.3-1]
-    for first in
-        ["11", "2F", "41", "58", "60", "63", "72", "80", "83", "91", "A0", "B4", "C1", "D8"]
-    {
+    for first in ["2F", "41", "58", "60", "63", "72", "80", "83", "91", "A0", "B4", "C1", "D8"] {
         refused_in_both(first, MalformedPacket);
     }
+    // Only a CONNECT of 3.1 may have them, which is seen by its first bytes.
+    refused_in_both("11 10 0004", MalformedPacket);
+    refused_in_both("11 10 0006 'MQTT'", MalformedPacket);
+    refused_in_both("1F r \"MQIsdp\" 04 02 0000 \"c\"", MalformedPacket);
     refused_in_both("E1", MalformedPacket);
     refused(V5, "F1", MalformedPacket);
     refused_in_both("36", MalformedPacket); // [MQTT-3.3.1-4]
@@ -271,9 +273,27 @@ fn in_3_1_what_is_sent_again_may_say_so() {
         taken(V31, text);
         refused_in_both(text, MalformedPacket);
     }
-    refused(V31, "48 r 0001", MalformedPacket);
-    // The reserved flag of CONNECT is not used there (section 3.1).
-    taken(V5, "10 r \"MQIsdp\" 03 03 0000 \"c\"");
+}
+
+#[test]
+fn in_3_1_flags_that_are_not_used_say_nothing() {
+    use ProtocolVersion::V31;
+    for text in
+        ["43 r 0001", "59 r 0001", "7F r 0001", "8B r 0001 \"a\" 00", "63 r 0001", "CF 00", "E4 00"]
+    {
+        taken(V31, text);
+        refused_in_both(text, MalformedPacket);
+    }
+    // What is answered has QoS 1.
+    for text in ["80 r 0001 \"a\" 00", "84 r 0001 \"a\" 00", "A0 r 0001 \"a\"", "60 r 0001"] {
+        refused(V31, text, MalformedPacket);
+    }
+    // Those of the fixed header of CONNECT, and its reserved Connect Flag (section 3.1).
+    taken(V5, "14 r \"MQIsdp\" 03 01 0000 \"c\"");
+    taken(V5, "1F r \"MQIsdp\" 03 03 0000 \"c\"");
+    for unfinished in ["1F", "14 0F 0006 'MQI'", "14 0F 0006 'MQIsdp' 03"] {
+        assert_eq!(decode(&bytes_of(unfinished), V5, PACKET_BYTES_MAX), Ok(None), "{unfinished}");
+    }
 }
 
 /// `[MQTT311-2.3.1-1]` `[MQTT311-4.7.3-1]`
