@@ -66,6 +66,9 @@ pub struct ShardLimits {
     /// Retained messages that the unanswered SUBSCRIBEs of a client may bring, all of the node's for
     /// each, beyond which nothing more is read from it.
     pub awaited_messages_max: u64,
+    /// Messages waiting for a client, from which on it is refused subscriptions that would bring it
+    /// more that is retained.
+    pub unread_messages_max: usize,
     /// References waiting for a session that ends with its connection; beyond it the newest are
     /// dropped.
     pub backlog_messages_max: usize,
@@ -86,6 +89,7 @@ impl Default for ShardLimits {
             output_bytes_max: 256 << 10,
             answers_bytes_max: 1 << 20,
             awaited_messages_max: 100_000,
+            unread_messages_max: 100_000,
             backlog_messages_max: 100_000,
             persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
@@ -389,10 +393,12 @@ impl Shard {
         turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        let Client { machine, link, subscriptions, .. } = client;
+        let Client { machine, link, subscriptions, backlog, .. } = client;
+        let unread = backlog.as_ref().map_or(0, |backlog| backlog.len());
+        let is_unread = unread >= self.limits.unread_messages_max;
         let is_retained = self.is_retained;
         let Self { stage, stats, asked, .. } = self;
-        let mut sink = Sink { link, subscriptions, is_retained, stage, stats, asked, token };
+        let mut sink = Sink { link, subscriptions, is_unread, is_retained, stage, stats, asked, token };
         turn(machine, &mut sink, &self.settings);
         self.after(now, token);
     }

@@ -86,6 +86,7 @@ impl Options {
             pinned_bytes_max: tight(rng, &[0, 500, 5000], 4 << 20),
             answers_bytes_max: tight(rng, &[100, 2000], 16 << 20),
             awaited_messages_max: tight(rng, &[0, 1, 5], 100_000) as u64,
+            unread_messages_max: ShardLimits::default().unread_messages_max,
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
             unfinished_bytes_max: ShardLimits::default().unfinished_bytes_max,
         };

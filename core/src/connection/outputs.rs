@@ -23,6 +23,8 @@ pub trait Outputs {
     fn subscriptions(&self) -> usize;
     /// Whether the session has a subscription to `filter`.
     fn is_subscribed(&self, filter: &TopicFilter) -> bool;
+    /// Whether as many messages wait for the client as may: it cannot ask for retained ones now.
+    fn is_unread(&self) -> bool;
     /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
     /// while [`Settings::takes_retained`] is false.
     fn is_retained(&self, topic: &str) -> bool;

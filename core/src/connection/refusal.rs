@@ -45,11 +45,13 @@ pub enum Refusal {
     ClientIdentifier,
     /// The Authentication Method is not known.
     AuthenticationMethod,
+    /// As much of what the client asked for waits for it as may.
+    Unread,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -62,6 +64,7 @@ impl Refusal {
         Self::ConnectionRate,
         Self::ClientIdentifier,
         Self::AuthenticationMethod,
+        Self::Unread,
     ];
 
     /// Its name where it is counted.
@@ -80,6 +83,7 @@ impl Refusal {
             Self::ConnectionRate => "connection_rate",
             Self::ClientIdentifier => "client_identifier",
             Self::AuthenticationMethod => "authentication_method",
+            Self::Unread => "unread",
         }
     }
 
@@ -100,7 +104,8 @@ impl Refusal {
                 | Self::PublishRate
                 | Self::UserProperties
                 | Self::Subscriptions
-                | Self::Connections,
+                | Self::Connections
+                | Self::Unread,
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
@@ -122,6 +127,7 @@ impl Refusal {
             Self::ConnectionRate => "connections come faster than they may; try again later",
             Self::ClientIdentifier => "this client identifier cannot be used with this CONNECT",
             Self::AuthenticationMethod => "this authentication method is not known here",
+            Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }
 }

@@ -5,7 +5,9 @@ use crate::connection::refusal::{Refusal, Request};
 use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
 use crate::identity::PacketId;
-use crate::packet::{Packet, ProtocolVersion, QoS, SubAck, Subscribe, Unsubscribe};
+use crate::packet::{
+    Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscribe, Unsubscribe,
+};
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
 
@@ -41,6 +43,9 @@ impl Connection {
             let granted = check(subscribe, filter, settings).and_then(|filter| {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
                     return Err(Refusal::NotAuthorized);
+                }
+                if options.retain_handling != RetainHandling::DoNotSend && out.is_unread() {
+                    return Err(Refusal::Unread);
                 }
                 if out.is_subscribed(&filter) {
                     return Ok(filter);

@@ -173,6 +173,7 @@ pub(crate) fn find(subscriptions: &[Subscription], filter: &TopicFilter) -> Resu
 /// Where a connection's machine puts its decisions.
 pub(crate) struct Sink<'a> {
     pub(crate) subscriptions: &'a [Subscription],
+    pub(crate) is_unread: bool,
     pub(crate) is_retained: bool,
     pub(crate) link: &'a mut Link,
     pub(crate) stage: &'a mut Stage,
@@ -213,6 +214,10 @@ impl Outputs for Sink<'_> {
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         find(self.subscriptions, filter).is_ok()
+    }
+
+    fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     fn is_retained(&self, _topic: &str) -> bool {

@@ -123,6 +123,7 @@ impl Machine {
             self.lines.subscribed = filters.split(',').map(str::to_owned).collect();
         }
         for (name, setting) in [
+            ("unread", &mut self.lines.is_unread),
             ("takes_publishes", &mut settings.takes_publishes),
             ("takes_sessions", &mut settings.takes_sessions),
             ("takes_retained", &mut settings.takes_retained),

@@ -32,6 +32,8 @@ pub(super) struct Lines {
     lines: Vec<String>,
     /// Filters of the session's subscriptions.
     pub(super) subscribed: Vec<String>,
+    /// Much waits for the client.
+    pub(super) is_unread: bool,
     /// The version in which what is sent has to be encodable.
     pub(super) version: ProtocolVersion,
     /// What the client has proved to be.
@@ -66,6 +68,7 @@ impl Default for Machine {
             lines: Lines {
                 lines: Vec::new(),
                 subscribed: Vec::new(),
+                is_unread: false,
                 version: ProtocolVersion::V5,
                 identity: None,
             },
@@ -145,6 +148,10 @@ impl Outputs for Lines {
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         self.subscribed.iter().any(|held| held == filter.as_str())
+    }
+
+    fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     fn is_retained(&self, topic: &str) -> bool {
