@@ -4,6 +4,7 @@ use std::time::Duration;
 use ledgermq_core::offset::Timestamp;
 
 use crate::passwords::attempts::Attempts;
+use crate::passwords::hash::Scratch;
 use crate::passwords::verified::Verified;
 use crate::passwords::{Checked, PasswordFault, Passwords, hash};
 
@@ -36,6 +37,22 @@ fn what_we_write_we_read() {
     assert_eq!(passwords.len(), 2);
     assert_eq!(passwords.check("a b", b"p\0w:$"), Checked::Right);
     assert_eq!(passwords.check("c", b"p\0w:"), Checked::Wrong);
+}
+
+#[test]
+fn the_memory_of_one_comparison_serves_the_next() {
+    let ours = hash::of(b"secret").unwrap();
+    let costly = ARGON2.replace("m=64,", "m=66000,");
+    let passwords = Passwords::parse(&format!("a:{ours}\nb:{ARGON2}\nc:{costly}\n")).unwrap();
+    let mut scratch = Scratch::default();
+    for user in ["a", "b", "a", "b"] {
+        assert_eq!(passwords.check_in(user, b"secret", &mut scratch), Checked::Right);
+        assert_eq!(passwords.check_in(user, b"Secret", &mut scratch), Checked::Wrong);
+        assert_eq!(scratch.kib(), 19_456);
+    }
+    // What one line of a file asks for is not kept for good.
+    assert_eq!(passwords.check_in("c", b"secret", &mut scratch), Checked::Wrong);
+    assert_eq!(scratch.kib(), 0);
 }
 
 #[test]
