@@ -48,6 +48,7 @@ use aliases::Aliases;
 use inflight::Deliver;
 use rate::Published;
 use receive::Receive;
+use subscribe::Added;
 
 /// One Network Connection and the live part of its Session.
 #[derive(Debug)]
@@ -101,12 +102,12 @@ pub enum State {
 /// An answer that waits for the commit of the event it belongs to, in the order of the appends.
 #[derive(Debug)]
 enum Awaiting {
-    /// `added` of the subscriptions are new ones.
+    /// `added` are the new ones among the subscriptions.
     Subscribe {
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,
         text: Option<&'static str>,
-        added: usize,
+        added: Added,
     },
     Unsubscribe {
         packet_id: PacketId,

@@ -87,6 +87,8 @@ pub struct Limits {
     pub topic_aliases: u16,
     /// Subscriptions of one session; a SUBSCRIBE beyond is refused (0x97).
     pub subscriptions_per_client: u32,
+    /// Bytes of the Topic Filters of one session, as above.
+    pub subscription_bytes_per_client: ByteSize,
     /// User Properties of one packet; a request with more is refused (0x97).
     pub user_properties: u16,
     /// Messages that a client may publish a second, on average; those of one second may come at
@@ -118,6 +120,7 @@ impl Default for Limits {
             inflight_out: 1_000,
             topic_aliases: 10,
             subscriptions_per_client: 10_000,
+            subscription_bytes_per_client: ByteSize::mib(4),
             user_properties: 100,
             publish_rate: 0,
             publish_bytes: ByteSize(0),
@@ -187,6 +190,11 @@ impl Config {
             "must be from 128B to 256MiB",
         )?;
         check(limits.topic_levels > 0, "limits.topic_levels", "must be at least 1")?;
+        check(
+            limits.subscription_bytes_per_client.0 >= 64 << 10,
+            "limits.subscription_bytes_per_client",
+            "must be at least 64KiB, which a single Topic Filter may have",
+        )?;
         check(limits.receive_maximum > 0, "limits.receive_maximum", "must be at least 1")?;
         check(limits.inflight_out > 0, "limits.inflight_out", "must be at least 1")
     }
@@ -216,6 +224,9 @@ mod tests {
         config.limits.packet_bytes = ByteSize::gib(1);
         let error = config.check().unwrap_err().to_string();
         assert_eq!(error, "gateway.limits.packet_bytes: must be from 128B to 256MiB");
+        let mut config = Config::default();
+        config.limits.subscription_bytes_per_client = ByteSize::kib(63);
+        assert_eq!(config.check().unwrap_err().key, "limits.subscription_bytes_per_client");
         let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };
         assert_eq!(config.check().unwrap_err().key, "server_keep_alive");
     }

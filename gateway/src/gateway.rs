@@ -395,6 +395,8 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         inflight_out: limits.inflight_out,
         topic_aliases: limits.topic_aliases,
         subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
+        subscription_bytes_max: usize::try_from(limits.subscription_bytes_per_client.0)
+            .unwrap_or(usize::MAX),
         publish_rate: PublishRate { messages: limits.publish_rate, bytes: limits.publish_bytes.0 },
         user_properties_max: usize::from(limits.user_properties),
         response_information: config.response_information.as_str().into(),

@@ -111,6 +111,7 @@ impl Options {
             },
             user_properties_max: 10,
             response_information: "".into(),
+            subscription_bytes_max: 4 << 20,
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
             authentication: Authentication {
                 has_passwords: rng.permille(500),

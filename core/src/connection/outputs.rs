@@ -21,6 +21,8 @@ pub trait Outputs {
     fn append(&mut self, event: Event);
     /// Number of subscriptions that the session has.
     fn subscriptions(&self) -> usize;
+    /// Bytes of their Topic Filters.
+    fn subscription_bytes(&self) -> usize;
     /// Whether the session has a subscription to `filter`.
     fn is_subscribed(&self, filter: &TopicFilter) -> bool;
     /// Whether as many messages wait for the client as may: it cannot ask for retained ones now.
@@ -64,6 +66,8 @@ pub struct Settings {
     pub topic_aliases: u16,
     /// Most subscriptions of a session.
     pub subscriptions_max: usize,
+    /// Most bytes of their Topic Filters.
+    pub subscription_bytes_max: usize,
     /// How fast a client may publish.
     pub publish_rate: PublishRate,
     /// Most User Properties of a packet.

@@ -47,11 +47,13 @@ pub enum Refusal {
     AuthenticationMethod,
     /// As much of what the client asked for waits for it as may.
     Unread,
+    /// The Topic Filters of the session have as many bytes as they may.
+    SubscriptionBytes,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -65,6 +67,7 @@ impl Refusal {
         Self::ClientIdentifier,
         Self::AuthenticationMethod,
         Self::Unread,
+        Self::SubscriptionBytes,
     ];
 
     /// Its name where it is counted.
@@ -84,6 +87,7 @@ impl Refusal {
             Self::ClientIdentifier => "client_identifier",
             Self::AuthenticationMethod => "authentication_method",
             Self::Unread => "unread",
+            Self::SubscriptionBytes => "subscription_bytes",
         }
     }
 
@@ -105,7 +109,8 @@ impl Refusal {
                 | Self::UserProperties
                 | Self::Subscriptions
                 | Self::Connections
-                | Self::Unread,
+                | Self::Unread
+                | Self::SubscriptionBytes,
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
@@ -127,6 +132,7 @@ impl Refusal {
             Self::ConnectionRate => "connections come faster than they may; try again later",
             Self::ClientIdentifier => "this client identifier cannot be used with this CONNECT",
             Self::AuthenticationMethod => "this authentication method is not known here",
+            Self::SubscriptionBytes => "the topic filters of this session are as long as they may be",
             Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }

@@ -5,11 +5,22 @@ use crate::connection::refusal::{Refusal, Request};
 use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
 use crate::identity::PacketId;
-use crate::packet::{
-    Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscribe, Unsubscribe,
-};
+use crate::packet::{Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
+
+/// Subscriptions, and bytes of their Topic Filters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Added {
+    count: usize,
+    bytes: usize,
+}
+
+impl Added {
+    fn and(self, other: Self) -> Self {
+        Self { count: self.count + other.count, bytes: self.bytes + other.bytes }
+    }
+}
 
 impl Connection {
     pub(super) fn on_subscribe(
@@ -37,8 +48,9 @@ impl Connection {
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
         let mut text = None;
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
-        let under_way = out.subscriptions() + self.subscriptions_under_way();
-        let mut added = 0;
+        let held = Added { count: out.subscriptions(), bytes: out.subscription_bytes() };
+        let held = held.and(self.subscriptions_under_way());
+        let mut added = Added::default();
         for (filter, options) in &subscribe.filters {
             let granted = check(subscribe, filter, settings).and_then(|filter| {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
@@ -50,10 +62,15 @@ impl Connection {
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
                 }
-                if under_way + added >= settings.subscriptions_max {
+                let with = added.and(Added { count: 1, bytes: filter.as_str().len() });
+                let all = held.and(with);
+                if all.count > settings.subscriptions_max {
                     return Err(Refusal::Subscriptions);
                 }
-                added += 1;
+                if all.bytes > settings.subscription_bytes_max {
+                    return Err(Refusal::SubscriptionBytes);
+                }
+                added = with;
                 Ok(filter)
             });
             match granted {
@@ -143,12 +160,11 @@ impl Connection {
     }
 
     /// New subscriptions whose commit is awaited.
-    fn subscriptions_under_way(&self) -> usize {
-        let added = self.awaiting.iter().map(|awaiting| match awaiting {
-            Awaiting::Subscribe { added, .. } => *added,
-            Awaiting::Unsubscribe { .. } => 0,
-        });
-        added.sum()
+    fn subscriptions_under_way(&self) -> Added {
+        self.awaiting.iter().fold(Added::default(), |all, awaiting| match awaiting {
+            Awaiting::Subscribe { added, .. } => all.and(*added),
+            Awaiting::Unsubscribe { .. } => all,
+        })
     }
 
     /// The oldest `Unsubscribed` of this connection was committed: sends UNSUBACK. `existed` says

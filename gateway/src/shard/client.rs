@@ -212,6 +212,10 @@ impl Outputs for Sink<'_> {
         self.subscriptions.len()
     }
 
+    fn subscription_bytes(&self) -> usize {
+        self.subscriptions.iter().map(|held| held.filter.as_str().len()).sum()
+    }
+
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         find(self.subscriptions, filter).is_ok()
     }

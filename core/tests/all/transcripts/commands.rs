@@ -107,6 +107,9 @@ impl Machine {
         if let Some(most) = words.number("subscriptions_max") {
             settings.subscriptions_max = most;
         }
+        if let Some(most) = words.number("subscription_bytes_max") {
+            settings.subscription_bytes_max = most;
+        }
         if let Some(most) = words.number("user_properties_max") {
             settings.user_properties_max = most;
         }

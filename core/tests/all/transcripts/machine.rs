@@ -55,6 +55,7 @@ impl Default for Machine {
                 inflight_out: 100,
                 topic_aliases: 0,
                 subscriptions_max: 100,
+                subscription_bytes_max: 1000,
                 publish_rate: PublishRate::default(),
                 user_properties_max: 10,
                 response_information: "".into(),
@@ -144,6 +145,10 @@ impl Outputs for Lines {
 
     fn subscriptions(&self) -> usize {
         self.subscribed.len()
+    }
+
+    fn subscription_bytes(&self) -> usize {
+        self.subscribed.iter().map(String::len).sum()
     }
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {

@@ -498,6 +498,7 @@ fn settings() -> Settings {
         takes_sessions: true,
         topic_aliases: 16,
         subscriptions_max: 1000,
+        subscription_bytes_max: 10_000,
         publish_rate: PublishRate::default(),
         user_properties_max: 100,
         response_information: "".into(),
