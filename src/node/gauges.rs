@@ -47,6 +47,7 @@ pub(super) struct Gauges {
     received: [Counter; 3],
     sent: [Counter; 3],
     dropped: [Dropped; 6],
+    dropped_of_sessions: [Counter; 5],
 }
 
 /// A counter of dropped deliveries, and where its count is.
@@ -123,6 +124,11 @@ impl Gauges {
                 (dropped("purged"), |stats| total!(stats, dropped_purged)),
                 (dropped("not_authorized"), |stats| total!(stats, dropped_not_authorized)),
             ],
+            // In the order of `DropReason`.
+            dropped_of_sessions: ["queue_full", "expired", "too_large", "purged", "not_authorized"]
+                .map(|reason| {
+                    counter!("ledgermq_session_messages_dropped_total", "reason" => reason)
+                }),
         }
     }
 
@@ -157,7 +163,12 @@ impl Gauges {
         self.applied_index.set(float(self.views.applied()));
         self.retained_messages.set(float(self.views.retained_messages()));
         self.retained_bytes.set(float(self.views.retained_bytes()));
-        self.sessions.set(float(self.views.with(|views| views.sessions().len() as u64)));
+        let (sessions, dropped) =
+            self.views.with(|views| (views.sessions().len() as u64, views.counters().dropped));
+        self.sessions.set(float(sessions));
+        for (counter, count) in self.dropped_of_sessions.iter().zip(dropped) {
+            counter.absolute(count);
+        }
     }
 
     fn gather_gateway(&self) {
