@@ -76,6 +76,10 @@ pub struct Limits {
     pub connect_timeout: Span,
     /// Largest Control Packet taken from a client, fixed header included, at most 256 MiB.
     pub packet_bytes: ByteSize,
+    /// Sessions of the node that outlive their connections; a CONNECT that would add one is refused
+    /// (0x97; 3.1.1: code 3). Who has one is let in, and so is who asks for a session that ends with
+    /// its connection: these are bounded by `connections`.
+    pub sessions: u64,
     /// Levels of a Topic Name or Topic Filter.
     pub topic_levels: u16,
     /// QoS 1 and 2 messages that a client may have unacknowledged: the Receive Maximum of CONNACK.
@@ -101,8 +105,8 @@ pub struct Limits {
     pub queued_messages: u32,
     /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
     pub queued_bytes: ByteSize,
-    /// Retained messages of the node; from there on a retained PUBLISH is refused, unless it
-    /// removes one. The count is that of the view, a moment behind the log.
+    /// Retained messages of the node; from there on a retained PUBLISH to a topic that has none is
+    /// refused (0x97). What is on its way through the log counts as well.
     pub retained_messages: u64,
     /// Bytes of the retained messages of the node, as above.
     pub retained_bytes: ByteSize,
@@ -115,6 +119,7 @@ impl Default for Limits {
             connection_rate: 0,
             connect_timeout: Span::secs(10),
             packet_bytes: ByteSize::mib(1),
+            sessions: 1_000_000,
             topic_levels: 200,
             receive_maximum: 20,
             inflight_out: 1_000,
@@ -189,6 +194,7 @@ impl Config {
             "limits.packet_bytes",
             "must be from 128B to 256MiB",
         )?;
+        check(limits.sessions > 0, "limits.sessions", "must be at least 1")?;
         check(limits.topic_levels > 0, "limits.topic_levels", "must be at least 1")?;
         check(
             limits.subscription_bytes_per_client.0 >= 64 << 10,

@@ -16,6 +16,7 @@ pub(super) struct Gauges {
     gateway: StatsReader,
     connections: Gauge,
     sessions: Gauge,
+    persistent_sessions: Gauge,
     retained_messages: Gauge,
     retained_bytes: Gauge,
     commit_index: Gauge,
@@ -74,6 +75,7 @@ impl Gauges {
             gateway,
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
+            persistent_sessions: gauge!("ledgermq_persistent_sessions"),
             retained_messages: gauge!("ledgermq_retained_messages"),
             retained_bytes: gauge!("ledgermq_retained_bytes"),
             commit_index: gauge!("ledgermq_raft_commit_index"),
@@ -161,6 +163,7 @@ impl Gauges {
 
     fn gather_views(&self) {
         self.applied_index.set(float(self.views.applied()));
+        self.persistent_sessions.set(float(self.views.persistent_sessions()));
         self.retained_messages.set(float(self.views.retained_messages()));
         self.retained_bytes.set(float(self.views.retained_bytes()));
         let (sessions, dropped) =

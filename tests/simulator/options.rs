@@ -120,6 +120,7 @@ impl Options {
             rules: Rules::open(),
             takes_publishes: true,
             takes_sessions: true,
+            takes_persistent: true,
             takes_retained: true,
         };
         Self {

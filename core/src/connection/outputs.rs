@@ -30,6 +30,9 @@ pub trait Outputs {
     /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
     /// while [`Settings::takes_retained`] is false.
     fn is_retained(&self, topic: &str) -> bool;
+    /// Whether the client has a session that outlives its connection. Asked only while
+    /// [`Settings::takes_persistent`] is false.
+    fn has_session(&self) -> bool;
     /// Notes that what the client asked for is not done, and why.
     fn refused(&mut self, request: Request, refusal: Refusal);
     /// Has a user's password compared; answered by [`crate::connection::Connection::on_authenticated`].
@@ -83,6 +86,8 @@ pub struct Settings {
     pub takes_publishes: bool,
     /// Whether the log takes new sessions just now.
     pub takes_sessions: bool,
+    /// Whether a session that outlives its connection may be added just now.
+    pub takes_persistent: bool,
     /// Whether a retained message of a new topic may be added just now.
     pub takes_retained: bool,
 }

@@ -49,11 +49,13 @@ pub enum Refusal {
     Unread,
     /// The Topic Filters of the session have as many bytes as they may.
     SubscriptionBytes,
+    /// There are as many sessions as there may be.
+    Sessions,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -68,6 +70,7 @@ impl Refusal {
         Self::AuthenticationMethod,
         Self::Unread,
         Self::SubscriptionBytes,
+        Self::Sessions,
     ];
 
     /// Its name where it is counted.
@@ -88,6 +91,7 @@ impl Refusal {
             Self::AuthenticationMethod => "authentication_method",
             Self::Unread => "unread",
             Self::SubscriptionBytes => "subscription_bytes",
+            Self::Sessions => "sessions",
         }
     }
 
@@ -110,7 +114,8 @@ impl Refusal {
                 | Self::Subscriptions
                 | Self::Connections
                 | Self::Unread
-                | Self::SubscriptionBytes,
+                | Self::SubscriptionBytes
+                | Self::Sessions,
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
@@ -132,7 +137,10 @@ impl Refusal {
             Self::ConnectionRate => "connections come faster than they may; try again later",
             Self::ClientIdentifier => "this client identifier cannot be used with this CONNECT",
             Self::AuthenticationMethod => "this authentication method is not known here",
-            Self::SubscriptionBytes => "the topic filters of this session are as long as they may be",
+            Self::SubscriptionBytes => {
+                "the topic filters of this session are as long as they may be"
+            }
+            Self::Sessions => "the broker keeps as many sessions as it may; end some",
             Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }

@@ -174,6 +174,7 @@ pub(crate) fn find(subscriptions: &[Subscription], filter: &TopicFilter) -> Resu
 pub(crate) struct Sink<'a> {
     pub(crate) subscriptions: &'a [Subscription],
     pub(crate) is_unread: bool,
+    pub(crate) has_session: bool,
     pub(crate) is_retained: bool,
     pub(crate) link: &'a mut Link,
     pub(crate) stage: &'a mut Stage,
@@ -218,6 +219,10 @@ impl Outputs for Sink<'_> {
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         find(self.subscriptions, filter).is_ok()
+    }
+
+    fn has_session(&self) -> bool {
+        self.has_session
     }
 
     fn is_unread(&self) -> bool {

@@ -12,6 +12,7 @@ use ledgermq_log::CommittedBatch;
 
 use crate::shard::client::find;
 use crate::shard::table::Token;
+use crate::shard::volume::Volume;
 use crate::shard::{Interest, Shard, Sources};
 
 impl Shard {
@@ -30,11 +31,15 @@ impl Shard {
         let body = batch.batch();
         let is_own = batch.producer == self.producer;
         let sessions = if is_own { self.tokens(&body) } else { Vec::new() };
+        let mut volume = Volume::default();
         for record in body.records() {
             let record = record.expect("the log checked the batch when it committed it");
             let event = record.event().expect("the log checked the batch when it committed it");
             let token = record.session.and_then(|slot| *sessions.get(usize::from(slot))?);
             let is_void = batch.is_void(&record);
+            if is_own {
+                volume = volume.plus(volume_of(&event));
+            }
             let at = Offset::new(batch.index, record.ordinal);
             self.reached = Offset::new(batch.index, record.ordinal + 1);
             match event {
@@ -72,6 +77,7 @@ impl Shard {
                 EventRef::Other(_) => {}
             }
         }
+        self.stage.under_way.commit(batch.index, volume);
         self.pass(batch.index);
     }
 
@@ -260,5 +266,14 @@ impl Shard {
         if let Some(messages) = self.early_retained.remove(&at) {
             self.on_retained(now, token, at, messages, sources);
         }
+    }
+}
+
+/// What an event of ours was charged with when it was staged, void or not.
+fn volume_of(event: &EventRef<'_>) -> Volume {
+    match event {
+        EventRef::MessagePublished(message) => Volume::of_message(message),
+        EventRef::Other(Event::SessionOpened(opened)) => Volume::of_session(opened),
+        EventRef::Other(_) => Volume::default(),
     }
 }

@@ -127,6 +127,8 @@ impl Machine {
         }
         for (name, setting) in [
             ("unread", &mut self.lines.is_unread),
+            ("session", &mut self.lines.has_session),
+            ("takes_persistent", &mut settings.takes_persistent),
             ("takes_publishes", &mut settings.takes_publishes),
             ("takes_sessions", &mut settings.takes_sessions),
             ("takes_retained", &mut settings.takes_retained),

@@ -32,6 +32,8 @@ pub(super) struct Lines {
     lines: Vec<String>,
     /// Filters of the session's subscriptions.
     pub(super) subscribed: Vec<String>,
+    /// The client has a session.
+    pub(super) has_session: bool,
     /// Much waits for the client.
     pub(super) is_unread: bool,
     /// The version in which what is sent has to be encodable.
@@ -61,6 +63,7 @@ impl Default for Machine {
                 response_information: "".into(),
                 takes_publishes: true,
                 takes_sessions: true,
+                takes_persistent: true,
                 takes_retained: true,
                 authentication: Authentication { has_passwords: false, takes_anonymous: true },
                 rules: Rules::open(),
@@ -69,6 +72,7 @@ impl Default for Machine {
             lines: Lines {
                 lines: Vec::new(),
                 subscribed: Vec::new(),
+                has_session: false,
                 is_unread: false,
                 version: ProtocolVersion::V5,
                 identity: None,
@@ -153,6 +157,10 @@ impl Outputs for Lines {
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         self.subscribed.iter().any(|held| held == filter.as_str())
+    }
+
+    fn has_session(&self) -> bool {
+        self.has_session
     }
 
     fn is_unread(&self) -> bool {
