@@ -1,6 +1,7 @@
 //! Retained messages.
 
 mod order;
+mod seek;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,6 +12,7 @@ use ledgermq_core::offset::{Offset, Timestamp};
 pub use crate::views::message::RetainedMessage;
 
 use order::{ByTopic, InLevels};
+use seek::{Seek, seek};
 
 /// Most messages that one batch may expire: the fold's work per batch is bounded.
 const EXPIRED_PER_BATCH_MAX: usize = 256;
@@ -67,7 +69,26 @@ impl Retained {
         filter: &str,
         found: &mut impl FnMut(&'t Arc<RetainedMessage>),
     ) {
-        self.walk(None, filter, found);
+        let start = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
+        // What '#' stands behind matches, too. [MQTT-4.7.1-2]
+        let start = start.strip_suffix('/').unwrap_or(start);
+        let mut next = Some(start.to_owned());
+        while let Some(from) = next.take() {
+            for message in self.from(&from) {
+                match seek(filter, &message.topic) {
+                    Seek::Found => found(message),
+                    Seek::FoundAndOn(on) => {
+                        found(message);
+                        next = on;
+                        break;
+                    }
+                    Seek::On(on) => {
+                        next = on;
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     /// Stores `message`, or removes what is there if its payload is empty. Returns whether
@@ -113,82 +134,9 @@ impl Retained {
         true
     }
 
-    /// Answers `rest` of a filter below the topic `above`; at the top `above` is none.
-    fn walk<'t>(
-        &'t self,
-        above: Option<&str>,
-        rest: &str,
-        found: &mut impl FnMut(&'t Arc<RetainedMessage>),
-    ) {
-        let (level, rest) = match rest.split_once('/') {
-            Some((level, rest)) => (level, Some(rest)),
-            None => (rest, None),
-        };
-        match level {
-            "#" => self.below(above, found),
-            "+" => self.each_child(above, &mut |child| self.go_on(child, rest, found)),
-            literal => self.go_on(&join(above, literal), rest, found),
-        }
+    /// The messages from the topic `from` on.
+    fn from(&self, from: &str) -> impl Iterator<Item = &Arc<RetainedMessage>> {
+        let from = Bound::Included(&from as &dyn InLevels);
+        self.by_topic.range::<dyn InLevels, _>((from, Bound::Unbounded)).map(|(found, ())| &found.0)
     }
-
-    fn go_on<'t>(
-        &'t self,
-        topic: &str,
-        rest: Option<&str>,
-        found: &mut impl FnMut(&'t Arc<RetainedMessage>),
-    ) {
-        match rest {
-            Some(rest) => self.walk(Some(topic), rest, found),
-            None => self.get(topic).into_iter().for_each(found),
-        }
-    }
-
-    /// What `above/#` matches: `above` itself and all below. `[MQTT-4.7.1-2]`
-    fn below<'t>(&'t self, above: Option<&str>, found: &mut impl FnMut(&'t Arc<RetainedMessage>)) {
-        let Some(above) = above else {
-            // [MQTT-4.7.2-1]: a wildcard in front matches no topic that begins with '$'.
-            self.between(Bound::Unbounded, Bound::Excluded("$")).for_each(&mut *found);
-            self.between(Bound::Included("%"), Bound::Unbounded).for_each(found);
-            return;
-        };
-        self.get(above).into_iter().for_each(&mut *found);
-        let (from, upto) = (join(Some(above), ""), behind(above));
-        self.between(Bound::Included(&from), Bound::Excluded(&upto)).for_each(found);
-    }
-
-    /// Calls `child` with each topic one level below `above` at or under which a message stands:
-    /// one look-up each, however many there are below.
-    fn each_child(&self, above: Option<&str>, child: &mut dyn FnMut(&str)) {
-        let start = above.map_or(0, |above| above.len() + 1);
-        let end = above.map(behind);
-        let upto = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut from = above.map_or_else(String::new, |above| join(Some(above), ""));
-        while let Some(next) = self.between(Bound::Included(&from), upto).next() {
-            let topic = &*next.topic;
-            let level = topic[start..].find('/').map_or(topic.len(), |at| start + at);
-            if above.is_some() || !topic.starts_with('$') {
-                child(&topic[..level]);
-            }
-            from = behind(&topic[..level]);
-        }
-    }
-
-    fn between<'t>(
-        &'t self,
-        from: Bound<&str>,
-        upto: Bound<&str>,
-    ) -> impl Iterator<Item = &'t Arc<RetainedMessage>> + use<'t> {
-        let from = from.as_ref().map(|topic| topic as &dyn InLevels);
-        let upto = upto.as_ref().map(|topic| topic as &dyn InLevels);
-        self.by_topic.range::<dyn InLevels, _>((from, upto)).map(|(found, ())| &found.0)
-    }
-}
-
-fn join(above: Option<&str>, level: &str) -> String {
-    above.map_or_else(|| level.to_owned(), |above| format!("{above}/{level}"))
-}
-
-/// The first text, in the order of the topics, behind `topic` and everything below it.
-fn behind(topic: &str) -> String {
-    format!("{topic}\u{1}")
 }

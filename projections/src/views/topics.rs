@@ -245,21 +245,25 @@ impl Topics {
         topic.split('/').try_fold(root, |at, level| self.node(at)?.children.get(level).copied())
     }
 
-    fn add_rate(&self, at: NodeId, rest: &str, now: Timestamp, sum: &mut Rate) {
-        let Some(node) = self.node(at) else { return };
-        let (level, rest) = match rest.split_once('/') {
-            Some((level, rest)) => (level, Some(rest)),
-            None => (rest, None),
-        };
-        let mut go_on = |child: NodeId| match (rest, self.node(child)) {
-            (Some(rest), _) => self.add_rate(child, rest, now, sum),
-            (None, Some(child)) => sum.add(child.own.rate(now)),
-            (None, None) => {}
-        };
-        match level {
-            "#" => sum.add(node.subtree.rate(now)),
-            "+" => node.children.values().for_each(|child| go_on(*child)),
-            literal => node.children.get(literal).into_iter().for_each(|child| go_on(*child)),
+    fn add_rate(&self, root: NodeId, filter: &str, now: Timestamp, sum: &mut Rate) {
+        // Not by recursion: there may be tens of thousands of levels.
+        let mut waiting = vec![(root, filter)];
+        while let Some((at, rest)) = waiting.pop() {
+            let Some(node) = self.node(at) else { continue };
+            let (level, rest) = match rest.split_once('/') {
+                Some((level, rest)) => (level, Some(rest)),
+                None => (rest, None),
+            };
+            let mut go_on = |child: NodeId| match (rest, self.node(child)) {
+                (Some(rest), _) => waiting.push((child, rest)),
+                (None, Some(child)) => sum.add(child.own.rate(now)),
+                (None, None) => {}
+            };
+            match level {
+                "#" => sum.add(node.subtree.rate(now)),
+                "+" => node.children.values().for_each(|child| go_on(*child)),
+                literal => node.children.get(literal).into_iter().for_each(|child| go_on(*child)),
+            }
         }
     }
 
