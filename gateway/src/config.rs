@@ -91,7 +91,8 @@ pub struct Limits {
     pub topic_aliases: u16,
     /// Subscriptions of one session; a SUBSCRIBE beyond is refused (0x97).
     pub subscriptions_per_client: u32,
-    /// Bytes of the Topic Filters of one session, as above.
+    /// Bytes of the Topic Filters of one session, with 32 more for each of their levels, which cost
+    /// as much as long names do; as above.
     pub subscription_bytes_per_client: ByteSize,
     /// User Properties of one packet; a request with more is refused (0x97).
     pub user_properties: u16,
@@ -197,9 +198,9 @@ impl Config {
         check(limits.sessions > 0, "limits.sessions", "must be at least 1")?;
         check(limits.topic_levels > 0, "limits.topic_levels", "must be at least 1")?;
         check(
-            limits.subscription_bytes_per_client.0 >= 64 << 10,
+            limits.subscription_bytes_per_client.0 >= 128 << 10,
             "limits.subscription_bytes_per_client",
-            "must be at least 64KiB, which a single Topic Filter may have",
+            "must be at least 128KiB, so that a Topic Filter of any length fits",
         )?;
         check(limits.receive_maximum > 0, "limits.receive_maximum", "must be at least 1")?;
         check(limits.inflight_out > 0, "limits.inflight_out", "must be at least 1")
@@ -231,7 +232,7 @@ mod tests {
         let error = config.check().unwrap_err().to_string();
         assert_eq!(error, "gateway.limits.packet_bytes: must be from 128B to 256MiB");
         let mut config = Config::default();
-        config.limits.subscription_bytes_per_client = ByteSize::kib(63);
+        config.limits.subscription_bytes_per_client = ByteSize::kib(127);
         assert_eq!(config.check().unwrap_err().key, "limits.subscription_bytes_per_client");
         let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };
         assert_eq!(config.check().unwrap_err().key, "server_keep_alive");

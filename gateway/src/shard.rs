@@ -367,7 +367,7 @@ impl Shard {
         turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        let Client { machine, link, subscriptions, backlog, .. } = client;
+        let Client { machine, link, subscriptions, subscription_bytes, backlog, .. } = client;
         let unread = backlog.as_ref().map_or(0, |backlog| backlog.len());
         let is_unread = unread >= self.limits.unread_messages_max;
         let (has_session, is_retained) = (self.has_session, self.is_retained);
@@ -375,6 +375,7 @@ impl Shard {
         let mut sink = Sink {
             link,
             subscriptions,
+            subscription_bytes: *subscription_bytes,
             is_unread,
             has_session,
             is_retained,

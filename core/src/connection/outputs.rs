@@ -21,7 +21,7 @@ pub trait Outputs {
     fn append(&mut self, event: Event);
     /// Number of subscriptions that the session has.
     fn subscriptions(&self) -> usize;
-    /// Bytes of their Topic Filters.
+    /// What their Topic Filters count ([`crate::topic::filter_bytes`]).
     fn subscription_bytes(&self) -> usize;
     /// Whether the session has a subscription to `filter`.
     fn is_subscribed(&self, filter: &TopicFilter) -> bool;
@@ -69,7 +69,7 @@ pub struct Settings {
     pub topic_aliases: u16,
     /// Most subscriptions of a session.
     pub subscriptions_max: usize,
-    /// Most bytes of their Topic Filters.
+    /// The most that their Topic Filters count.
     pub subscription_bytes_max: usize,
     /// How fast a client may publish.
     pub publish_rate: PublishRate,

@@ -9,7 +9,7 @@ use crate::packet::{Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscr
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
 
-/// Subscriptions, and bytes of their Topic Filters.
+/// Subscriptions, and what their Topic Filters count ([`topic::filter_bytes`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Added {
     count: usize,
@@ -62,7 +62,7 @@ impl Connection {
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
                 }
-                let with = added.and(Added { count: 1, bytes: filter.as_str().len() });
+                let with = added.and(Added { count: 1, bytes: topic::filter_bytes(&filter) });
                 let all = held.and(with);
                 if all.count > settings.subscriptions_max {
                     return Err(Refusal::Subscriptions);

@@ -8,6 +8,7 @@ use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscript
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::packet::{ProtocolVersion, RetainHandling};
 use ledgermq_core::reason::ReasonCode;
+use ledgermq_core::topic::filter_bytes;
 use ledgermq_log::CommittedBatch;
 
 use crate::shard::client::find;
@@ -195,6 +196,7 @@ impl Shard {
                 };
                 let (ended, kept): (Vec<_>, Vec<_>) = before.into_iter().partition(is_meant);
                 client.subscriptions = kept;
+                client.count_subscriptions();
                 for subscription in &ended {
                     self.subscriptions.remove(&subscription.filter, token);
                 }
@@ -257,7 +259,10 @@ impl Shard {
             self.subscriptions.insert(token, &subscription);
             match client.place(&subscription.filter) {
                 Ok(at) => client.subscriptions[at] = subscription,
-                Err(at) => client.subscriptions.insert(at, subscription),
+                Err(at) => {
+                    client.subscription_bytes += filter_bytes(&subscription.filter);
+                    client.subscriptions.insert(at, subscription);
+                }
             }
         }
         client.backlog.get_or_insert_default().holds += 1;

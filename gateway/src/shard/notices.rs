@@ -54,6 +54,7 @@ impl Shard {
             self.subscriptions.insert(token, subscription);
         }
         client.subscriptions = state.subscriptions;
+        client.count_subscriptions();
         if state.session_present {
             client.backlog.get_or_insert_default().behind = Some(DeliveryRef::default());
             self.starve(token);

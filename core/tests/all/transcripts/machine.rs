@@ -18,7 +18,7 @@ use ledgermq_core::packet::{
     Ack, ConnAck, Disconnect, Packet, ProtocolVersion, Publish, RetainHandling, SubAck,
 };
 use ledgermq_core::reason::ReasonCode;
-use ledgermq_core::topic::TopicFilter;
+use ledgermq_core::topic::{TopicFilter, filter_bytes};
 
 pub(super) struct Machine {
     pub(super) connection: Connection,
@@ -57,7 +57,7 @@ impl Default for Machine {
                 inflight_out: 100,
                 topic_aliases: 0,
                 subscriptions_max: 100,
-                subscription_bytes_max: 1000,
+                subscription_bytes_max: 10_000,
                 publish_rate: PublishRate::default(),
                 user_properties_max: 10,
                 response_information: "".into(),
@@ -152,7 +152,8 @@ impl Outputs for Lines {
     }
 
     fn subscription_bytes(&self) -> usize {
-        self.subscribed.iter().map(String::len).sum()
+        let filters = self.subscribed.iter().map(|held| TopicFilter::new(held).unwrap());
+        filters.map(|filter| filter_bytes(&filter)).sum()
     }
 
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
