@@ -102,6 +102,7 @@ pub enum State {
 /// An answer that waits for the commit of the event it belongs to, in the order of the appends.
 #[derive(Debug)]
 enum Awaiting {
+    /// `added` are the new ones among the subscriptions.
     Subscribe {
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,

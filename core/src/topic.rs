@@ -63,6 +63,14 @@ pub fn is_reserved(topic: &str) -> bool {
         && ["$SYS", "$CONTROL", "$replay"].contains(&topic.split('/').next().unwrap_or_default())
 }
 
+/// What a subscription to `filter` counts where the bytes of filters are bounded: its length, and 32
+/// for each level, which is a node of the trees that match messages.
+#[must_use]
+pub fn filter_bytes(filter: &TopicFilter) -> usize {
+    const LEVEL_BYTES: usize = 32;
+    filter.0.len() + LEVEL_BYTES * levels(&filter.0)
+}
+
 /// Number of levels of a Topic Name or Filter.
 #[must_use]
 pub fn levels(topic: &str) -> usize {

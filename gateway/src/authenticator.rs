@@ -10,6 +10,7 @@ use std::{fmt, fs, io};
 
 use crate::clock::Clock;
 use crate::passwords::attempts::Attempts;
+use crate::passwords::hash::Scratch;
 use crate::passwords::verified::Verified;
 use crate::passwords::{Checked, FILE_BYTES_MAX, PasswordFileError, Passwords};
 
@@ -225,8 +226,9 @@ impl Attempt {
 
 impl Shared {
     fn run(&self) {
+        let mut scratch = Scratch::default();
         while let Some(attempt) = self.next() {
-            let is_right = self.check(&attempt);
+            let is_right = self.check(&attempt, &mut scratch);
             (attempt.answer)(is_right);
         }
     }
@@ -245,7 +247,7 @@ impl Shared {
         }
     }
 
-    fn check(&self, attempt: &Attempt) -> bool {
+    fn check(&self, attempt: &Attempt, scratch: &mut Scratch) -> bool {
         let Attempt { peer, username, password, .. } = attempt;
         if !lock(&self.attempts).allows(self.clock.now(), *peer, username) {
             return self.count(2, false);
@@ -257,7 +259,7 @@ impl Shared {
             }
             Arc::clone(&known.passwords)
         };
-        let is_right = passwords.check(username, password) == Checked::Right;
+        let is_right = passwords.check_in(username, password, scratch) == Checked::Right;
         let mut attempts = lock(&self.attempts);
         if !is_right {
             attempts.failed(self.clock.now(), *peer, username);

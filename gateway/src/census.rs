@@ -6,6 +6,7 @@ use ledgermq_core::connection::Refusal;
 
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::shard::Volume;
 use crate::transport::Ended;
 
 /// Reasons for which connections fail below MQTT.
@@ -33,6 +34,8 @@ pub(crate) struct Census {
     refused: AtomicU64,
     /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
     failed: [AtomicU64; FAILURES.len()],
+    /// What the workers have given to the log and the views do not show, in the order of [`Volume`].
+    under_way: [AtomicU64; 3],
 }
 
 /// What becomes of a new connection.
@@ -57,6 +60,23 @@ impl Census {
             used_until: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: Default::default(),
+            under_way: Default::default(),
+        }
+    }
+
+    /// A worker that had `before` under way has `now`; answers what all of them have.
+    pub(crate) fn charge(&self, before: Volume, now: Volume) -> Volume {
+        let charge = |at: usize, before: u64, now: u64| {
+            let change = now.wrapping_sub(before);
+            match change {
+                0 => self.under_way[at].load(Ordering::Relaxed),
+                _ => self.under_way[at].fetch_add(change, Ordering::Relaxed).wrapping_add(change),
+            }
+        };
+        Volume {
+            sessions: charge(0, before.sessions, now.sessions),
+            retained_messages: charge(1, before.retained_messages, now.retained_messages),
+            retained_bytes: charge(2, before.retained_bytes, now.retained_bytes),
         }
     }
 
@@ -144,6 +164,15 @@ mod tests {
         assert_eq!((census.connections(), census.refused()), (2 + TOLD_MAX, TOLD_MAX as u64 + 1));
         (0..=TOLD_MAX).for_each(|_| census.leave());
         assert_eq!(census.admit(), Admission::Taken);
+    }
+
+    #[test]
+    fn what_the_workers_have_under_way_is_added() {
+        let census = census(1, 0);
+        let some = |retained_messages| Volume { retained_messages, ..Volume::default() };
+        assert_eq!(census.charge(some(0), some(5)), some(5));
+        assert_eq!(census.charge(some(0), some(7)), some(12));
+        assert_eq!(census.charge(some(5), some(1)), some(8));
     }
 
     #[test]

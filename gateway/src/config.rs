@@ -76,6 +76,10 @@ pub struct Limits {
     pub connect_timeout: Span,
     /// Largest Control Packet taken from a client, fixed header included, at most 256 MiB.
     pub packet_bytes: ByteSize,
+    /// Sessions of the node that outlive their connections; a CONNECT that would add one is refused
+    /// (0x97; 3.1.1: code 3). Who has one is let in, and so is who asks for a session that ends with
+    /// its connection: these are bounded by `connections`.
+    pub sessions: u64,
     /// Levels of a Topic Name or Topic Filter, at most 1000: each is work wherever topics are walked
     /// over level by level.
     pub topic_levels: u16,
@@ -91,6 +95,9 @@ pub struct Limits {
     /// Shared Subscriptions of one session, of each of which it may hold 256 messages; a SUBSCRIBE
     /// beyond is refused (0x97).
     pub shared_subscriptions_per_client: u16,
+    /// Bytes of the Topic Filters of one session, with 32 more for each of their levels, which cost
+    /// as much as long names do; as above.
+    pub subscription_bytes_per_client: ByteSize,
     /// User Properties of one packet; a request with more is refused (0x97).
     pub user_properties: u16,
     /// Messages that a client may publish a second, on average; those of one second may come at
@@ -103,8 +110,8 @@ pub struct Limits {
     pub queued_messages: u32,
     /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
     pub queued_bytes: ByteSize,
-    /// Retained messages of the node; from there on a retained PUBLISH is refused, unless it
-    /// removes one. The count is that of the view, a moment behind the log.
+    /// Retained messages of the node; from there on a retained PUBLISH to a topic that has none is
+    /// refused (0x97). What is on its way through the log counts as well.
     pub retained_messages: u64,
     /// Bytes of the retained messages of the node, as above.
     pub retained_bytes: ByteSize,
@@ -117,12 +124,14 @@ impl Default for Limits {
             connection_rate: 0,
             connect_timeout: Span::secs(10),
             packet_bytes: ByteSize::mib(1),
+            sessions: 1_000_000,
             topic_levels: 200,
             receive_maximum: 20,
             inflight_out: 1_000,
             topic_aliases: 10,
             subscriptions_per_client: 10_000,
             shared_subscriptions_per_client: 256,
+            subscription_bytes_per_client: ByteSize::mib(4),
             user_properties: 100,
             publish_rate: 0,
             publish_bytes: ByteSize(0),
@@ -193,10 +202,16 @@ impl Config {
             "limits.packet_bytes",
             "must be from 128B to 256MiB",
         )?;
+        check(limits.sessions > 0, "limits.sessions", "must be at least 1")?;
         check(
             (1..=Self::TOPIC_LEVELS_MAX).contains(&limits.topic_levels),
             "limits.topic_levels",
             "must be from 1 to 1000",
+        )?;
+        check(
+            limits.subscription_bytes_per_client.0 >= 128 << 10,
+            "limits.subscription_bytes_per_client",
+            "must be at least 128KiB, so that a Topic Filter of any length fits",
         )?;
         check(limits.receive_maximum > 0, "limits.receive_maximum", "must be at least 1")?;
         check(limits.inflight_out > 0, "limits.inflight_out", "must be at least 1")
@@ -234,6 +249,9 @@ mod tests {
             let expected = "gateway.limits.topic_levels: must be from 1 to 1000";
             assert_eq!(error.as_deref(), (!holds).then_some(expected), "{levels}");
         }
+        config.limits.topic_levels = 1;
+        config.limits.subscription_bytes_per_client = ByteSize::kib(127);
+        assert_eq!(config.check().unwrap_err().key, "limits.subscription_bytes_per_client");
         let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };
         assert_eq!(config.check().unwrap_err().key, "server_keep_alive");
     }

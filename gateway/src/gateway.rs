@@ -26,7 +26,7 @@ use crate::counts::CountsReader;
 use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
 use crate::listener::{Acceptor, StopAccepting};
-use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue};
+use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue, Volume};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
 use crate::worker::sockets::WAKER;
@@ -365,7 +365,11 @@ fn worker(
         position,
         clock.now(),
     );
-    let retained_max = (config.limits.retained_messages, config.limits.retained_bytes.0);
+    let volume_max = Volume {
+        sessions: config.limits.sessions,
+        retained_messages: config.limits.retained_messages,
+        retained_bytes: config.limits.retained_bytes.0,
+    };
     let log = log.clone();
     Worker {
         poll,
@@ -378,7 +382,8 @@ fn worker(
         clock,
         census,
         stats,
-        retained_max,
+        volume_max,
+        charged: Volume::default(),
         authenticator: None,
     }
 }
@@ -396,6 +401,8 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         topic_aliases: limits.topic_aliases,
         subscriptions_max: usize::try_from(limits.subscriptions_per_client).unwrap_or(usize::MAX),
         shared_subscriptions_max: usize::from(limits.shared_subscriptions_per_client),
+        subscription_bytes_max: usize::try_from(limits.subscription_bytes_per_client.0)
+            .unwrap_or(usize::MAX),
         publish_rate: PublishRate { messages: limits.publish_rate, bytes: limits.publish_bytes.0 },
         user_properties_max: usize::from(limits.user_properties),
         response_information: config.response_information.as_str().into(),
@@ -406,6 +413,7 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         rules,
         takes_publishes: true,
         takes_sessions: true,
+        takes_persistent: true,
         takes_retained: true,
     }
 }

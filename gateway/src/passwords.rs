@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashMap;
 
-use hash::Hash;
+use hash::{Hash, Scratch};
 
 /// Bytes that a `password_file` has at most.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -103,13 +103,23 @@ impl Passwords {
     /// user: that is compared with the hash of another, always the same for the same name.
     #[must_use]
     pub fn check(&self, username: &str, password: &[u8]) -> Checked {
+        self.check_in(username, password, &mut Scratch::default())
+    }
+
+    /// As [`Passwords::check`], in memory that is used again.
+    pub(crate) fn check_in(
+        &self,
+        username: &str,
+        password: &[u8],
+        scratch: &mut Scratch,
+    ) -> Checked {
         if let Some(hash) = self.users.get(username) {
-            let is_right = hash.is_of(password) && !password.is_empty();
+            let is_right = hash.is_of(password, scratch) && !password.is_empty();
             return if is_right { Checked::Right } else { Checked::Wrong };
         }
         let number = usize::try_from(self.hasher.hash_one(username) % self.decoys.len() as u64);
         if let Some(decoy) = self.decoys.get(number.unwrap_or(0)) {
-            let _ = std::hint::black_box(decoy.is_of(password));
+            let _ = std::hint::black_box(decoy.is_of(password, scratch));
         }
         Checked::Unknown
     }

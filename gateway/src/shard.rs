@@ -14,6 +14,7 @@ mod delivery;
 mod draining;
 mod input;
 mod lifecycle;
+mod limits;
 mod matching;
 mod notices;
 mod shared;
@@ -22,6 +23,7 @@ mod stage;
 mod stats;
 mod sys;
 mod table;
+mod volume;
 mod wheel;
 
 #[cfg(test)]
@@ -29,11 +31,13 @@ mod tests;
 
 pub use access::Asked;
 pub use counts::ConnectionCounts;
+pub use limits::ShardLimits;
 pub use sources::{Fetched, Interest, Sources};
 pub use stage::{Names, Stage};
 pub use stats::ShardStats;
 pub use sys::SysValue;
 pub use table::Token;
+pub use volume::Volume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -56,50 +60,6 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Settled deliveries of one session after which progress is logged at once.
 pub const PROGRESS_MESSAGES_MAX: u32 = 1000;
 
-/// Bounds of what a shard keeps for one client.
-#[derive(Clone, Copy, Debug)]
-pub struct ShardLimits {
-    /// Bytes waiting to be written, beyond which messages wait as references.
-    pub output_bytes_max: usize,
-    /// Bytes waiting to be written, beyond which nothing more is read from the client: it does not
-    /// read what it is answered.
-    pub answers_bytes_max: usize,
-    /// Retained messages that the unanswered SUBSCRIBEs of a client may bring, all of the node's for
-    /// each, beyond which nothing more is read from it.
-    pub awaited_messages_max: u64,
-    /// References waiting for a session that ends with its connection; beyond it the newest are
-    /// dropped.
-    pub backlog_messages_max: usize,
-    /// References waiting for a persistent session; what comes beyond is read from the owed view.
-    pub persistent_messages_max: usize,
-    /// Payload bytes that those references stand for.
-    pub backlog_bytes_max: usize,
-    /// Bytes of batches held in memory for those references; others are read from the log again.
-    pub pinned_bytes_max: usize,
-    /// Bytes of the last batches held in memory for what groups give of them; others are read from
-    /// the log again.
-    pub recent_bytes_max: usize,
-    /// Bytes of CONNECT packets that have not come whole, on all connections, beyond the 3 KiB that
-    /// each may hold.
-    pub unfinished_bytes_max: usize,
-}
-
-impl Default for ShardLimits {
-    fn default() -> Self {
-        Self {
-            output_bytes_max: 256 << 10,
-            answers_bytes_max: 1 << 20,
-            awaited_messages_max: 100_000,
-            backlog_messages_max: 100_000,
-            persistent_messages_max: 1024,
-            backlog_bytes_max: 256 << 20,
-            pinned_bytes_max: 4 << 20,
-            recent_bytes_max: 1 << 20,
-            unfinished_bytes_max: 16 << 20,
-        }
-    }
-}
-
 /// The connections of one worker.
 pub struct Shard {
     producer: ProducerId,
@@ -107,8 +67,13 @@ pub struct Shard {
     pub settings: Settings,
     /// Retained messages of the node; the worker keeps it up to date.
     pub retained_messages: u64,
+    /// What the node's limits leave beside what the views hold, without what is under way from here;
+    /// the worker keeps it up to date.
+    pub room: Volume,
     /// Whether the topic of the packet at hand has a retained message.
     is_retained: bool,
+    /// Whether the client of the CONNECT at hand has a session that outlives its connection.
+    has_session: bool,
     limits: ShardLimits,
     table: Table<Client>,
     by_epoch: HashMap<Offset, Token>,
@@ -161,7 +126,9 @@ impl Shard {
             producer,
             settings,
             retained_messages: 0,
+            room: Volume::MAX,
             is_retained: false,
+            has_session: false,
             limits,
             table: Table::default(),
             by_epoch: HashMap::new(),
@@ -197,6 +164,13 @@ impl Shard {
     /// batches are stamped with it, and it may be far from the shard's own clock.
     pub fn set_log_time(&mut self, time: Timestamp) {
         self.log_time = self.log_time.max(time);
+    }
+
+    /// The views hold everything up to `index`; answers what this shard has given to the log and they
+    /// do not show.
+    pub fn set_applied(&mut self, index: Index) -> Volume {
+        self.stage.under_way.apply(index);
+        self.stage.under_way.volume()
     }
 
     /// Takes a new Network Connection, as soon as the transport has it: handshakes below MQTT count
@@ -398,10 +372,23 @@ impl Shard {
         turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        let Client { machine, link, subscriptions, .. } = client;
-        let is_retained = self.is_retained;
+        let Client { machine, link, subscriptions, subscription_bytes, backlog, .. } = client;
+        let unread = backlog.as_ref().map_or(0, |backlog| backlog.len());
+        let is_unread = unread >= self.limits.unread_messages_max;
+        let (has_session, is_retained) = (self.has_session, self.is_retained);
         let Self { stage, stats, asked, .. } = self;
-        let mut sink = Sink { link, subscriptions, is_retained, stage, stats, asked, token };
+        let mut sink = Sink {
+            link,
+            subscriptions,
+            subscription_bytes: *subscription_bytes,
+            is_unread,
+            has_session,
+            is_retained,
+            stage,
+            stats,
+            asked,
+            token,
+        };
         turn(machine, &mut sink, &self.settings);
         self.after(now, token);
     }

@@ -16,7 +16,7 @@ use ledgermq_projections::views::owed::Owed;
 use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::inbox::{Inbound, Inbox, Loaded};
-use crate::shard::{Fetched, Interest, Sources};
+use crate::shard::{Fetched, Interest, Sources, Volume};
 
 /// Bytes of batches and messages that a worker keeps for its slow connections.
 const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -141,9 +141,18 @@ impl LogSources {
         }
     }
 
-    /// Number of retained messages and their bytes.
-    pub(crate) fn retained(&self) -> (u64, u64) {
-        (self.views.retained_messages(), self.views.retained_bytes())
+    /// Up to where the views have applied the log.
+    pub(crate) fn applied(&self) -> Index {
+        self.views.applied()
+    }
+
+    /// What the views hold of what the node's limits count.
+    pub(crate) fn volume(&self) -> Volume {
+        Volume {
+            sessions: self.views.persistent_sessions(),
+            retained_messages: self.views.retained_messages(),
+            retained_bytes: self.views.retained_bytes(),
+        }
     }
 }
 
@@ -201,6 +210,12 @@ impl Sources for LogSources {
             self.interest.insert(topic.into(), interest.is_any);
         }
         interest
+    }
+
+    fn has_session(&mut self, client: &str) -> bool {
+        self.views.with(|views| {
+            views.sessions().get(client).is_some_and(|session| session.outlives_connection())
+        })
     }
 
     fn is_retained(&mut self, topic: &str) -> bool {

@@ -22,7 +22,7 @@ use crate::authenticator::{Attempt, Authenticator};
 use crate::census::Census;
 use crate::clock::Clock;
 use crate::inbox::{Inbound, Inbox};
-use crate::shard::{Asked, Shard, ShardStats, Token};
+use crate::shard::{Asked, Shard, ShardStats, Token, Volume};
 use crate::sources::LogSources;
 
 use lingering::Lingering;
@@ -68,7 +68,10 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) census: Arc<Census>,
     pub(crate) stats: Arc<Mutex<ShardStats>>,
-    pub(crate) retained_max: (u64, u64),
+    /// The node's limits of sessions and retained messages.
+    pub(crate) volume_max: Volume,
+    /// What of this worker is charged in the census.
+    pub(crate) charged: Volume,
     /// Who compares passwords; none if there are none.
     pub(crate) authenticator: Option<Authenticator>,
 }
@@ -97,6 +100,19 @@ impl Worker {
 }
 
 impl Worker {
+    /// Brings up to the moment what the node's limits leave to the shard: beside what the views hold,
+    /// and what all workers have under way.
+    fn charge(&mut self) {
+        // Read before what they hold: what is in between counts twice rather than not at all.
+        let applied = self.sources.applied();
+        let held = self.sources.volume();
+        let under_way = self.shard.set_applied(applied);
+        let of_others = self.census.charge(self.charged, under_way).minus(under_way);
+        self.charged = under_way;
+        self.shard.retained_messages = held.retained_messages;
+        self.shard.room = self.volume_max.minus(held).minus(of_others);
+    }
+
     /// How long the poll may sleep if nobody wakes it.
     fn sleep_at_most(
         &mut self,
@@ -213,13 +229,11 @@ impl Turning {
         let worker = &mut self.worker;
         worker.shard.set_log_time(worker.log.time());
         let gate = worker.log.gate();
-        let (messages, bytes) = worker.sources.retained();
-        worker.shard.retained_messages = messages;
+        worker.charge();
         let settings = &mut worker.shard.settings;
         let did_take = settings.takes_publishes;
         settings.takes_publishes = gate.accepts(Class::Publish);
         settings.takes_sessions = gate.accepts(Class::Open);
-        settings.takes_retained = messages < worker.retained_max.0 && bytes < worker.retained_max.1;
         if settings.takes_publishes && !did_take {
             worker.shard.on_gate_opened(now, &mut worker.sources);
         }
@@ -236,7 +250,7 @@ impl Turning {
                     worker.shard.on_notice(now, notice, &mut worker.sources);
                 }
                 Inbound::Authenticated(token, verdict) => {
-                    worker.shard.on_authenticated(now, token, verdict);
+                    worker.shard.on_authenticated(now, token, verdict, &mut worker.sources);
                 }
                 Inbound::Loaded(loaded) => worker.sources.on_loaded(loaded)?,
                 Inbound::Count(client, answer) => {
@@ -316,7 +330,8 @@ impl Turning {
                 None => Some(attempt),
             };
             if refused.is_some() {
-                worker.shard.on_authenticated(now, token, Err(ReasonCode::ServerBusy));
+                let busy = Err(ReasonCode::ServerBusy);
+                worker.shard.on_authenticated(now, token, busy, &mut worker.sources);
             }
         }
     }

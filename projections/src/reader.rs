@@ -20,6 +20,7 @@ struct Shared {
     kept: Arc<dyn Kept>,
     applied: AtomicU64,
     checkpointed: AtomicU64,
+    persistent_sessions: AtomicU64,
     retained_messages: AtomicU64,
     retained_bytes: AtomicU64,
     interest_changed: AtomicU64,
@@ -32,6 +33,7 @@ impl Reader {
         let shared = Shared {
             applied: AtomicU64::new(views.applied()),
             checkpointed: AtomicU64::new(views.applied()),
+            persistent_sessions: AtomicU64::new(views.sessions().persistent()),
             retained_messages: AtomicU64::new(views.retained().len()),
             retained_bytes: AtomicU64::new(views.retained().bytes()),
             interest_changed: AtomicU64::new(views.interest_changed()),
@@ -69,6 +71,13 @@ impl Reader {
     #[must_use]
     pub fn checkpointed(&self) -> Index {
         self.shared.checkpointed.load(Ordering::Relaxed)
+    }
+
+    /// Number of sessions that outlive their connections, without taking the lock. This and the next
+    /// two are as of [`Reader::applied`] or later, if that is read first.
+    #[must_use]
+    pub fn persistent_sessions(&self) -> u64 {
+        self.shared.persistent_sessions.load(Ordering::Relaxed)
     }
 
     /// Number of retained messages, without taking the lock.
@@ -114,10 +123,11 @@ impl Reader {
 
     /// Makes the counts visible; called by the driver after it applied.
     pub(crate) fn publish(&self, views: &Views) {
+        self.shared.persistent_sessions.store(views.sessions().persistent(), Ordering::Relaxed);
         self.shared.retained_messages.store(views.retained().len(), Ordering::Relaxed);
         self.shared.retained_bytes.store(views.retained().bytes(), Ordering::Relaxed);
-        // Before `applied`: who sees that a subscription is applied sees this, too.
         self.shared.interest_changed.store(views.interest_changed(), Ordering::Relaxed);
+        // Behind all others: who sees that something is applied sees them, too.
         self.shared.applied.store(views.applied(), Ordering::Release);
     }
 

@@ -16,6 +16,7 @@ pub(super) struct Gauges {
     gateway: StatsReader,
     connections: Gauge,
     sessions: Gauge,
+    persistent_sessions: Gauge,
     retained_messages: Gauge,
     retained_bytes: Gauge,
     commit_index: Gauge,
@@ -47,6 +48,7 @@ pub(super) struct Gauges {
     received: [Counter; 3],
     sent: [Counter; 3],
     dropped: [Dropped; 6],
+    dropped_of_sessions: [Counter; 5],
 }
 
 /// A counter of dropped deliveries, and where its count is.
@@ -73,6 +75,7 @@ impl Gauges {
             gateway,
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
+            persistent_sessions: gauge!("ledgermq_persistent_sessions"),
             retained_messages: gauge!("ledgermq_retained_messages"),
             retained_bytes: gauge!("ledgermq_retained_bytes"),
             commit_index: gauge!("ledgermq_raft_commit_index"),
@@ -123,6 +126,11 @@ impl Gauges {
                 (dropped("purged"), |stats| total!(stats, dropped_purged)),
                 (dropped("not_authorized"), |stats| total!(stats, dropped_not_authorized)),
             ],
+            // In the order of `DropReason`.
+            dropped_of_sessions: ["queue_full", "expired", "too_large", "purged", "not_authorized"]
+                .map(|reason| {
+                    counter!("ledgermq_session_messages_dropped_total", "reason" => reason)
+                }),
         }
     }
 
@@ -155,9 +163,15 @@ impl Gauges {
 
     fn gather_views(&self) {
         self.applied_index.set(float(self.views.applied()));
+        self.persistent_sessions.set(float(self.views.persistent_sessions()));
         self.retained_messages.set(float(self.views.retained_messages()));
         self.retained_bytes.set(float(self.views.retained_bytes()));
-        self.sessions.set(float(self.views.with(|views| views.sessions().len() as u64)));
+        let (sessions, dropped) =
+            self.views.with(|views| (views.sessions().len() as u64, views.counters().dropped));
+        self.sessions.set(float(sessions));
+        for (counter, count) in self.dropped_of_sessions.iter().zip(dropped) {
+            counter.absolute(count);
+        }
     }
 
     fn gather_gateway(&self) {

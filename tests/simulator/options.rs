@@ -88,6 +88,7 @@ impl Options {
             pinned_bytes_max: tight(rng, &[0, 500, 5000], 4 << 20),
             answers_bytes_max: tight(rng, &[100, 2000], 16 << 20),
             awaited_messages_max: tight(rng, &[0, 1, 5], 100_000) as u64,
+            unread_messages_max: ShardLimits::default().unread_messages_max,
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
             recent_bytes_max: tight(rng, &[0, 300], 1 << 20),
             unfinished_bytes_max: ShardLimits::default().unfinished_bytes_max,
@@ -114,6 +115,7 @@ impl Options {
             user_properties_max: 10,
             response_information: "".into(),
             shared_subscriptions_max: if rng.permille(100) { 1 } else { 256 },
+            subscription_bytes_max: 4 << 20,
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },
             authentication: Authentication {
                 has_passwords: rng.permille(500),
@@ -122,6 +124,7 @@ impl Options {
             rules: Rules::open(),
             takes_publishes: true,
             takes_sessions: true,
+            takes_persistent: true,
             takes_retained: true,
         };
         Self {

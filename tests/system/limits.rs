@@ -240,8 +240,13 @@ fn more_unacknowledged_messages_than_the_receive_maximum_are_a_fault() {
 
 #[test]
 fn the_queue_of_a_session_keeps_the_newest_messages() {
-    let broker = BrokerOptions::default().set("gateway.limits.queued_messages", 10).start();
+    let mut broker = BrokerOptions::default().set("gateway.limits.queued_messages", 10).start();
     assert_eq!(kept_in_queue(&broker, 50, 0), (40..50).collect::<Vec<u32>>());
+    // The session was not connected: it is the session that lost them, at any restart.
+    let metric = "ledgermq_session_messages_dropped_total{reason=\"queue_full\"}";
+    assert_eq!(broker.metric(metric), 40.0);
+    broker.crash();
+    assert_eq!(broker.metric(metric), 40.0);
 }
 
 #[test]

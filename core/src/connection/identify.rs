@@ -88,6 +88,11 @@ impl Connection {
         {
             return self.refuse_connect(Refusal::NotAuthorized, out);
         }
+        let is_addition =
+            self.session_expiry_interval > 0 && !settings.takes_persistent && !out.has_session();
+        if is_addition {
+            return self.refuse_connect(Refusal::Sessions, out);
+        }
         self.state = State::Opening;
         out.append(Event::SessionOpened(Box::new(opened)));
     }

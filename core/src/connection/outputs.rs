@@ -23,11 +23,18 @@ pub trait Outputs {
     fn subscriptions(&self) -> usize;
     /// How many of them are Shared Subscriptions.
     fn shared_subscriptions(&self) -> usize;
+    /// What their Topic Filters count ([`crate::topic::filter_bytes`]).
+    fn subscription_bytes(&self) -> usize;
     /// Whether the session has a subscription to `filter`.
     fn is_subscribed(&self, filter: &TopicFilter) -> bool;
+    /// Whether as many messages wait for the client as may: it cannot ask for retained ones now.
+    fn is_unread(&self) -> bool;
     /// Whether `topic`, that of the message or will at hand, has a retained message. Asked only
     /// while [`Settings::takes_retained`] is false.
     fn is_retained(&self, topic: &str) -> bool;
+    /// Whether the client has a session that outlives its connection. Asked only while
+    /// [`Settings::takes_persistent`] is false.
+    fn has_session(&self) -> bool;
     /// Notes that what the client asked for is not done, and why.
     fn refused(&mut self, request: Request, refusal: Refusal);
     /// Has a user's password compared; answered by [`crate::connection::Connection::on_authenticated`].
@@ -66,6 +73,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// Most Shared Subscriptions among them.
     pub shared_subscriptions_max: usize,
+    /// The most that their Topic Filters count.
+    pub subscription_bytes_max: usize,
     /// How fast a client may publish.
     pub publish_rate: PublishRate,
     /// Most User Properties of a packet.
@@ -81,6 +90,8 @@ pub struct Settings {
     pub takes_publishes: bool,
     /// Whether the log takes new sessions just now.
     pub takes_sessions: bool,
+    /// Whether a session that outlives its connection may be added just now.
+    pub takes_persistent: bool,
     /// Whether a retained message of a new topic may be added just now.
     pub takes_retained: bool,
 }

@@ -43,11 +43,17 @@ pub enum Refusal {
     ClientIdentifier,
     /// The Authentication Method is not known.
     AuthenticationMethod,
+    /// As much of what the client asked for waits for it as may.
+    Unread,
+    /// The Topic Filters of the session have as many bytes as they may.
+    SubscriptionBytes,
+    /// There are as many sessions as there may be.
+    Sessions,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -59,6 +65,9 @@ impl Refusal {
         Self::ConnectionRate,
         Self::ClientIdentifier,
         Self::AuthenticationMethod,
+        Self::Unread,
+        Self::SubscriptionBytes,
+        Self::Sessions,
     ];
 
     /// Its name where it is counted.
@@ -76,6 +85,9 @@ impl Refusal {
             Self::ConnectionRate => "connection_rate",
             Self::ClientIdentifier => "client_identifier",
             Self::AuthenticationMethod => "authentication_method",
+            Self::Unread => "unread",
+            Self::SubscriptionBytes => "subscription_bytes",
+            Self::Sessions => "sessions",
         }
     }
 
@@ -95,7 +107,10 @@ impl Refusal {
                 | Self::PublishRate
                 | Self::UserProperties
                 | Self::Subscriptions
-                | Self::Connections,
+                | Self::Connections
+                | Self::Unread
+                | Self::SubscriptionBytes
+                | Self::Sessions,
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
@@ -116,6 +131,11 @@ impl Refusal {
             Self::ConnectionRate => "connections come faster than they may; try again later",
             Self::ClientIdentifier => "this client identifier cannot be used with this CONNECT",
             Self::AuthenticationMethod => "this authentication method is not known here",
+            Self::SubscriptionBytes => {
+                "the topic filters of this session are as long as they may be"
+            }
+            Self::Sessions => "the broker keeps as many sessions as it may; end some",
+            Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }
 }

@@ -5,15 +5,29 @@ use crate::connection::refusal::{Refusal, Request};
 use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
 use crate::identity::PacketId;
-use crate::packet::{Packet, ProtocolVersion, QoS, SubAck, Subscribe, Unsubscribe};
+use crate::packet::{Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscribe, Unsubscribe};
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
 
-/// Numbers of new subscriptions.
+/// Subscriptions, how many of them are shared, and what their Topic Filters count
+/// ([`topic::filter_bytes`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Added {
     all: usize,
     shared: usize,
+    bytes: usize,
+}
+
+impl Added {
+    fn one(filter: &TopicFilter) -> Self {
+        let shared = usize::from(filter.is_shared());
+        Self { all: 1, shared, bytes: topic::filter_bytes(filter) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        let (all, shared) = (self.all + other.all, self.shared + other.shared);
+        Self { all, shared, bytes: self.bytes + other.bytes }
+    }
 }
 
 impl Connection {
@@ -42,26 +56,35 @@ impl Connection {
         let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
         let mut text = None;
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
-        let under_way = self.subscriptions_under_way();
+        let held = Added {
+            all: out.subscriptions(),
+            shared: out.shared_subscriptions(),
+            bytes: out.subscription_bytes(),
+        };
+        let held = held.and(self.subscriptions_under_way());
         let mut added = Added::default();
         for (filter, options) in &subscribe.filters {
             let granted = check(subscribe, filter, settings).and_then(|filter| {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
                     return Err(Refusal::NotAuthorized);
                 }
+                if options.retain_handling != RetainHandling::DoNotSend && out.is_unread() {
+                    return Err(Refusal::Unread);
+                }
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
                 }
-                let is_full = out.subscriptions() + under_way.all + added.all
-                    >= settings.subscriptions_max
-                    || filter.is_shared()
-                        && out.shared_subscriptions() + under_way.shared + added.shared
-                            >= settings.shared_subscriptions_max;
-                if is_full {
+                let with = added.and(Added::one(&filter));
+                let sum = held.and(with);
+                let is_over_shared =
+                    filter.is_shared() && sum.shared > settings.shared_subscriptions_max;
+                if sum.all > settings.subscriptions_max || is_over_shared {
                     return Err(Refusal::Subscriptions);
                 }
-                added.all += 1;
-                added.shared += usize::from(filter.is_shared());
+                if sum.bytes > settings.subscription_bytes_max {
+                    return Err(Refusal::SubscriptionBytes);
+                }
+                added = with;
                 Ok(filter)
             });
             match granted {
@@ -152,14 +175,10 @@ impl Connection {
 
     /// New subscriptions whose commit is awaited.
     fn subscriptions_under_way(&self) -> Added {
-        let mut sum = Added::default();
-        for awaiting in &self.awaiting {
-            if let Awaiting::Subscribe { added, .. } = awaiting {
-                sum.all += added.all;
-                sum.shared += added.shared;
-            }
-        }
-        sum
+        self.awaiting.iter().fold(Added::default(), |all, awaiting| match awaiting {
+            Awaiting::Subscribe { added, .. } => all.and(*added),
+            Awaiting::Unsubscribe { .. } => all,
+        })
     }
 
     /// The oldest `Unsubscribed` of this connection was committed: sends UNSUBACK. `existed` says

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -28,6 +28,37 @@ const LANES_MAX: u32 = 64;
 const ITERATIONS_MAX: u32 = 10_000_000;
 /// Bytes of a salt or hash, decoded.
 const FIELD_BYTES_MAX: usize = 256;
+/// Memory that is kept from one comparison to the next. What a line asks for beyond is taken for its
+/// comparison alone.
+const KEPT_KIB: usize = 64 << 10;
+
+/// The memory of Argon2id, kept by who compares again and again: an allocator that is asked for 19
+/// MiB and gets them back a hundred times a second, on several threads, holds many times as much.
+#[derive(Default)]
+pub(crate) struct Scratch(Vec<Block>);
+
+impl Scratch {
+    fn blocks(&mut self, count: usize) -> &mut [Block] {
+        if self.0.len() < count {
+            // Not both at once.
+            self.0 = Vec::new();
+            self.0 = vec![Block::default(); count];
+        }
+        &mut self.0[..count]
+    }
+
+    /// What is kept; a block is 1 KiB.
+    #[cfg(test)]
+    pub(crate) fn kib(&self) -> usize {
+        self.0.len()
+    }
+
+    fn trim(&mut self) {
+        if self.0.len() > KEPT_KIB {
+            self.0 = Vec::new();
+        }
+    }
+}
 
 /// The operating system gave no random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,12 +123,18 @@ impl Hash {
     }
 
     /// Whether it is the hash of `password`. Compares in constant time.
-    pub(crate) fn is_of(&self, password: &[u8]) -> bool {
+    pub(crate) fn is_of(&self, password: &[u8], scratch: &mut Scratch) -> bool {
         match self {
             Self::Argon2id { params, salt, hash } => {
                 let mut computed = vec![0; hash.len()];
-                let hashed =
-                    argon2(params.clone()).hash_password_into(password, salt, &mut computed);
+                let blocks = scratch.blocks(params.block_count());
+                let hashed = argon2(params.clone()).hash_password_into_with_memory(
+                    password,
+                    salt,
+                    &mut computed,
+                    blocks,
+                );
+                scratch.trim();
                 hashed.is_ok() && is_equal(&computed, hash)
             }
             Self::Pbkdf2 { iterations, salt, hash } => {

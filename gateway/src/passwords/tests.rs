@@ -4,6 +4,7 @@ use std::time::Duration;
 use ledgermq_core::offset::Timestamp;
 
 use crate::passwords::attempts::Attempts;
+use crate::passwords::hash::Scratch;
 use crate::passwords::verified::Verified;
 use crate::passwords::{Checked, PasswordFault, Passwords, hash};
 
@@ -39,6 +40,22 @@ fn what_we_write_we_read() {
 }
 
 #[test]
+fn the_memory_of_one_comparison_serves_the_next() {
+    let ours = hash::of(b"secret").unwrap();
+    let costly = ARGON2.replace("m=64,", "m=66000,");
+    let passwords = Passwords::parse(&format!("a:{ours}\nb:{ARGON2}\nc:{costly}\n")).unwrap();
+    let mut scratch = Scratch::default();
+    for user in ["a", "b", "a", "b"] {
+        assert_eq!(passwords.check_in(user, b"secret", &mut scratch), Checked::Right);
+        assert_eq!(passwords.check_in(user, b"Secret", &mut scratch), Checked::Wrong);
+        assert_eq!(scratch.kib(), 19_456);
+    }
+    // What one line of a file asks for is not kept for good.
+    assert_eq!(passwords.check_in("c", b"secret", &mut scratch), Checked::Wrong);
+    assert_eq!(scratch.kib(), 0);
+}
+
+#[test]
 fn an_empty_file_lets_nobody_in() {
     let passwords = Passwords::parse("# nobody\n").unwrap();
     assert!(passwords.is_empty());
@@ -51,7 +68,10 @@ fn an_empty_file_lets_nobody_in() {
 fn an_empty_password_is_never_right() {
     let empty = "$6$o+53eGXtmlfHeYrg$FY7X9DNQ4uU1j0NiPmGOOSU05ZSzhqNmNhXIof/0nLpVb1zDhcRHdaC72E3Y\
                  ryH7dtTiG/r6jH6C8J+30cZBgA==";
-    assert!(hash::Hash::parse(empty).unwrap().is_of(b""), "it is that of the empty password");
+    assert!(
+        hash::Hash::parse(empty).unwrap().is_of(b"", &mut Scratch::default()),
+        "it is that of the empty password"
+    );
     let passwords = Passwords::parse(&format!("u:{empty}\n")).unwrap();
     assert_eq!(passwords.check("u", b""), Checked::Wrong);
     assert_eq!(passwords.check("v", b""), Checked::Unknown);

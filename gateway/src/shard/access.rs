@@ -7,10 +7,10 @@ use ledgermq_core::connection::State;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::reason::ReasonCode;
 
-use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::matching::Matches;
 use crate::shard::table::Token;
+use crate::shard::{Shard, Sources};
 
 /// A password that is to be compared; the answer is [`Shard::on_authenticated`].
 pub struct Asked {
@@ -43,10 +43,12 @@ impl Shard {
         now: Timestamp,
         token: Token,
         verdict: Result<(), ReasonCode>,
+        sources: &mut impl Sources,
     ) {
         let Some(client) = self.table.get(token) else { return };
         let name = client.machine.client().cloned();
         if let Some(name) = name.filter(|_| verdict.is_ok()) {
+            self.weigh_session(&name, sources);
             self.flush_before_takeover(now, &name);
         }
         if let Err(reason) = verdict {

@@ -128,6 +128,11 @@ impl Backlog {
         self.queue.is_empty()
     }
 
+    /// Number of the messages that wait here.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(crate) fn is_full(&self, is_persistent: bool, limits: &ShardLimits) -> bool {
         let messages_max = if is_persistent {
             limits.persistent_messages_max

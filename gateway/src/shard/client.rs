@@ -8,7 +8,7 @@ use ledgermq_core::event::{Event, MessagePublished, SessionRef, Subscription};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion};
-use ledgermq_core::topic::TopicFilter;
+use ledgermq_core::topic::{TopicFilter, filter_bytes};
 
 use crate::shard::access::Asked;
 use crate::shard::backlog::Backlog;
@@ -31,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) unfinished_bytes: usize,
     /// Ordered by filter.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// What their filters count.
+    pub(crate) subscription_bytes: usize,
     pub(crate) backlog: Option<Box<Backlog>>,
     /// `SessionOpened` is on its way.
     pub(crate) is_opening: bool,
@@ -107,6 +109,7 @@ impl Client {
             input: Vec::new(),
             unfinished_bytes: 0,
             subscriptions: Vec::new(),
+            subscription_bytes: 0,
             backlog: None,
             is_opening: false,
             is_detached: false,
@@ -119,6 +122,12 @@ impl Client {
     /// Place of the subscription to `filter`, or of where it would stand.
     pub(crate) fn place(&self, filter: &TopicFilter) -> Result<usize, usize> {
         find(&self.subscriptions, filter)
+    }
+
+    /// Counts its subscriptions after they were replaced.
+    pub(crate) fn count_subscriptions(&mut self) {
+        let filters = self.subscriptions.iter().map(|held| &held.filter);
+        self.subscription_bytes = filters.map(filter_bytes).sum();
     }
 
     /// When it is to be looked at, if ever: it was silent, or did not read, for too long.
@@ -173,6 +182,9 @@ pub(crate) fn find(subscriptions: &[Subscription], filter: &TopicFilter) -> Resu
 /// Where a connection's machine puts its decisions.
 pub(crate) struct Sink<'a> {
     pub(crate) subscriptions: &'a [Subscription],
+    pub(crate) subscription_bytes: usize,
+    pub(crate) is_unread: bool,
+    pub(crate) has_session: bool,
     pub(crate) is_retained: bool,
     pub(crate) link: &'a mut Link,
     pub(crate) stage: &'a mut Stage,
@@ -215,8 +227,20 @@ impl Outputs for Sink<'_> {
         self.subscriptions.iter().filter(|subscription| subscription.filter.is_shared()).count()
     }
 
+    fn subscription_bytes(&self) -> usize {
+        self.subscription_bytes
+    }
+
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         find(self.subscriptions, filter).is_ok()
+    }
+
+    fn has_session(&self) -> bool {
+        self.has_session
+    }
+
+    fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     fn is_retained(&self, _topic: &str) -> bool {

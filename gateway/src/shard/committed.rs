@@ -8,10 +8,12 @@ use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscript
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::packet::{ProtocolVersion, RetainHandling};
 use ledgermq_core::reason::ReasonCode;
+use ledgermq_core::topic::filter_bytes;
 use ledgermq_log::CommittedBatch;
 
 use crate::shard::client::find;
 use crate::shard::table::Token;
+use crate::shard::volume::Volume;
 use crate::shard::{Interest, Shard, Sources};
 
 impl Shard {
@@ -31,11 +33,15 @@ impl Shard {
         let body = batch.batch();
         let is_own = batch.producer == self.producer;
         let sessions = if is_own { self.tokens(&body) } else { Vec::new() };
+        let mut volume = Volume::default();
         for record in body.records() {
             let record = record.expect("the log checked the batch when it committed it");
             let event = record.event().expect("the log checked the batch when it committed it");
             let token = record.session.and_then(|slot| *sessions.get(usize::from(slot))?);
             let is_void = batch.is_void(&record);
+            if is_own {
+                volume = volume.plus(volume_of(&event));
+            }
             let at = Offset::new(batch.index, record.ordinal);
             self.reached = Offset::new(batch.index, record.ordinal + 1);
             match event {
@@ -73,6 +79,7 @@ impl Shard {
                 EventRef::Other(_) => {}
             }
         }
+        self.stage.under_way.commit(batch.index, volume);
         self.recent.push(batch, self.limits.recent_bytes_max);
         self.pass(now, batch.index, sources);
     }
@@ -192,6 +199,7 @@ impl Shard {
                 };
                 let (ended, kept): (Vec<_>, Vec<_>) = before.into_iter().partition(is_meant);
                 client.subscriptions = kept;
+                client.count_subscriptions();
                 for subscription in &ended {
                     self.subscriptions.remove(&subscription.filter, token);
                 }
@@ -254,7 +262,10 @@ impl Shard {
             self.subscriptions.insert(token, &subscription);
             match client.place(&subscription.filter) {
                 Ok(at) => client.subscriptions[at] = subscription,
-                Err(at) => client.subscriptions.insert(at, subscription),
+                Err(at) => {
+                    client.subscription_bytes += filter_bytes(&subscription.filter);
+                    client.subscriptions.insert(at, subscription);
+                }
             }
         }
         client.backlog.get_or_insert_default().holds += 1;
@@ -263,5 +274,14 @@ impl Shard {
         if let Some(messages) = self.early_retained.remove(&at) {
             self.on_retained(now, token, at, messages, sources);
         }
+    }
+}
+
+/// What an event of ours was charged with when it was staged, void or not.
+fn volume_of(event: &EventRef<'_>) -> Volume {
+    match event {
+        EventRef::MessagePublished(message) => Volume::of_message(message),
+        EventRef::Other(Event::SessionOpened(opened)) => Volume::of_session(opened),
+        EventRef::Other(_) => Volume::default(),
     }
 }

@@ -158,8 +158,7 @@ impl Shard {
                         return at;
                     }
                     at += length;
-                    self.is_retained = !self.settings.takes_retained
-                        && retained_topic(&packet).is_some_and(|topic| sources.is_retained(topic));
+                    self.weigh(&packet, sources);
                     self.take_packet(now, token, &packet, length);
                 }
                 Err(error) => {
@@ -168,6 +167,25 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Brings the settings up to what the node has room for, if `packet` asks for some.
+    fn weigh(&mut self, packet: &Packet<'_>, sources: &mut impl Sources) {
+        if let Some(topic) = retained_topic(packet) {
+            let left = self.room.minus(self.stage.under_way.volume());
+            self.settings.takes_retained = left.retained_messages > 0 && left.retained_bytes > 0;
+            self.is_retained = !self.settings.takes_retained && sources.is_retained(topic);
+        }
+        if let Packet::Connect(connect) = packet {
+            self.weigh_session(connect.client_id, sources);
+        }
+    }
+
+    /// The same for a session of `client`.
+    pub(super) fn weigh_session(&mut self, client: &str, sources: &mut impl Sources) {
+        let left = self.room.minus(self.stage.under_way.volume());
+        self.settings.takes_persistent = left.sessions > 0;
+        self.has_session = !self.settings.takes_persistent && sources.has_session(client);
     }
 
     fn take_packet(&mut self, now: Timestamp, token: Token, packet: &Packet<'_>, bytes: usize) {

@@ -91,6 +91,7 @@ impl Shard {
         if client.pause == Some(Pause::Throttled) {
             self.throttled.retain(|(_, held)| *held != token);
         }
+        client.subscription_bytes = 0;
         for subscription in std::mem::take(&mut client.subscriptions) {
             self.subscriptions.remove(&subscription.filter, token);
         }

@@ -55,6 +55,7 @@ impl Shard {
             self.subscriptions.insert(token, subscription);
         }
         client.subscriptions = state.subscriptions;
+        client.count_subscriptions();
         if state.session_present {
             let backlog = client.backlog.get_or_insert_default();
             backlog.behind = Some(DeliveryRef::default());

@@ -26,6 +26,8 @@ pub trait Sources {
     fn interest(&mut self, topic: &str) -> Interest;
     /// Whether `topic` has a retained message, by what the views have applied.
     fn is_retained(&mut self, topic: &str) -> bool;
+    /// Whether `client` has a session that outlives its connection, by what the views have applied.
+    fn has_session(&mut self, client: &str) -> bool;
 }
 
 /// Whether anybody subscribes to a topic.

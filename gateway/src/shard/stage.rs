@@ -8,6 +8,7 @@ use ledgermq_core::identity::ClientId;
 use ledgermq_log::Class;
 
 use crate::shard::table::Token;
+use crate::shard::volume::{UnderWay, Volume};
 
 /// Batches kept for reuse.
 const SPARE_MAX: usize = 8;
@@ -29,6 +30,8 @@ pub struct Stage {
     names: Names,
     /// Connections whose `SessionOpened` is on its way, in the order of the appends.
     pub(crate) opening: VecDeque<Token>,
+    /// What it may add to the views.
+    pub(crate) under_way: UnderWay,
 }
 
 impl Stage {
@@ -44,6 +47,7 @@ impl Stage {
             spare: Vec::new(),
             names,
             opening: VecDeque::new(),
+            under_way: UnderWay::default(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Stage {
         if !self.open.is_empty() && self.open.bytes() + size > TARGET_BYTES {
             self.close();
         }
+        self.under_way.add(Volume::of_message(message));
         self.class = Class::Publish;
         self.open.publish(session.map(|session| (&session.client, session.epoch)), None, message);
         // A message larger than a batch goes alone.
@@ -95,6 +100,9 @@ impl Stage {
     }
 
     pub(crate) fn append(&mut self, session: Option<&SessionRef>, event: &Event) {
+        if let Event::SessionOpened(opened) = event {
+            self.under_way.add(Volume::of_session(opened));
+        }
         let is_growth = matches!(event, Event::SessionOpened(_) | Event::Subscribed { .. });
         if is_growth && self.class == Class::Progress {
             self.class = Class::Open;

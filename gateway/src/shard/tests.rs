@@ -7,6 +7,7 @@ mod delivering;
 mod ending;
 mod exactly_once;
 mod input;
+mod limits;
 mod opening;
 mod publishing;
 mod random;

@@ -21,6 +21,7 @@ pub struct Sessions {
     by_client: BTreeMap<ClientId, Slot>,
     expiring: BTreeSet<(Timestamp, Slot)>,
     present: Present,
+    persistent: u64,
 }
 
 impl Sessions {
@@ -48,6 +49,12 @@ impl Sessions {
         self.by_client
             .range::<str, _>((from, Bound::Unbounded))
             .filter_map(|(_, slot)| self.by_slot(*slot))
+    }
+
+    /// Number of those that outlive their connections.
+    #[must_use]
+    pub fn persistent(&self) -> u64 {
+        self.persistent
     }
 
     /// Who is online.
@@ -145,6 +152,7 @@ impl Sessions {
         let Some(session) = self.slots.get(slot as usize).and_then(Option::as_deref) else {
             return;
         };
+        self.persistent += u64::from(session.outlives_connection());
         if session.presence().is_online() {
             self.present.came(session.node());
         } else if let Some(deadline) = session.expires() {
@@ -156,6 +164,7 @@ impl Sessions {
         let Some(session) = self.slots.get(slot as usize).and_then(Option::as_deref) else {
             return;
         };
+        self.persistent -= u64::from(session.outlives_connection());
         if session.presence().is_online() {
             self.present.went(session.node());
         } else if let Some(deadline) = session.expires() {

@@ -122,6 +122,24 @@ proptest! {
     }
 }
 
+/// A thread of a node has 2 MiB of stack.
+#[test]
+fn tens_of_thousands_of_levels_are_no_danger() {
+    let mut world = World::default();
+    let topic = "/".repeat(65_534);
+    let mut batch = world.history.builder();
+    batch.publish(None, None, &crate::support::retained_message(&topic, b"x"));
+    world.commit(&mut batch);
+    let wild = format!("{}#", "+/".repeat(32_767));
+    for (filter, count) in [(&*topic, 1), (&*wild, 1), (&wild[..65_533], 0)] {
+        let mut found = 0;
+        world.views.retained().for_each_match(filter, &mut |_| found += 1);
+        assert_eq!(found, count);
+        let rate = world.views.topics().rate(filter, ledgermq_core::offset::Timestamp::default());
+        assert_eq!(rate.messages, count);
+    }
+}
+
 /// `[MQTT-3.3.1-8]` `[MQTT311-3.3.1-12]`
 #[test]
 fn a_message_without_retain_leaves_the_retained_one_alone() {

@@ -107,6 +107,13 @@ impl Sources for SimSources {
         })
     }
 
+    fn has_session(&mut self, client: &str) -> bool {
+        let reader = self.reader.as_ref().expect("set before the shard is turned");
+        reader.with(|views| {
+            views.sessions().get(client).is_some_and(|session| session.outlives_connection())
+        })
+    }
+
     fn is_retained(&mut self, topic: &str) -> bool {
         let reader = self.reader.as_ref().expect("set before the shard is turned");
         reader.with(|views| views.retained().get(topic).is_some())

@@ -138,6 +138,9 @@ impl Worker {
 
     fn refresh(&mut self, log: &Log, now: Timestamp) {
         self.shard.set_log_time(log.time());
+        if let Some(reader) = &self.sources.reader {
+            self.shard.set_applied(reader.applied());
+        }
         let settings = &mut self.shard.settings;
         let did_take = settings.takes_publishes;
         let gate = log.gate();
@@ -204,7 +207,7 @@ impl Worker {
                 1 => Err(ReasonCode::BadUserNameOrPassword),
                 _ => Ok(()),
             };
-            self.shard.on_authenticated(now, asked.token, verdict);
+            self.shard.on_authenticated(now, asked.token, verdict, &mut self.sources);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::support::transport::{self, TlsOptions};
 use crate::support::web_socket::{REQUEST, WebSocket, frame};
 
 /// The broker serves others as before.
-fn check_alive(broker: &Broker) {
+pub(super) fn check_alive(broker: &Broker) {
     let mut client = Options::v5("bystander").connect(broker.mqtt);
     client.subscribe("alive", QoS::AtLeastOnce);
     client.publish("alive", "yes", QoS::AtLeastOnce);

@@ -110,6 +110,9 @@ impl Machine {
         if let Some(most) = words.number("shared_subscriptions_max") {
             settings.shared_subscriptions_max = most;
         }
+        if let Some(most) = words.number("subscription_bytes_max") {
+            settings.subscription_bytes_max = most;
+        }
         if let Some(most) = words.number("user_properties_max") {
             settings.user_properties_max = most;
         }
@@ -126,6 +129,9 @@ impl Machine {
             self.lines.subscribed = filters.split(',').map(str::to_owned).collect();
         }
         for (name, setting) in [
+            ("unread", &mut self.lines.is_unread),
+            ("session", &mut self.lines.has_session),
+            ("takes_persistent", &mut settings.takes_persistent),
             ("takes_publishes", &mut settings.takes_publishes),
             ("takes_sessions", &mut settings.takes_sessions),
             ("takes_retained", &mut settings.takes_retained),

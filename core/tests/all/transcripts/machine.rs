@@ -18,7 +18,7 @@ use ledgermq_core::packet::{
     Ack, ConnAck, Disconnect, Packet, ProtocolVersion, Publish, RetainHandling, SubAck,
 };
 use ledgermq_core::reason::ReasonCode;
-use ledgermq_core::topic::TopicFilter;
+use ledgermq_core::topic::{TopicFilter, filter_bytes};
 
 pub(super) struct Machine {
     pub(super) connection: Connection,
@@ -32,6 +32,10 @@ pub(super) struct Lines {
     lines: Vec<String>,
     /// Filters of the session's subscriptions.
     pub(super) subscribed: Vec<String>,
+    /// The client has a session.
+    pub(super) has_session: bool,
+    /// Much waits for the client.
+    pub(super) is_unread: bool,
     /// The version in which what is sent has to be encodable.
     pub(super) version: ProtocolVersion,
     /// What the client has proved to be.
@@ -54,11 +58,13 @@ impl Default for Machine {
                 topic_aliases: 0,
                 subscriptions_max: 100,
                 shared_subscriptions_max: 10,
+                subscription_bytes_max: 10_000,
                 publish_rate: PublishRate::default(),
                 user_properties_max: 10,
                 response_information: "".into(),
                 takes_publishes: true,
                 takes_sessions: true,
+                takes_persistent: true,
                 takes_retained: true,
                 authentication: Authentication { has_passwords: false, takes_anonymous: true },
                 rules: Rules::open(),
@@ -67,6 +73,8 @@ impl Default for Machine {
             lines: Lines {
                 lines: Vec::new(),
                 subscribed: Vec::new(),
+                has_session: false,
+                is_unread: false,
                 version: ProtocolVersion::V5,
                 identity: None,
             },
@@ -148,8 +156,21 @@ impl Outputs for Lines {
         self.subscribed.iter().filter(|held| held.starts_with("$share/")).count()
     }
 
+    fn subscription_bytes(&self) -> usize {
+        let filters = self.subscribed.iter().map(|held| TopicFilter::new(held).unwrap());
+        filters.map(|filter| filter_bytes(&filter)).sum()
+    }
+
     fn is_subscribed(&self, filter: &TopicFilter) -> bool {
         self.subscribed.iter().any(|held| held == filter.as_str())
+    }
+
+    fn has_session(&self) -> bool {
+        self.has_session
+    }
+
+    fn is_unread(&self) -> bool {
+        self.is_unread
     }
 
     fn is_retained(&self, topic: &str) -> bool {

@@ -48,7 +48,8 @@ fn authenticate(world: &mut World, verdict: Result<(), ReasonCode>) {
     let (now, mut asked) = (world.now, Vec::new());
     world.shard().take_asked(&mut asked);
     assert_eq!(asked.len(), 1);
-    world.shard().on_authenticated(now, asked[0].token, verdict);
+    let shard = &mut world.shards[0].shard;
+    shard.on_authenticated(now, asked[0].token, verdict, &mut world.rest);
     world.settle();
 }
 
@@ -139,7 +140,7 @@ fn two_users_that_open_the_same_session_at_once_are_told_apart_by_the_log() {
     for seat in &mut world.shards {
         let mut asked = Vec::new();
         seat.shard.take_asked(&mut asked);
-        seat.shard.on_authenticated(now, asked[0].token, Ok(()));
+        seat.shard.on_authenticated(now, asked[0].token, Ok(()), &mut world.rest);
     }
     world.settle();
     assert_eq!(world.read(one), ["CONNACK 0x00"]);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ledgermq_core::connection::{Refusal, Request};
 use ledgermq_core::packet::{Packet, QoS, RetainHandling, SubscriptionOptions};
 
 use crate::shard::ShardLimits;
@@ -84,6 +85,39 @@ fn with_much_retained_one_subscription_waits_for_the_answer_to_the_other() {
     let rest =
         ["a=a retain", "b=b retain", "PINGRESP", "SUBACK 3 [00]", "a=a retain", "b=b retain"];
     assert_eq!(world.read(peer), rest);
+}
+
+#[test]
+fn who_does_not_read_what_it_asked_for_asks_for_no_more() {
+    let limits = ShardLimits {
+        output_bytes_max: 1,
+        unread_messages_max: 4,
+        awaited_messages_max: 2,
+        ..ShardLimits::default()
+    };
+    let mut world = World::with_limits(limits);
+    retain(&mut world, &["a", "b"]);
+    world.shard().retained_messages = 2;
+    let peer = world.open(client::connect(V5, "c"));
+    world.read(peer);
+    world.block(peer, true);
+    for id in 1..=5 {
+        world.send(peer, &client::subscribe(id, "+", 0));
+    }
+    world.settle();
+    // One message of the first answer fills the output, the others wait.
+    world.block(peer, false);
+    let lines = world.read(peer);
+    let codes: Vec<_> = lines.iter().filter(|line| line.starts_with("SUBACK")).collect();
+    let expected = [(1, "00"), (2, "00"), (3, "97"), (4, "97"), (5, "97")];
+    let expected = expected.map(|(id, code)| format!("SUBACK {id} [{code}]"));
+    assert_eq!(codes, expected.iter().collect::<Vec<_>>(), "{lines:?}");
+    let refused = world.shard().stats().refused(Request::Subscribe, Refusal::Unread);
+    assert_eq!(refused, 3);
+    // Once it has read, it may again.
+    world.send(peer, &client::subscribe(6, "a", 0));
+    world.settle();
+    assert_eq!(world.read(peer).last().unwrap(), "a=a retain");
 }
 
 #[test]

@@ -478,6 +478,11 @@ impl Sources for Rest {
         }
     }
 
+    fn has_session(&mut self, client: &str) -> bool {
+        let session = self.views.sessions().get(client);
+        session.is_some_and(|session| session.outlives_connection())
+    }
+
     fn is_retained(&mut self, topic: &str) -> bool {
         self.views.retained().get(topic).is_some()
     }
@@ -499,9 +504,11 @@ fn settings() -> Settings {
         topic_aliases: 16,
         subscriptions_max: 1000,
         shared_subscriptions_max: 100,
+        subscription_bytes_max: 10_000,
         publish_rate: PublishRate::default(),
         user_properties_max: 100,
         response_information: "".into(),
+        takes_persistent: true,
         takes_retained: true,
     }
 }

@@ -1,0 +1,49 @@
+//! How much a shard keeps.
+
+/// Bounds of what a shard keeps for one client.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLimits {
+    /// Bytes waiting to be written, beyond which messages wait as references.
+    pub output_bytes_max: usize,
+    /// Bytes waiting to be written, beyond which nothing more is read from the client: it does not
+    /// read what it is answered.
+    pub answers_bytes_max: usize,
+    /// Retained messages that the unanswered SUBSCRIBEs of a client may bring, all of the node's for
+    /// each, beyond which nothing more is read from it.
+    pub awaited_messages_max: u64,
+    /// Messages waiting for a client, from which on it is refused subscriptions that would bring it
+    /// more that is retained.
+    pub unread_messages_max: usize,
+    /// References waiting for a session that ends with its connection; beyond it the newest are
+    /// dropped.
+    pub backlog_messages_max: usize,
+    /// References waiting for a persistent session; what comes beyond is read from the owed view.
+    pub persistent_messages_max: usize,
+    /// Payload bytes that those references stand for.
+    pub backlog_bytes_max: usize,
+    /// Bytes of batches held in memory for those references; others are read from the log again.
+    pub pinned_bytes_max: usize,
+    /// Bytes of the last batches held in memory for what groups give of them; others are read from
+    /// the log again.
+    pub recent_bytes_max: usize,
+    /// Bytes of CONNECT packets that have not come whole, on all connections, beyond the 3 KiB that
+    /// each may hold.
+    pub unfinished_bytes_max: usize,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            output_bytes_max: 256 << 10,
+            answers_bytes_max: 1 << 20,
+            awaited_messages_max: 100_000,
+            unread_messages_max: 100_000,
+            backlog_messages_max: 100_000,
+            persistent_messages_max: 1024,
+            backlog_bytes_max: 256 << 20,
+            pinned_bytes_max: 4 << 20,
+            recent_bytes_max: 1 << 20,
+            unfinished_bytes_max: 16 << 20,
+        }
+    }
+}
