@@ -56,11 +56,13 @@ pub fn check_name(topic: &str) -> Result<(), TopicError> {
     Err(TopicError::Wildcard)
 }
 
-/// Whether only the server speaks in `topic`, a Topic Name.
+/// Whether no client speaks in `topic`, a Topic Name: only the server does, or (`$share`) it means
+/// something in Topic Filters alone.
 #[must_use]
 pub fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$')
-        && ["$SYS", "$CONTROL", "$replay"].contains(&topic.split('/').next().unwrap_or_default())
+        && ["$SYS", "$CONTROL", "$replay", "$share"]
+            .contains(&topic.split('/').next().unwrap_or_default())
 }
 
 /// What a subscription to `filter` counts where the bytes of filters are bounded: its length, and 32

@@ -29,6 +29,9 @@ pub struct Config {
     /// an empty file denies everything. Empty: everything is allowed but `$CONTROL/#` and
     /// `$replay/#`.
     pub acl_file: PathBuf,
+    /// Whether what the access rules refuse is answered by 0x80 (Unspecified error) instead of 0x87
+    /// (Not authorized) in SUBACK, PUBACK and PUBREC, so that answers tell nothing of the rules.
+    pub conceal_access_rules: bool,
     /// The longest Keep Alive that an MQTT 5 client may choose, in whole seconds up to 65535; one
     /// that asks for more or for none is told to use this (Server Keep Alive). 0 leaves the choice
     /// to the client, as does MQTT 3.1.1, which has no way to tell it.
@@ -53,6 +56,7 @@ impl Default for Config {
             allow_anonymous: true,
             password_file: PathBuf::new(),
             acl_file: PathBuf::new(),
+            conceal_access_rules: false,
             server_keep_alive: Span::secs(0),
             websocket_origins: Vec::new(),
             response_information: String::new(),

@@ -406,6 +406,7 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         publish_rate: PublishRate { messages: limits.publish_rate, bytes: limits.publish_bytes.0 },
         user_properties_max: usize::from(limits.user_properties),
         response_information: config.response_information.as_str().into(),
+        conceals_rules: config.conceal_access_rules,
         authentication: Authentication {
             has_passwords: !config.password_file.as_os_str().is_empty(),
             takes_anonymous: config.allow_anonymous,

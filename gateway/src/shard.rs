@@ -10,6 +10,7 @@ mod backlog;
 mod client;
 mod committed;
 mod counts;
+mod cursor;
 mod delivery;
 mod draining;
 mod input;
@@ -39,7 +40,7 @@ pub use sys::SysValue;
 pub use table::Token;
 pub use volume::Volume;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_projections::notice::{RetainedDelivery, SessionState};
 
 use client::{Client, Pause, Sink};
+use cursor::Cursor;
 use matching::Subscriptions;
 use table::Table;
 use wheel::Wheel;
@@ -87,8 +89,10 @@ pub struct Shard {
     /// Notices of what is still to come, at most those of the events under way.
     early_sessions: BTreeMap<Offset, Box<SessionState>>,
     early_retained: BTreeMap<Offset, Vec<RetainedDelivery>>,
-    early_shared: VecDeque<shared::Early>,
+    early_shared: shared::Early,
     recent: shared::Recent,
+    /// The record of the log that was read last.
+    read: Cursor,
     /// Passwords that are to be compared.
     asked: Vec<Asked>,
     dirty: Vec<Token>,
@@ -139,8 +143,9 @@ impl Shard {
             subscribed: 0,
             early_sessions: BTreeMap::new(),
             early_retained: BTreeMap::new(),
-            early_shared: VecDeque::new(),
+            early_shared: shared::Early::default(),
             recent: shared::Recent::default(),
+            read: Cursor::default(),
             asked: Vec::new(),
             dirty: Vec::new(),
             resumed: Vec::new(),
@@ -372,15 +377,18 @@ impl Shard {
         turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        let Client { machine, link, subscriptions, subscription_bytes, backlog, .. } = client;
-        let unread = backlog.as_ref().map_or(0, |backlog| backlog.len());
+        let unread = client.backlog.as_ref().map_or(0, |backlog| backlog.len());
+        let (subscription_bytes, shared_subscriptions) =
+            (client.subscription_bytes, client.shared_subscriptions);
+        let Client { machine, link, subscriptions, .. } = client;
         let is_unread = unread >= self.limits.unread_messages_max;
         let (has_session, is_retained) = (self.has_session, self.is_retained);
         let Self { stage, stats, asked, .. } = self;
         let mut sink = Sink {
             link,
             subscriptions,
-            subscription_bytes: *subscription_bytes,
+            subscription_bytes,
+            shared_subscriptions,
             is_unread,
             has_session,
             is_retained,

@@ -200,6 +200,16 @@ impl Views {
         self.groups.len()
     }
 
+    /// Number of messages that all groups together owe, and of those of them that no member holds.
+    /// The work is in proportion to the number of groups.
+    #[must_use]
+    pub fn shared_messages(&self) -> (usize, usize) {
+        let groups = self.groups.iter().map(|(_, group)| (group.owed().len(), group.waiting().0));
+        groups.fold((0, 0), |(owed, waiting), (more, held_by_none)| {
+            (owed + more, waiting + held_by_none)
+        })
+    }
+
     /// Number of messages that a group owes, and of those of them that no member holds; none if
     /// there is no such group.
     #[must_use]

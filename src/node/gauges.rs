@@ -17,6 +17,9 @@ pub(super) struct Gauges {
     connections: Gauge,
     sessions: Gauge,
     persistent_sessions: Gauge,
+    groups: Gauge,
+    group_messages: [Gauge; 2],
+    group_losses: [Counter; 2],
     retained_messages: Gauge,
     retained_bytes: Gauge,
     commit_index: Gauge,
@@ -76,6 +79,12 @@ impl Gauges {
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
             persistent_sessions: gauge!("ledgermq_persistent_sessions"),
+            groups: gauge!("ledgermq_shared_groups"),
+            group_messages: ["waiting", "held"]
+                .map(|state| gauge!("ledgermq_shared_messages", "state" => state)),
+            group_losses: ["session_ended", "no_member"].map(
+                |reason| counter!("ledgermq_shared_messages_lost_total", "reason" => reason),
+            ),
             retained_messages: gauge!("ledgermq_retained_messages"),
             retained_bytes: gauge!("ledgermq_retained_bytes"),
             commit_index: gauge!("ledgermq_raft_commit_index"),
@@ -166,10 +175,21 @@ impl Gauges {
         self.persistent_sessions.set(float(self.views.persistent_sessions()));
         self.retained_messages.set(float(self.views.retained_messages()));
         self.retained_bytes.set(float(self.views.retained_bytes()));
-        let (sessions, dropped) =
-            self.views.with(|views| (views.sessions().len() as u64, views.counters().dropped));
+        let (sessions, groups, messages, counters) = self.views.with(|views| {
+            let (sessions, groups) = (views.sessions().len(), views.shared_groups());
+            (sessions as u64, groups as u64, views.shared_messages(), views.counters().clone())
+        });
+        self.groups.set(float(groups));
+        let (owed, waiting) = messages;
+        for (gauge, count) in self.group_messages.iter().zip([waiting, owed - waiting]) {
+            gauge.set(float(count as u64));
+        }
+        let lost = [counters.shared_lost, counters.shared_unheard];
+        for (counter, count) in self.group_losses.iter().zip(lost) {
+            counter.absolute(count);
+        }
         self.sessions.set(float(sessions));
-        for (counter, count) in self.dropped_of_sessions.iter().zip(dropped) {
+        for (counter, count) in self.dropped_of_sessions.iter().zip(counters.dropped) {
             counter.absolute(count);
         }
     }

@@ -90,6 +90,7 @@ impl Sys {
                     shared += is_shared.filter(|held| held.filter.is_shared()).count();
                     owed += session.owed_messages();
                 }
+                owed += views.shared_messages().0;
                 let expired = views.counters().sessions_expired;
                 let online = sessions.present().online();
                 let retained = views.retained().len();

@@ -114,6 +114,7 @@ impl Options {
             },
             user_properties_max: 10,
             response_information: "".into(),
+            conceals_rules: false,
             shared_subscriptions_max: if rng.permille(100) { 1 } else { 256 },
             subscription_bytes_max: 4 << 20,
             subscriptions_max: if rng.permille(100) { 3 } else { 10_000 },

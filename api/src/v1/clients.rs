@@ -170,11 +170,12 @@ fn protocol(version: ProtocolVersion) -> &'static str {
 }
 
 /// The offset of a message; that of the subscription and the place in its answer for a retained
-/// one.
+/// one; with the number of the group for one of a Shared Subscription.
 fn place(message: DeliveryRef) -> String {
-    match message.nth {
-        0 => message.at.to_string(),
-        nth => format!("{}/{nth}", message.at),
+    match (message.nth, message.group()) {
+        (0, _) => message.at.to_string(),
+        (_, Some(group)) => format!("{}/group-{group}", message.at),
+        (nth, None) => format!("{}/{nth}", message.at),
     }
 }
 

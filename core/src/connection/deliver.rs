@@ -76,6 +76,13 @@ impl Connection {
         self.step_of(message) == Some(Step::Resumed)
     }
 
+    /// Whether the client may hold `message` though it was not sent on this connection, or the log
+    /// has its identifier: it is bound to the session.
+    #[must_use]
+    pub fn is_begun(&self, message: DeliveryRef) -> bool {
+        self.step_of(message).is_some()
+    }
+
     /// The last message handed over, in the session's order; meaningful for persistent sessions.
     #[must_use]
     pub fn delivered_upto(&self) -> DeliveryRef {

@@ -82,6 +82,9 @@ pub struct Settings {
     /// What CONNACK gives a client that asks for Response Information, `%c` being its Client
     /// Identifier; empty is nothing.
     pub response_information: Arc<str>,
+    /// Whether a client is not told that the access rules are what refuses a subscription or a
+    /// message.
+    pub conceals_rules: bool,
     /// Who may come in.
     pub authentication: Authentication,
     /// The access rules in force.

@@ -104,7 +104,7 @@ impl Connection {
             }
         }
         if let Some(refusal) = self.refusal(publish, settings, out) {
-            return self.refuse_publish(publish, refusal, out);
+            return self.refuse_publish(publish, refusal, settings, out);
         }
         self.count_published(publish, settings);
         self.receive.under_way += u32::from(publish.packet_id.is_some());
@@ -249,7 +249,13 @@ impl Connection {
         }
     }
 
-    fn refuse_publish(&mut self, publish: &Publish<'_>, refusal: Refusal, out: &mut impl Outputs) {
+    fn refuse_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        refusal: Refusal,
+        settings: &Settings,
+        out: &mut impl Outputs,
+    ) {
         out.refused(Request::Publish, refusal);
         // QoS 0 and 3.1.1 know no refusal. The worker does not read a 3.1.1 client while the log
         // takes no messages, so only QoS 0 and messages read in the same turn come here.
@@ -260,8 +266,9 @@ impl Connection {
             }
             return;
         };
+        let (told, text) = refusal.told(Request::Publish, settings);
         let reason = match (self.version, reason) {
-            (ProtocolVersion::V5, reason) => reason,
+            (ProtocolVersion::V5, _) => told,
             // [MQTT311-3.3.5-2], and 3.1: what may not be published is acknowledged like any other
             // message, and goes nowhere: a client that is cut off comes back and sends it again.
             (_, ReasonCode::NotAuthorized) if self.receive.held.len() < HELD_MAX => {
@@ -270,7 +277,7 @@ impl Connection {
             (_, reason) => return self.drop_connection(reason, out),
         };
         let mut ack = Ack::new(packet_id, reason);
-        ack.reason_string = self.reason_string(Some(refusal.text()));
+        ack.reason_string = self.reason_string(text);
         let Receive { appended, committed, held, under_way, exactly_once } = &mut self.receive;
         if publish.qos == QoS::ExactlyOnce && !reason.is_error() {
             // The client will release it. It is counted apart while it waits.

@@ -1,5 +1,6 @@
 //! Why the server does not do what a client asks for.
 
+use crate::connection::outputs::Settings;
 use crate::reason::ReasonCode;
 
 /// What a client asked for and did not get.
@@ -114,6 +115,17 @@ impl Refusal {
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
+    }
+
+    /// What the client is told: the Reason Code, and what may stand in a Reason String. With
+    /// [`Settings::conceals_rules`] what the access rules refuse has an answer that tells nothing of
+    /// them (section 3.9.3, Reason Code 0x80).
+    #[must_use]
+    pub fn told(self, request: Request, settings: &Settings) -> (ReasonCode, Option<&'static str>) {
+        if self == Self::NotAuthorized && settings.conceals_rules {
+            return (ReasonCode::UnspecifiedError, None);
+        }
+        (self.reason(request), Some(self.text()))
     }
 
     /// What the Reason String tells a client that asked for one.

@@ -95,8 +95,9 @@ impl Connection {
                 }
                 Err(refusal) => {
                     out.refused(Request::Subscribe, refusal);
-                    reasons.push(refusal.reason(Request::Subscribe));
-                    text.get_or_insert(refusal.text());
+                    let (reason, why) = refusal.told(Request::Subscribe, settings);
+                    reasons.push(reason);
+                    text = text.or(why);
                 }
             }
         }

@@ -166,10 +166,15 @@ impl Backlog {
         }
     }
 
-    /// Kept messages among those that wait and are owed, in order.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = Offset> {
-        let kept = self.queue.iter().filter(|pending| matches!(pending.source, Source::Kept));
-        kept.map(|pending| pending.message.at)
+    /// Kept messages among those of a queue, in order. Of what groups gave nothing says whether it
+    /// was kept; what is not at hand may be.
+    pub(crate) fn kept(&self, lane: Lane) -> impl Iterator<Item = Offset> {
+        let may_be_kept = move |pending: &&Pending| match pending.source {
+            Source::Kept => true,
+            Source::Logged => lane != Lane::Owed,
+            Source::Pinned(..) | Source::Answer(_) | Source::Retained(..) => false,
+        };
+        self.lane(lane).iter().filter(may_be_kept).map(|pending| pending.message.at)
     }
 
     /// Place of the newest message that waits and is owed.

@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) subscriptions: Vec<Subscription>,
     /// What their filters count.
     pub(crate) subscription_bytes: usize,
+    /// How many of them are shared.
+    pub(crate) shared_subscriptions: usize,
     pub(crate) backlog: Option<Box<Backlog>>,
     /// `SessionOpened` is on its way.
     pub(crate) is_opening: bool,
@@ -110,6 +112,7 @@ impl Client {
             unfinished_bytes: 0,
             subscriptions: Vec::new(),
             subscription_bytes: 0,
+            shared_subscriptions: 0,
             backlog: None,
             is_opening: false,
             is_detached: false,
@@ -126,8 +129,17 @@ impl Client {
 
     /// Counts its subscriptions after they were replaced.
     pub(crate) fn count_subscriptions(&mut self) {
-        let filters = self.subscriptions.iter().map(|held| &held.filter);
-        self.subscription_bytes = filters.map(filter_bytes).sum();
+        (self.subscription_bytes, self.shared_subscriptions) = (0, 0);
+        for at in 0..self.subscriptions.len() {
+            self.count_subscription(at);
+        }
+    }
+
+    /// Counts the subscription at this place, which is new.
+    pub(crate) fn count_subscription(&mut self, at: usize) {
+        let filter = &self.subscriptions[at].filter;
+        self.subscription_bytes += filter_bytes(filter);
+        self.shared_subscriptions += usize::from(filter.is_shared());
     }
 
     /// When it is to be looked at, if ever: it was silent, or did not read, for too long.
@@ -183,6 +195,7 @@ pub(crate) fn find(subscriptions: &[Subscription], filter: &TopicFilter) -> Resu
 pub(crate) struct Sink<'a> {
     pub(crate) subscriptions: &'a [Subscription],
     pub(crate) subscription_bytes: usize,
+    pub(crate) shared_subscriptions: usize,
     pub(crate) is_unread: bool,
     pub(crate) has_session: bool,
     pub(crate) is_retained: bool,
@@ -224,7 +237,7 @@ impl Outputs for Sink<'_> {
     }
 
     fn shared_subscriptions(&self) -> usize {
-        self.subscriptions.iter().filter(|subscription| subscription.filter.is_shared()).count()
+        self.shared_subscriptions
     }
 
     fn subscription_bytes(&self) -> usize {

@@ -8,7 +8,6 @@ use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscript
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_core::packet::{ProtocolVersion, RetainHandling};
 use ledgermq_core::reason::ReasonCode;
-use ledgermq_core::topic::filter_bytes;
 use ledgermq_log::CommittedBatch;
 
 use crate::shard::client::find;
@@ -263,8 +262,8 @@ impl Shard {
             match client.place(&subscription.filter) {
                 Ok(at) => client.subscriptions[at] = subscription,
                 Err(at) => {
-                    client.subscription_bytes += filter_bytes(&subscription.filter);
                     client.subscriptions.insert(at, subscription);
+                    client.count_subscription(at);
                 }
             }
         }

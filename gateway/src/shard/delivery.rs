@@ -126,7 +126,8 @@ impl Shard {
     }
 
     /// Gives a delivery up, aloud: it is counted, and logged if the session outlives this
-    /// connection, or a group owes it.
+    /// connection, or a group owes it. What one member of a group may not have others get: that is
+    /// logged, and counts for nothing.
     pub(super) fn give_up(
         &mut self,
         now: Timestamp,
@@ -135,15 +136,20 @@ impl Shard {
         qos: QoS,
         reason: DropReason,
     ) {
-        match reason {
-            DropReason::QueueFull => self.stats.dropped_queue_full += 1,
-            DropReason::Expired => self.stats.dropped_expired += 1,
-            DropReason::TooLarge => self.stats.dropped_too_large += 1,
-            DropReason::Purged => self.stats.dropped_purged += 1,
-            DropReason::NotAuthorized => self.stats.dropped_not_authorized += 1,
-        }
-        if let Some(client) = self.table.get_mut(token) {
+        let Some(client) = self.table.get_mut(token) else { return };
+        let is_given_back = reason == DropReason::NotAuthorized
+            && message.group().is_some()
+            && qos > QoS::AtMostOnce
+            && !client.machine.is_begun(message);
+        if !is_given_back {
             client.link.counts.get_or_insert_default().messages_dropped += 1;
+            match reason {
+                DropReason::QueueFull => self.stats.dropped_queue_full += 1,
+                DropReason::Expired => self.stats.dropped_expired += 1,
+                DropReason::TooLarge => self.stats.dropped_too_large += 1,
+                DropReason::Purged => self.stats.dropped_purged += 1,
+                DropReason::NotAuthorized => self.stats.dropped_not_authorized += 1,
+            }
         }
         if qos == QoS::AtMostOnce {
             return;

@@ -12,6 +12,7 @@ use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::shard::backlog::{Backlog, Lane, Pending, Source};
 use crate::shard::client::Client;
+use crate::shard::cursor::Cursor;
 use crate::shard::delivery::remaining;
 use crate::shard::table::Token;
 use crate::shard::{Fetched, Shard, Sources};
@@ -41,7 +42,7 @@ impl Shard {
     /// subscription, an identifier that was logged, a batch or a view that was waited for
     /// ([`Shard::retry`]). A connection that waits for none of these has nothing to wait for.
     pub(super) fn drain(&mut self, now: Timestamp, token: Token, sources: &mut impl Sources) {
-        let mut is_caught_up = false;
+        let (mut is_lagging, mut is_caught_up) = (false, false);
         loop {
             let Some(client) = self.table.get_mut(token) else { return };
             let Some(backlog) = &client.backlog else { return };
@@ -51,15 +52,18 @@ impl Shard {
             {
                 return;
             }
-            if let Some(after) = backlog.behind.filter(|_| backlog.is_own_empty()) {
-                if !self.refill(token, after, sources) {
-                    return;
-                }
-            } else if backlog.is_own_empty() && !is_caught_up {
+            if !is_lagging
+                && backlog.is_own_empty()
+                && let Some(after) = backlog.behind
+            {
+                // The view lags: what groups gave need not wait for it.
+                is_lagging = !self.refill(token, after, sources);
+            } else if !is_lagging && backlog.is_own_empty() && !is_caught_up {
                 is_caught_up = true;
                 self.turn(now, token, |machine, sink, _| machine.on_caught_up(sink));
             } else if backlog.is_empty() {
-                if backlog.is_done() {
+                // A member of a group needs it again, soon.
+                if backlog.is_done() && client.shared_subscriptions == 0 {
                     client.backlog = None;
                 }
                 return;
@@ -147,13 +151,15 @@ impl Shard {
                 };
                 self.send_pending(now, token, pending, &content, kept.time);
             }
-            Next::Content(pending, Content::Batch(batch)) => match content_of(&batch, &pending) {
-                Some(content) => self.send_pending(now, token, pending, &content, batch.time),
-                None => {
-                    let Pending { message, qos, .. } = pending;
-                    self.give_up(now, token, message, qos, DropReason::Purged);
+            Next::Content(pending, Content::Batch(batch)) => {
+                match content_of(&batch, &pending, &mut self.read) {
+                    Some(content) => self.send_pending(now, token, pending, &content, batch.time),
+                    None => {
+                        let Pending { message, qos, .. } = pending;
+                        self.give_up(now, token, message, qos, DropReason::Purged);
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -205,8 +211,8 @@ fn look_up(backlog: &Backlog, lane: Lane, sources: &mut impl Sources) -> Option<
             Fetched::Ready(Content::Message(Arc::clone(message)))
         }
         Source::Pinned(batch, _) => Fetched::Ready(Content::Batch(Arc::clone(batch))),
-        Source::Logged => logged(at, sources).or_else(|| kept(at, backlog, sources)),
-        Source::Kept => kept(at, backlog, sources).or_else(|| logged(at, sources)),
+        Source::Logged => logged(at, sources).or_else(|| kept(at, backlog, lane, sources)),
+        Source::Kept => kept(at, backlog, lane, sources).or_else(|| logged(at, sources)),
     })
 }
 
@@ -214,21 +220,22 @@ fn logged(at: Offset, sources: &mut impl Sources) -> Fetched<Content> {
     sources.batch(at.index).map(Content::Batch)
 }
 
-fn kept(at: Offset, backlog: &Backlog, sources: &mut impl Sources) -> Fetched<Content> {
-    let ahead = backlog.kept().filter(|next| *next > at);
+fn kept(at: Offset, backlog: &Backlog, lane: Lane, sources: &mut impl Sources) -> Fetched<Content> {
+    let ahead = backlog.kept(lane).filter(|next| *next > at);
     sources.kept(at, ahead).map(Content::Message)
 }
 
 /// The message that `pending` refers to in its batch.
-fn content_of<'a>(batch: &'a CommittedBatch, pending: &Pending) -> Option<MessagePublished<'a>> {
-    let record = match &pending.source {
-        Source::Pinned(_, place) => batch.batch().record_at(*place).ok()?,
-        _ => {
-            let ordinal = usize::try_from(pending.message.at.ordinal).ok()?;
-            batch.batch().records().nth(ordinal)?.ok()?
-        }
+fn content_of<'a>(
+    batch: &'a CommittedBatch,
+    pending: &Pending,
+    cursor: &mut Cursor,
+) -> Option<MessagePublished<'a>> {
+    let place = match &pending.source {
+        Source::Pinned(_, place) => *place,
+        _ => cursor.find(batch, pending.message.at.ordinal)?,
     };
-    match record.event().ok()? {
+    match batch.batch().record_at(place).ok()?.event().ok()? {
         EventRef::MessagePublished(message) => Some(message),
         EventRef::Other(_) => None,
     }

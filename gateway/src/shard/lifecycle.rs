@@ -91,8 +91,9 @@ impl Shard {
         if client.pause == Some(Pause::Throttled) {
             self.throttled.retain(|(_, held)| *held != token);
         }
-        client.subscription_bytes = 0;
-        for subscription in std::mem::take(&mut client.subscriptions) {
+        let subscriptions = std::mem::take(&mut client.subscriptions);
+        client.count_subscriptions();
+        for subscription in subscriptions {
             self.subscriptions.remove(&subscription.filter, token);
         }
         let Some(SessionRef { client, epoch }) = client.link.session.clone() else { return };

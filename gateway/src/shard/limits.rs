@@ -42,7 +42,7 @@ impl Default for ShardLimits {
             persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
             pinned_bytes_max: 4 << 20,
-            recent_bytes_max: 1 << 20,
+            recent_bytes_max: 8 << 20,
             unfinished_bytes_max: 16 << 20,
         }
     }

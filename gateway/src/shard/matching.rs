@@ -56,7 +56,8 @@ pub(crate) struct Grant {
 }
 
 impl Subscriptions {
-    /// Makes or replaces the subscription of `token` to the filter; says whether it is new.
+    /// Makes or replaces the subscription of `token` to the filter, if it is not shared; says whether
+    /// it is new here.
     pub(crate) fn insert(&mut self, token: Token, subscription: &Subscription) -> bool {
         let Subscription { filter, options, identifier } = subscription;
         if filter.is_shared() {

@@ -15,6 +15,7 @@ use ledgermq_projections::notice::SharedDelivery;
 use ledgermq_projections::views::shared::SHARED_WINDOW;
 
 use crate::shard::backlog::{Pending, Source};
+use crate::shard::cursor::Cursor;
 use crate::shard::{Shard, Sources};
 
 /// Settled messages of groups of one session after which that is logged at once: a group gives its
@@ -29,13 +30,19 @@ pub(super) struct Recent {
     is_wanted: bool,
     batches: VecDeque<Arc<CommittedBatch>>,
     bytes: usize,
-    /// The record that was found last: the next one stands behind it, mostly.
-    last: Option<(Index, Fence)>,
+    cursor: Cursor,
 }
 
-/// Messages that a session was given by a batch that the shard has not routed.
-#[derive(Debug)]
+/// What sessions were given by batches that the shard has not routed.
+#[derive(Debug, Default)]
 pub(super) struct Early {
+    notices: VecDeque<Told>,
+    /// Messages in them. Of QoS 1 and 2 the fold gives no more than a window of each group.
+    messages: usize,
+}
+
+#[derive(Debug)]
+struct Told {
     index: Index,
     epoch: Offset,
     deliveries: Vec<SharedDelivery>,
@@ -48,22 +55,34 @@ impl Shard {
         now: Timestamp,
         epoch: Offset,
         index: Index,
-        deliveries: Vec<SharedDelivery>,
+        mut deliveries: Vec<SharedDelivery>,
         sources: &mut impl Sources,
     ) {
         self.recent.is_wanted = true;
-        if index > self.routed_index() {
-            return self.early_shared.push_back(Early { index, epoch, deliveries });
+        if index <= self.routed_index() {
+            return self.give(now, epoch, deliveries, sources);
         }
-        self.give(now, epoch, deliveries, sources);
+        let early = &mut self.early_shared;
+        let room = self.limits.backlog_messages_max.saturating_sub(early.messages);
+        let before = deliveries.len();
+        let mut kept = 0;
+        deliveries.retain(|delivery| {
+            let is_kept = delivery.qos > QoS::AtMostOnce || kept < room;
+            kept += usize::from(is_kept);
+            is_kept
+        });
+        self.stats.dropped_queue_full += (before - kept) as u64;
+        early.messages += kept;
+        early.notices.push_back(Told { index, epoch, deliveries });
     }
 
     /// Takes up what was told ahead of the batch that is through now.
     pub(super) fn take_early_shared(&mut self, now: Timestamp, sources: &mut impl Sources) {
-        while let Some(early) = self.early_shared.front()
-            && early.index <= self.routed_index()
-            && let Some(Early { epoch, deliveries, .. }) = self.early_shared.pop_front()
+        while let Some(told) = self.early_shared.notices.front()
+            && told.index <= self.routed_index()
+            && let Some(Told { epoch, deliveries, .. }) = self.early_shared.notices.pop_front()
         {
+            self.early_shared.messages -= deliveries.len();
             self.give(now, epoch, deliveries, sources);
         }
     }
@@ -118,12 +137,7 @@ impl Recent {
         let first = self.batches.front()?.index;
         let place = usize::try_from(at.index.checked_sub(first)?).ok()?;
         let batch = self.batches.get(place).filter(|batch| batch.index == at.index)?;
-        let behind =
-            self.last.filter(|(index, last)| *index == at.index && last.ordinal <= at.ordinal);
-        let start = behind.map_or(Fence { ordinal: 0, position: 0 }, |(_, last)| last);
-        let mut records = batch.batch().records_from(start).map_while(Result::ok);
-        let found = records.find(|record| record.ordinal == at.ordinal)?.place();
-        self.last = Some((at.index, found));
+        let found = self.cursor.find(batch, at.ordinal)?;
         Some((Arc::clone(batch), found))
     }
 }

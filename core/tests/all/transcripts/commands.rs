@@ -122,6 +122,7 @@ impl Machine {
         if let Some(bytes) = words.number("publish_bytes") {
             settings.publish_rate.bytes = bytes;
         }
+        settings.conceals_rules |= words.flag("conceals_rules");
         if let Some(text) = words.text("response_information") {
             settings.response_information = text.into();
         }

@@ -62,6 +62,7 @@ impl Default for Machine {
                 publish_rate: PublishRate::default(),
                 user_properties_max: 10,
                 response_information: "".into(),
+                conceals_rules: false,
                 takes_publishes: true,
                 takes_sessions: true,
                 takes_persistent: true,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use ledgermq_core::access;
 use ledgermq_core::event::{DropReason, Event};
-use ledgermq_core::identity::ProducerId;
-use ledgermq_core::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions};
+use ledgermq_core::identity::{PacketId, ProducerId};
+use ledgermq_core::packet::{Ack, Connect, Packet, Publish, QoS, SubscriptionOptions};
+use ledgermq_core::reason::ReasonCode;
 use ledgermq_core::topic::TopicFilter;
 
 use crate::shard::{PROGRESS_INTERVAL, ShardLimits, shared};
@@ -52,7 +53,6 @@ fn replace_rules(world: &mut World, text: &str) {
     });
 }
 
-/// `[MQTT-4.8.2-6]`
 #[test]
 fn members_take_turns_and_what_they_answered_is_logged() {
     let mut world = World::default();
@@ -280,6 +280,7 @@ fn what_a_member_may_not_have_at_its_turn_it_gives_back() {
     world.settle();
     assert_eq!(world.received(a), [""; 0]);
     assert_eq!(world.received(b), ["t=3 q1 #3"]);
+    assert_eq!(world.shard().stats().dropped_not_authorized, 0, "nothing is lost by that");
     publish(&mut world, publisher, 5..=6);
     assert_eq!(world.received(b), ["t=5 q1 #4", "t=6 q1 #5"]);
 }
@@ -348,4 +349,62 @@ fn a_started_delivery_goes_though_an_older_message_of_a_group_waits_for_its_plac
     world.send(peer, &client::pubcomp(2));
     world.settle();
     assert_eq!(world.received(peer), ["PUBREL 2", "t=1 q1 #3"]);
+}
+
+/// `[MQTT-4.8.2-6]`
+#[test]
+fn what_a_member_refuses_is_settled() {
+    let mut world = World::default();
+    let (a, b) = (member(&mut world, "a", 2), member(&mut world, "b", 2));
+    let publisher = publisher(&mut world);
+    publish(&mut world, publisher, [1]);
+    assert_eq!(world.received(a), ["t=1 q2 #1"]);
+    let refusal = Ack::new(PacketId::MIN, ReasonCode::ImplementationSpecificError);
+    world.send(a, &Packet::PubRec(refusal));
+    settle_progress(&mut world);
+    assert_eq!(owed(&world), (0, 0));
+    world.lose(a);
+    world.settle();
+    assert_eq!(world.received(b), [""; 0]);
+}
+
+#[test]
+fn what_a_group_gives_does_not_wait_for_a_view_that_lags() {
+    let mut world = World::default();
+    let publisher = publisher(&mut world);
+    let old = world.subscriber(client::persistent("c"), GROUP, 1);
+    world.lose(old);
+    world.settle();
+    let peer = world.begin(0, client::persistent("c"));
+    let mut lines = Vec::new();
+    for n in 1..=20 {
+        world.publish(publisher, 1, n, "t", "x");
+        world.commit();
+        while world.feed() {}
+        // The views are a batch behind the shard, all the time.
+        while world.rest.views.applied() + 2 < world.shard().position() {
+            assert!(world.fold());
+        }
+        world.notify();
+        world.retry();
+        lines.extend(world.read(peer));
+    }
+    assert!(lines.iter().filter(|line| line.starts_with("t=")).count() > 10, "{lines:?}");
+}
+
+#[test]
+fn of_qos_0_no_more_is_kept_for_a_batch_to_come_than_may_wait() {
+    let limits = ShardLimits { backlog_messages_max: 2, ..Default::default() };
+    let mut world = World::with_limits(limits);
+    let peer = member(&mut world, "c", 0);
+    let publisher = publisher(&mut world);
+    for n in 1..=5 {
+        world.publish(publisher, 0, 0, "t", &n.to_string());
+        world.commit();
+    }
+    while world.fold() {}
+    world.notify();
+    assert_eq!(world.shard().stats().dropped_queue_full, 3);
+    world.settle();
+    assert_eq!(world.received(peer), ["t=1", "t=2"]);
 }

@@ -508,6 +508,7 @@ fn settings() -> Settings {
         publish_rate: PublishRate::default(),
         user_properties_max: 100,
         response_information: "".into(),
+        conceals_rules: false,
         takes_persistent: true,
         takes_retained: true,
     }
