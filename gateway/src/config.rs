@@ -232,6 +232,9 @@ mod tests {
         let error = config.check().unwrap_err().to_string();
         assert_eq!(error, "gateway.limits.packet_bytes: must be from 128B to 256MiB");
         let mut config = Config::default();
+        config.limits.sessions = 0;
+        assert_eq!(config.check().unwrap_err().key, "limits.sessions");
+        let mut config = Config::default();
         config.limits.subscription_bytes_per_client = ByteSize::kib(127);
         assert_eq!(config.check().unwrap_err().key, "limits.subscription_bytes_per_client");
         let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };

@@ -327,3 +327,36 @@ fn attack_40_a_storm_of_subscriptions_to_much_that_is_retained_waits_within_boun
     assert_eq!(attackers[0].message().topic, "r/1");
     check_alive(&broker);
 }
+
+#[test]
+fn attack_40_one_filter_a_hundred_thousand_times_in_one_packet_is_answered_once() {
+    let broker = Broker::run();
+    let mut client = Options::v5("c").connect(broker.mqtt);
+    let mut bytes = Vec::new();
+    for number in 0..5_000 {
+        put(&mut bytes, &retained(&format!("r/{number}"), b"value"), V5);
+    }
+    client.send_bytes(&bytes);
+    wait_taken(&mut client);
+    client.subscribe("r/#", QoS::AtMostOnce);
+    (0..5_000).for_each(|_| drop(client.message()));
+    // The session has the subscription, so that none is one too many. To look through what is retained
+    // for each would take minutes, in which nobody's session is opened.
+    let began = Instant::now();
+    let many = subscribe(&mut client, &["r/#"; 100_000], QoS::AtMostOnce);
+    client.send(&many);
+    let mut bystander = Options::v5("bystander").connect(broker.mqtt);
+    bystander.subscribe("alive", QoS::AtLeastOnce);
+    let (mut messages, mut answers) = (0, 0);
+    while messages < 5_000 || answers == 0 {
+        match client.next(Duration::from_secs(20)).unwrap().expect("all comes") {
+            Received::Publish(_) => messages += 1,
+            Received::SubAck(_, reasons) => answers = reasons.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{:?}", began.elapsed());
+    assert_eq!((messages, answers), (5_000, 100_000));
+    client.no_message();
+    check_alive(&broker);
+}
