@@ -11,7 +11,7 @@ use ledgermq_core::offset::{Offset, Timestamp};
 
 pub use crate::views::message::RetainedMessage;
 
-use order::{ByTopic, InLevels};
+use order::{ByTopic, InLevels, compare};
 use seek::{Seek, seek};
 
 /// Most messages that one batch may expire: the fold's work per batch is bounded.
@@ -72,21 +72,27 @@ impl Retained {
         let start = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
         // What '#' stands behind matches, too. [MQTT-4.7.1-2]
         let start = start.strip_suffix('/').unwrap_or(start);
-        let mut next = Some(start.to_owned());
-        while let Some(from) = next.take() {
-            for message in self.from(&from) {
-                match seek(filter, &message.topic) {
-                    Seek::Found => found(message),
-                    Seek::FoundAndOn(on) => {
-                        found(message);
-                        next = on;
-                        break;
-                    }
-                    Seek::On(on) => {
-                        next = on;
-                        break;
-                    }
+        let mut messages = self.from(start);
+        let mut next = messages.next();
+        while let Some(message) = next {
+            let on = match seek(filter, &message.topic) {
+                Seek::Found => {
+                    found(message);
+                    next = messages.next();
+                    continue;
                 }
+                Seek::FoundAndOn(on) => {
+                    found(message);
+                    on
+                }
+                Seek::On(on) => on,
+            };
+            let Some(on) = on else { return };
+            // Mostly that is the very next one.
+            next = messages.next();
+            if next.is_some_and(|next| compare(&next.topic, &on).is_lt()) {
+                messages = self.from(&on);
+                next = messages.next();
             }
         }
     }
@@ -135,7 +141,7 @@ impl Retained {
     }
 
     /// The messages from the topic `from` on.
-    fn from(&self, from: &str) -> impl Iterator<Item = &Arc<RetainedMessage>> {
+    fn from<'t>(&'t self, from: &str) -> impl Iterator<Item = &'t Arc<RetainedMessage>> + use<'t> {
         let from = Bound::Included(&from as &dyn InLevels);
         self.by_topic.range::<dyn InLevels, _>((from, Bound::Unbounded)).map(|(found, ())| &found.0)
     }
