@@ -1,6 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::access::Action;
 use crate::connection::refusal::{Refusal, Request};
@@ -27,6 +27,11 @@ impl Added {
     }
 }
 
+/// Places of wildcards in which the Topic Filters of one SUBSCRIBE that asks for what is retained may
+/// differ. Filters with wildcards in the same places match no topic together, so this is how often
+/// one retained message may be looked at.
+const SHAPES_MAX: usize = 32;
+
 /// What one SUBSCRIBE asks for, each only once: a packet of 1 MiB that says `#` 250,000 times would
 /// else have all that is retained looked through as often.
 #[derive(Default)]
@@ -34,12 +39,32 @@ struct Asked<'a> {
     /// In their order; none where it was said again.
     list: Vec<Option<Subscription>>,
     places: HashMap<(&'a str, SubscriptionOptions), usize>,
+    /// The filters with wildcards, by the places of these.
+    shapes: HashSet<Vec<u8>>,
 }
 
 impl<'a> Asked<'a> {
     fn add(&mut self, filter: &'a str, subscription: Subscription) {
         self.places.insert((filter, subscription.options), self.list.len());
         self.list.push(Some(subscription));
+    }
+
+    /// Whether what is retained may be looked through for `filter`, too.
+    fn may_look_through(&mut self, filter: &str) -> bool {
+        if !filter.contains(['+', '#']) {
+            return true;
+        }
+        let level = |level: &str| match level {
+            "+" => b'+',
+            "#" => b'#',
+            _ => b'/',
+        };
+        let shape: Vec<u8> = filter.split('/').map(level).collect();
+        if self.shapes.len() == SHAPES_MAX && !self.shapes.contains(&shape) {
+            return false;
+        }
+        self.shapes.insert(shape);
+        true
     }
 
     /// Whether the same was granted before. It counts where it was said last. `[MQTT-3.8.4-5]`
@@ -95,8 +120,14 @@ impl Connection {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
                     return Err(Refusal::NotAuthorized);
                 }
-                if options.retain_handling != RetainHandling::DoNotSend && out.is_unread() {
+                // A Shared Subscription gets nothing that is retained (section 4.8.2).
+                let is_greeted =
+                    options.retain_handling != RetainHandling::DoNotSend && !filter.is_shared();
+                if is_greeted && out.is_unread() {
                     return Err(Refusal::Unread);
+                }
+                if is_greeted && !subscriptions.may_look_through(filter.as_str()) {
+                    return Err(Refusal::Wildcards);
                 }
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
