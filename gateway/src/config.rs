@@ -254,6 +254,9 @@ mod tests {
             assert_eq!(error.as_deref(), (!holds).then_some(expected), "{levels}");
         }
         config.limits.topic_levels = 1;
+        config.limits.sessions = 0;
+        assert_eq!(config.check().unwrap_err().key, "limits.sessions");
+        let mut config = Config::default();
         config.limits.subscription_bytes_per_client = ByteSize::kib(127);
         assert_eq!(config.check().unwrap_err().key, "limits.subscription_bytes_per_client");
         let config = Config { server_keep_alive: Span::millis(1500), ..Config::default() };

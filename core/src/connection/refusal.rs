@@ -50,11 +50,13 @@ pub enum Refusal {
     SubscriptionBytes,
     /// There are as many sessions as there may be.
     Sessions,
+    /// One SUBSCRIBE asks for what is retained in too many ways.
+    Wildcards,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -69,6 +71,7 @@ impl Refusal {
         Self::Unread,
         Self::SubscriptionBytes,
         Self::Sessions,
+        Self::Wildcards,
     ];
 
     /// Its name where it is counted.
@@ -89,6 +92,7 @@ impl Refusal {
             Self::Unread => "unread",
             Self::SubscriptionBytes => "subscription_bytes",
             Self::Sessions => "sessions",
+            Self::Wildcards => "wildcards",
         }
     }
 
@@ -111,7 +115,8 @@ impl Refusal {
                 | Self::Connections
                 | Self::Unread
                 | Self::SubscriptionBytes
-                | Self::Sessions,
+                | Self::Sessions
+                | Self::Wildcards,
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
@@ -147,6 +152,7 @@ impl Refusal {
                 "the topic filters of this session are as long as they may be"
             }
             Self::Sessions => "the broker keeps as many sessions as it may; end some",
+            Self::Wildcards => "wildcards in too many different places; subscribe bit by bit",
             Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }

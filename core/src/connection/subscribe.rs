@@ -1,11 +1,16 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use hashbrown::{HashMap, HashSet};
+
 use crate::access::Action;
 use crate::connection::refusal::{Refusal, Request};
 use crate::connection::{Awaiting, Connection, Outputs, Settings, State};
 use crate::event::{Event, Subscription};
 use crate::identity::PacketId;
-use crate::packet::{Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscribe, Unsubscribe};
+use crate::packet::{
+    Packet, ProtocolVersion, QoS, RetainHandling, SubAck, Subscribe, SubscriptionOptions,
+    Unsubscribe,
+};
 use crate::reason::ReasonCode;
 use crate::topic::{self, TopicFilter};
 
@@ -27,6 +32,61 @@ impl Added {
     fn and(self, other: Self) -> Self {
         let (all, shared) = (self.all + other.all, self.shared + other.shared);
         Self { all, shared, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Places of wildcards in which the Topic Filters of one SUBSCRIBE that asks for what is retained may
+/// differ. Filters with wildcards in the same places match no topic together, so this is how often
+/// one retained message may be looked at.
+const SHAPES_MAX: usize = 32;
+
+/// What one SUBSCRIBE asks for, each only once: a packet of 1 MiB that says `#` 250,000 times would
+/// else have all that is retained looked through as often.
+#[derive(Default)]
+struct Asked<'a> {
+    /// In their order; none where it was said again.
+    list: Vec<Option<Subscription>>,
+    places: HashMap<(&'a str, SubscriptionOptions), usize>,
+    /// The filters with wildcards, by the places of these.
+    shapes: HashSet<Vec<u8>>,
+}
+
+impl<'a> Asked<'a> {
+    fn add(&mut self, filter: &'a str, subscription: Subscription) {
+        self.places.insert((filter, subscription.options), self.list.len());
+        self.list.push(Some(subscription));
+    }
+
+    /// Whether what is retained may be looked through for `filter`, too.
+    fn may_look_through(&mut self, filter: &str) -> bool {
+        if !filter.contains(['+', '#']) {
+            return true;
+        }
+        let level = |level: &str| match level {
+            "+" => b'+',
+            "#" => b'#',
+            _ => b'/',
+        };
+        let shape: Vec<u8> = filter.split('/').map(level).collect();
+        if self.shapes.len() == SHAPES_MAX && !self.shapes.contains(&shape) {
+            return false;
+        }
+        self.shapes.insert(shape);
+        true
+    }
+
+    /// Whether the same was granted before. It counts where it was said last. `[MQTT-3.8.4-5]`
+    fn repeat(&mut self, filter: &'a str, options: SubscriptionOptions) -> bool {
+        // Who asks for what is retained only if the subscription is new gets nothing twice.
+        if options.retain_handling == RetainHandling::SendIfNew {
+            return false;
+        }
+        let Some(place) = self.places.get_mut(&(filter, options)) else { return false };
+        let end = self.list.len();
+        let before = std::mem::replace(place, end);
+        let subscription = self.list[before].take();
+        self.list.push(subscription);
+        true
     }
 }
 
@@ -53,7 +113,7 @@ impl Connection {
         if !self.is_taken(&Packet::SubAck(answer(subscribe.packet_id, codes))) {
             return self.fail(ReasonCode::PacketTooLarge, out);
         }
-        let mut subscriptions = Vec::with_capacity(subscribe.filters.len());
+        let mut subscriptions = Asked::default();
         let mut text = None;
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let held = Added {
@@ -64,12 +124,22 @@ impl Connection {
         let held = held.and(self.subscriptions_under_way());
         let mut added = Added::default();
         for (filter, options) in &subscribe.filters {
+            if subscriptions.repeat(filter, *options) {
+                reasons.push(granted_code(options.qos));
+                continue;
+            }
             let granted = check(subscribe, filter, settings).and_then(|filter| {
                 if !self.may(settings, Action::Subscribe, filter.as_str()) {
                     return Err(Refusal::NotAuthorized);
                 }
-                if options.retain_handling != RetainHandling::DoNotSend && out.is_unread() {
+                // A Shared Subscription gets nothing that is retained (section 4.8.2).
+                let is_greeted =
+                    options.retain_handling != RetainHandling::DoNotSend && !filter.is_shared();
+                if is_greeted && out.is_unread() {
                     return Err(Refusal::Unread);
+                }
+                if is_greeted && !subscriptions.may_look_through(filter.as_str()) {
+                    return Err(Refusal::Wildcards);
                 }
                 if out.is_subscribed(&filter) {
                     return Ok(filter);
@@ -88,10 +158,12 @@ impl Connection {
                 Ok(filter)
             });
             match granted {
-                Ok(filter) => {
+                Ok(granted) => {
                     reasons.push(granted_code(options.qos));
                     let identifier = subscribe.subscription_identifier;
-                    subscriptions.push(Subscription { filter, options: *options, identifier });
+                    let options = *options;
+                    let subscription = Subscription { filter: granted, options, identifier };
+                    subscriptions.add(filter, subscription);
                 }
                 Err(refusal) => {
                     out.refused(Request::Subscribe, refusal);
@@ -102,6 +174,7 @@ impl Connection {
             }
         }
         let packet_id = subscribe.packet_id;
+        let subscriptions: Vec<_> = subscriptions.list.into_iter().flatten().collect();
         if subscriptions.is_empty() {
             return self.send_suback(packet_id, reasons, text, out);
         }

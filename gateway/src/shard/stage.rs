@@ -90,7 +90,9 @@ impl Stage {
         if !self.open.is_empty() && self.open.bytes() + size > TARGET_BYTES {
             self.close();
         }
-        self.under_way.add(Volume::of_message(message));
+        if message.retain {
+            self.under_way.add(Volume::of_message(message));
+        }
         self.class = Class::Publish;
         self.open.publish(session.map(|session| (&session.client, session.epoch)), None, message);
         // A message larger than a batch goes alone.

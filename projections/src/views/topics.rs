@@ -125,25 +125,7 @@ impl Topics {
     pub fn rate(&self, filter: &str, now: Timestamp) -> Rate {
         let mut sum = Rate::default();
         let root = if filter.starts_with('$') { DOLLAR_ROOT } else { ROOT };
-        // No recursion: a filter may have more levels than a thread's stack has room for.
-        let mut open = vec![(root, filter)];
-        while let Some((at, rest)) = open.pop() {
-            let Some(node) = self.node(at) else { continue };
-            let (level, rest) = match rest.split_once('/') {
-                Some((level, rest)) => (level, Some(rest)),
-                None => (rest, None),
-            };
-            let mut go_on = |child: NodeId| match (rest, self.node(child)) {
-                (Some(rest), _) => open.push((child, rest)),
-                (None, Some(child)) => sum.add(child.own.rate(now)),
-                (None, None) => {}
-            };
-            match level {
-                "#" => sum.add(node.subtree.rate(now)),
-                "+" => node.children.values().for_each(|child| go_on(*child)),
-                literal => node.children.get(literal).into_iter().for_each(|child| go_on(*child)),
-            }
-        }
+        self.add_rate(root, filter, now, &mut sum);
         sum
     }
 
@@ -261,6 +243,28 @@ impl Topics {
     fn find(&self, topic: &str) -> Option<NodeId> {
         let root = if topic.starts_with('$') { DOLLAR_ROOT } else { ROOT };
         topic.split('/').try_fold(root, |at, level| self.node(at)?.children.get(level).copied())
+    }
+
+    fn add_rate(&self, root: NodeId, filter: &str, now: Timestamp, sum: &mut Rate) {
+        // Not by recursion: there may be tens of thousands of levels.
+        let mut waiting = vec![(root, filter)];
+        while let Some((at, rest)) = waiting.pop() {
+            let Some(node) = self.node(at) else { continue };
+            let (level, rest) = match rest.split_once('/') {
+                Some((level, rest)) => (level, Some(rest)),
+                None => (rest, None),
+            };
+            let mut go_on = |child: NodeId| match (rest, self.node(child)) {
+                (Some(rest), _) => waiting.push((child, rest)),
+                (None, Some(child)) => sum.add(child.own.rate(now)),
+                (None, None) => {}
+            };
+            match level {
+                "#" => sum.add(node.subtree.rate(now)),
+                "+" => node.children.values().for_each(|child| go_on(*child)),
+                literal => node.children.get(literal).into_iter().for_each(|child| go_on(*child)),
+            }
+        }
     }
 
     fn add(

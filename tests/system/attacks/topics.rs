@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ledgermq_core::codec::ForwardedProperty;
 use ledgermq_core::identity::PacketId;
 use ledgermq_core::packet::{
-    ForwardedProperties, Packet, ProtocolVersion, Publish, QoS, Subscribe, SubscriptionOptions,
-    Unsubscribe,
+    ForwardedProperties, Packet, ProtocolVersion, Publish, QoS, RetainHandling, Subscribe,
+    SubscriptionOptions, Unsubscribe,
 };
 use ledgermq_core::reason::ReasonCode;
 
@@ -128,7 +128,11 @@ fn attack_32_a_hundred_thousand_subscriptions_that_overlap_end_at_the_limits() {
         .chain((8_192..100_000).map(|number| format!("other/{number}/+/#")))
         .collect();
     let mut granted = 0;
-    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+    let options = SubscriptionOptions {
+        qos: QoS::AtLeastOnce,
+        retain_handling: RetainHandling::DoNotSend,
+        ..Default::default()
+    };
     for (number, filters) in (1..).zip(filters.chunks(1_000)) {
         let filters: Vec<_> = filters.iter().map(|filter| (filter.as_str(), options)).collect();
         let reasons = client.subscribe_with(&filters, Some(number));
@@ -325,5 +329,78 @@ fn attack_40_a_storm_of_subscriptions_to_much_that_is_retained_waits_within_boun
     // Who has read may ask again.
     attackers[0].subscribe("r/1", QoS::AtMostOnce);
     assert_eq!(attackers[0].message().topic, "r/1");
+    check_alive(&broker);
+}
+
+#[test]
+fn attack_40_one_filter_a_hundred_thousand_times_in_one_packet_is_answered_once() {
+    let broker = Broker::run();
+    let mut client = Options::v5("c").connect(broker.mqtt);
+    let mut bytes = Vec::new();
+    for number in 0..5_000 {
+        put(&mut bytes, &retained(&format!("r/{number}"), b"value"), V5);
+    }
+    client.send_bytes(&bytes);
+    wait_taken(&mut client);
+    client.subscribe("r/#", QoS::AtMostOnce);
+    (0..5_000).for_each(|_| drop(client.message()));
+    // The session has the subscription, so that none is one too many. To look through what is retained
+    // for each would take minutes, in which nobody's session is opened.
+    let began = Instant::now();
+    let many = subscribe(&mut client, &["r/#"; 100_000], QoS::AtMostOnce);
+    client.send(&many);
+    let mut bystander = Options::v5("bystander").connect(broker.mqtt);
+    bystander.subscribe("alive", QoS::AtLeastOnce);
+    let (mut messages, mut answers) = (0, 0);
+    while messages < 5_000 || answers == 0 {
+        match client.next(Duration::from_secs(20)).unwrap().expect("all comes") {
+            Received::Publish(_) => messages += 1,
+            Received::SubAck(_, reasons) => answers = reasons.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{:?}", began.elapsed());
+    assert_eq!((messages, answers), (5_000, 100_000));
+    client.no_message();
+    check_alive(&broker);
+}
+
+#[test]
+fn attack_40_filters_that_overlap_are_few_enough_in_one_packet() {
+    let mut broker = Broker::run();
+    let mut client = Options::v5("c").connect(broker.mqtt);
+    let levels = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let mut bytes = Vec::new();
+    for number in 0..5_000 {
+        let topic = format!("{}/{number}", levels.join("/"));
+        put(&mut bytes, &retained(&topic, b"value"), V5);
+    }
+    client.send_bytes(&bytes);
+    wait_taken(&mut client);
+    // 924 filters of which each matches all that is retained, and none covers another: 4.6 million
+    // messages to look at, with 20,000 retained ones half a minute in which nobody's session is opened.
+    let filters: Vec<String> = (0..4_096_u32)
+        .filter(|number| number.count_ones() == 6)
+        .map(|number| {
+            let each = levels.iter().enumerate();
+            let each = each.map(|(at, level)| if number >> at & 1 == 1 { "+" } else { level });
+            each.collect::<Vec<_>>().join("/") + "/+"
+        })
+        .collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    let many = subscribe(&mut client, &filters, QoS::AtMostOnce);
+    client.send(&many);
+    match client.answer() {
+        Received::SubAck(_, reasons) => {
+            let granted = reasons.iter().filter(|reason| **reason == ReasonCode::Success).count();
+            let refused =
+                reasons.iter().filter(|reason| **reason == ReasonCode::QuotaExceeded).count();
+            assert_eq!((granted, refused), (32, 924 - 32));
+        }
+        other => panic!("{other:?}"),
+    }
+    (0..5_000).for_each(|_| drop(client.message()));
+    client.no_message();
+    check_refused(&mut broker, "subscriptions", "wildcards", 924 - 32);
     check_alive(&broker);
 }

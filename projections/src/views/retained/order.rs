@@ -77,7 +77,7 @@ impl PartialEq for ByTopic {
 
 impl Eq for ByTopic {}
 
-fn compare(a: &str, b: &str) -> Ordering {
+pub(super) fn compare(a: &str, b: &str) -> Ordering {
     let weight = |byte: u8| if byte == b'/' { 0 } else { byte };
     let differs = a.bytes().zip(b.bytes()).find(|(x, y)| x != y);
     differs.map_or_else(|| a.len().cmp(&b.len()), |(x, y)| weight(x).cmp(&weight(y)))
