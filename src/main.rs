@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod logging;
 mod node;
+mod process;
 
 use std::process::ExitCode;
 

@@ -1,8 +1,6 @@
 //! What a run measured.
 
 use std::fmt;
-use std::fs;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -91,17 +89,6 @@ fn bucket(micros: u64) -> usize {
 fn value(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < 16 { bucket } else { (16 + bucket % 16) << (bucket / 16 - 1) }
-}
-
-/// CPU time and resident memory of a process, from /proc.
-pub(super) fn usage(pid: u32) -> Option<(Duration, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Fields are counted behind the name, which may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    let pages: u64 = fields.get(21)?.parse().ok()?;
-    // Linux counts both in units that are the same on all machines we build for.
-    Some((Duration::from_millis(ticks * 10), pages * 4096))
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use ledgermq_core::reason::ReasonCode;
 use mio::{Events, Poll};
 
 use super::connection::Connection;
-use super::report::{Latencies, Report, usage};
+use super::report::{Latencies, Report};
 use super::{BenchError, Plan};
+use crate::process::{Usage, usage};
 
 /// Silence after which a run is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -105,8 +106,8 @@ impl<'a> Run<'a> {
         let own_after = usage(std::process::id());
         let delivered = self.delivered() - delivered_before;
         self.finish()?;
-        let cpu = |before: Option<(Duration, u64)>, after: Option<(Duration, u64)>| {
-            let spent = after?.0.saturating_sub(before?.0);
+        let cpu = |before: Option<Usage>, after: Option<Usage>| {
+            let spent = after?.cpu.saturating_sub(before?.cpu);
             Some(spent.as_secs_f64() * 1e6 / float(delivered.max(1)))
         };
         Ok(Report {
@@ -118,7 +119,7 @@ impl<'a> Run<'a> {
             duplicates: self.pairs.iter().map(|pair| pair.duplicates).sum(),
             out_of_order: self.pairs.iter().map(|pair| pair.out_of_order).sum(),
             broker_cpu_us_per_message: cpu(before, after),
-            broker_resident_bytes: after.map(|(_, bytes)| bytes),
+            broker_resident_bytes: after.map(|usage| usage.resident_bytes),
             own_cpu_us_per_message: cpu(own_before, own_after).unwrap_or_default(),
         })
     }

@@ -1,5 +1,7 @@
 //! The node's counters on the metrics page, read from the rooms when it is asked for.
 
+mod process;
+
 use std::sync::Arc;
 
 use ledgermq_core::connection::{Refusal, Request};
@@ -14,6 +16,7 @@ pub(super) struct Gauges {
     log: Log,
     views: Reader,
     gateway: StatsReader,
+    process: process::Process,
     connections: Gauge,
     sessions: Gauge,
     persistent_sessions: Gauge,
@@ -48,6 +51,8 @@ pub(super) struct Gauges {
     unfinished: Counter,
     malformed: Counter,
     taken_over: Counter,
+    packets: [Counter; 2],
+    bytes: [Counter; 2],
     received: [Counter; 3],
     sent: [Counter; 3],
     dropped: [Dropped; 6],
@@ -76,6 +81,7 @@ impl Gauges {
             log,
             views,
             gateway,
+            process: process::Process::new(),
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
             persistent_sessions: gauge!("ledgermq_persistent_sessions"),
@@ -125,6 +131,14 @@ impl Gauges {
             unfinished: counter!("ledgermq_mqtt_connects_given_up_total"),
             malformed: counter!("ledgermq_mqtt_malformed_packets_total"),
             taken_over: counter!("ledgermq_mqtt_takeovers_total"),
+            packets: [
+                counter!("ledgermq_mqtt_packets_received_total"),
+                counter!("ledgermq_mqtt_packets_sent_total"),
+            ],
+            bytes: [
+                counter!("ledgermq_mqtt_bytes_received_total"),
+                counter!("ledgermq_mqtt_bytes_sent_total"),
+            ],
             received: by_qos("ledgermq_mqtt_messages_received_total"),
             sent: by_qos("ledgermq_mqtt_messages_sent_total"),
             dropped: [
@@ -148,6 +162,7 @@ impl Gauges {
         self.gather_log();
         self.gather_views();
         self.gather_gateway();
+        self.process.gather();
     }
 
     fn gather_log(&self) {
@@ -220,6 +235,13 @@ impl Gauges {
         self.unfinished.absolute(total!(stats, unfinished));
         self.malformed.absolute(total!(stats, malformed));
         self.taken_over.absolute(total!(stats, taken_over));
+        let packets = [total!(stats, packets_received), total!(stats, packets_sent)];
+        let bytes = [total!(stats, bytes_received), total!(stats, bytes_sent)];
+        for (counters, counts) in [(&self.packets, packets), (&self.bytes, bytes)] {
+            for (counter, count) in counters.iter().zip(counts) {
+                counter.absolute(count);
+            }
+        }
         for (qos, counter) in self.received.iter().enumerate() {
             counter.absolute(total!(stats, received[qos]));
         }

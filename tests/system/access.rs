@@ -8,7 +8,7 @@ use ledgermq_core::reason::ReasonCode;
 
 use crate::support::access::{Files, passwd};
 use crate::support::broker::Options as BrokerOptions;
-use crate::support::client::{Client, Options, Refused};
+use crate::support::client::{Client, Options, Refused, message};
 
 pub(crate) fn with<'a>(options: Options<'a>, user: &'a str, password: &'a str) -> Options<'a> {
     let mut options = options;
@@ -152,4 +152,20 @@ fn without_the_file_the_rules_of_the_log_are_lifted_by_an_event() {
     let mut client = Options::v5("c").connect(broker.mqtt);
     client.publish("a", "x", QoS::AtLeastOnce);
     assert!(broker.get("/readyz").1.contains("\"rules\":null"));
+}
+
+#[test]
+fn answers_can_be_made_to_tell_nothing_of_the_rules() {
+    let files = Files::new();
+    files.write_acl("topic read open\n");
+    let options = files.options().argument("--allow-anonymous");
+    let broker = options.set("gateway.conceal_access_rules", true).start();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    let filters = [("secret", Default::default()), ("open", Default::default())];
+    let reasons = client.subscribe_with(&filters, None);
+    assert_eq!(reasons, [ReasonCode::UnspecifiedError, ReasonCode::Success]);
+    let refused = client.publish_packet(&message("secret", b"x", QoS::AtLeastOnce));
+    assert_eq!(refused, ReasonCode::UnspecifiedError);
+    let counted = "ledgermq_mqtt_subscriptions_refused_total{reason=\"not_authorized\"}";
+    assert_eq!(broker.metric(counted), 1.0);
 }

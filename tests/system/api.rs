@@ -42,6 +42,21 @@ fn the_node_says_what_it_is() {
 }
 
 #[test]
+fn the_metrics_tell_what_came_and_what_the_process_uses() {
+    let broker = Broker::run();
+    let mut client = Options::v5("client").connect(broker.mqtt);
+    client.publish("t", [b'x'; 10_000], QoS::AtLeastOnce);
+    assert!(broker.metric("ledgermq_mqtt_bytes_received_total") > 10_000.0);
+    assert!(broker.metric("ledgermq_mqtt_bytes_sent_total") > 10.0);
+    assert_eq!(broker.metric("ledgermq_mqtt_packets_received_total"), 2.0);
+    assert_eq!(broker.metric("ledgermq_mqtt_packets_sent_total"), 2.0);
+    let megabytes = broker.metric("process_resident_memory_bytes") / 1e6;
+    assert!((2.0..500.0).contains(&megabytes), "{megabytes}");
+    assert!(broker.metric("process_open_fds") > 5.0);
+    assert!(broker.get("/metrics").1.contains("\nprocess_cpu_seconds_total "));
+}
+
+#[test]
 fn clients_are_listed_by_prefix_and_state_page_by_page() {
     let broker = Broker::run();
     for number in 0..5 {

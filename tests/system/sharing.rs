@@ -175,7 +175,11 @@ fn a_group_keeps_what_waits_as_long_as_it_has_a_member() {
     let mut publisher = publisher(&broker);
     publisher.publish_retained("work/kept", "retained", QoS::AtLeastOnce);
     publish(&mut publisher, 0..3, QoS::AtLeastOnce);
+    let waiting = |broker: &Broker| broker.metric("ledgermq_shared_messages{state=\"waiting\"}");
+    broker.wait_for("what waits in the group", |broker| waiting(broker) == 4.0);
+    assert_eq!(broker.metric("ledgermq_shared_groups"), 1.0);
     broker.crash();
+    assert_eq!(waiting(&broker), 4.0);
     // Who joins gets what waits, but nothing for being retained.
     let mut late = Options::v5("late").connect(broker.mqtt);
     late.subscribe(GROUP, QoS::AtLeastOnce);
