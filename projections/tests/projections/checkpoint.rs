@@ -101,7 +101,9 @@ fn batch() -> impl Strategy<Value = String> {
             "readwrite:#,deny:x/+",
         ])
         .prop_map(|rules| format!("rules {rules}")),
-        (filter(), offset()).prop_map(|(filter, upto)| format!("sdrop {filter} {upto}")),
+        (filter(), offset(), any::<bool>()).prop_map(|(filter, upto, is_expired)| {
+            format!("sdrop {filter} {upto}{}", if is_expired { " expired" } else { "" })
+        }),
     ];
     prop::collection::vec(event, 1..4).prop_map(|events| events.join(";"))
 }
