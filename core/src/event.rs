@@ -133,7 +133,8 @@ pub enum Event {
         /// The messages, in the order of the answers.
         deliveries: Vec<DeliveryRef>,
     },
-    /// Messages that wait for a member of a group were given up: all up to `upto`, included.
+    /// Messages that wait for a member of a group were given up: all up to `upto`, included; for
+    /// [`DropReason::Expired`] those of them that have expired by the time of the batch.
     SharedDropped {
         /// The group: its Shared Subscription.
         group: TopicFilter,

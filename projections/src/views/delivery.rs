@@ -6,6 +6,7 @@ use ledgermq_core::packet::QoS;
 
 use crate::views::Views;
 use crate::views::dirty::Row;
+use crate::views::owed::Entry;
 use crate::views::sessions::Slot;
 
 impl Views {
@@ -101,7 +102,7 @@ impl Views {
         session.owed.remove(
             DeliveryRef::default(),
             upto,
-            |message| unsettled.binary_search(&message).is_ok(),
+            |entry| unsettled.binary_search(&entry.message()).is_ok(),
             touched,
         );
         session.head.cursor = session.head.cursor.max(upto);
@@ -142,7 +143,7 @@ impl Views {
                 Vec::new()
             }
         };
-        let keeps = |message: DeliveryRef| spared.binary_search(&message).is_ok();
+        let keeps = |entry: Entry| spared.binary_search(&entry.message()).is_ok();
         let count = session.owed.remove(from, upto, keeps, touched);
         self.counters.drop_messages(reason, count);
     }

@@ -9,6 +9,7 @@ use ledgermq_core::topic::TopicFilter;
 use crate::views::delivery::published as outstanding_refs;
 use crate::views::hints::exceeds;
 use crate::views::message;
+use crate::views::owed::OwedSet;
 use crate::views::session::Session;
 use crate::views::sessions::Slot;
 use crate::views::shared::{Group, Number};
@@ -101,7 +102,9 @@ impl Views {
             return Some(Timestamp(0));
         }
         let owed = self.hints.expiries.first().map(|(expiry, _)| *expiry);
-        [self.wills.next_due(), self.sessions.next_expiry(), owed].into_iter().flatten().min()
+        let shared = self.hints.group_expiries.first().map(|(expiry, _)| *expiry);
+        let due = [self.wills.next_due(), self.sessions.next_expiry(), owed, shared];
+        due.into_iter().flatten().min()
     }
 
     /// Names up to about `max` events that are due at `now`, in the log's time. Wills come first:
@@ -127,6 +130,7 @@ impl Views {
         self.due_over_limit(max, out);
         self.due_groups_over_limit(max, out);
         self.due_expired(now, max, out);
+        self.due_groups_expired(now, max, out);
     }
 
     fn due_over_limit(&mut self, max: usize, out: &mut Vec<Due>) {
@@ -179,14 +183,35 @@ impl Views {
         }
     }
 
-    /// Nothing of the session has expired, whatever the hint said: puts the hint right. What is
-    /// under way when it expires is looked at again in a second.
+    /// One event a group: the fold spares what up to its `upto` has not expired.
+    fn due_groups_expired(&mut self, now: Timestamp, max: usize, out: &mut Vec<Due>) {
+        let due = self.hints.group_expiries.iter().take_while(|(expiry, _)| *expiry <= now);
+        let room = max.saturating_sub(out.len());
+        let due: Vec<Number> = due.map(|(_, number)| *number).take(room).collect();
+        for number in due {
+            let Some(group) = self.groups.get_mut(number) else { continue };
+            if let Some(upto) = group.last_expired(now) {
+                let (group, reason) = (group.filter().clone(), DropReason::Expired);
+                out.push(Due::SharedDropped { group, upto, reason });
+            } else {
+                let next = next_look(group.owed(), now);
+                self.hints.set_group_expiry(number, group, next);
+            }
+        }
+    }
+
+    /// Nothing of the session has expired, whatever the hint said: puts the hint right.
     fn correct_expiry(&mut self, slot: Slot, now: Timestamp) {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
-        let soonest = Timestamp(now.0 + 1_000_000);
-        let next = session.owed.next_expiry().map(|expiry| expiry.max(soonest));
+        let next = next_look(&session.owed, now);
         self.hints.set_expiry(slot, session, next);
     }
+}
+
+/// When to look again at what has not expired at `now`, or is under way: at that in a second.
+fn next_look(owed: &OwedSet, now: Timestamp) -> Option<Timestamp> {
+    let soonest = Timestamp(now.0 + 1_000_000);
+    owed.next_expiry().map(|expiry| expiry.max(soonest))
 }
 
 fn name(session: &Session) -> (ClientId, Offset) {

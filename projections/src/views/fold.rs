@@ -93,7 +93,7 @@ impl Views {
             }
             Event::SessionOpened(opened) => return self.session_opened(place, *opened, notices),
             Event::SharedDropped { group, upto, reason } => {
-                return self.shared_dropped(&group, upto, reason);
+                return self.shared_dropped(place, &group, upto, reason);
             }
             Event::AccessRulesReplaced { rules } => {
                 return self.access_rules_replaced(place, rules.as_ref());

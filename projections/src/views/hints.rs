@@ -18,6 +18,8 @@ pub(crate) struct Hints {
     pub(crate) groups_over_limit: BTreeSet<Number>,
     /// Sessions with expiring messages, each under `Session::owed_expiry`.
     pub(crate) expiries: BTreeSet<(Timestamp, Slot)>,
+    /// Groups that owe expiring messages, each under `Group::expiry`.
+    pub(crate) group_expiries: BTreeSet<(Timestamp, Number)>,
 }
 
 impl Hints {
@@ -34,10 +36,15 @@ impl Hints {
         }
     }
 
-    /// A message may wait in the group now.
-    pub(crate) fn group(&mut self, number: Number, group: &Group) {
+    /// A message may wait in the group now; one that expires at `expires` is owed by it.
+    pub(crate) fn group(&mut self, number: Number, group: &mut Group, expires: Option<Timestamp>) {
         if exceeds(group.waiting(), &self.limits) {
             self.groups_over_limit.insert(number);
+        }
+        if let Some(expires) = expires
+            && group.expiry.is_none_or(|known| expires < known)
+        {
+            self.set_group_expiry(number, group, Some(expires));
         }
     }
 
@@ -53,6 +60,29 @@ impl Hints {
         }
         if let Some(expires) = expires {
             self.expiries.insert((expires, slot));
+        }
+    }
+
+    /// Puts the group's hint of its next expiry right.
+    pub(crate) fn set_group_expiry(
+        &mut self,
+        number: Number,
+        group: &mut Group,
+        expires: Option<Timestamp>,
+    ) {
+        if let Some(old) = std::mem::replace(&mut group.expiry, expires) {
+            self.group_expiries.remove(&(old, number));
+        }
+        if let Some(expires) = expires {
+            self.group_expiries.insert((expires, number));
+        }
+    }
+
+    /// The group is over.
+    pub(crate) fn forget_group(&mut self, number: Number, group: &Group) {
+        self.groups_over_limit.remove(&number);
+        if let Some(expiry) = group.expiry {
+            self.group_expiries.remove(&(expiry, number));
         }
     }
 

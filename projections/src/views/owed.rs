@@ -130,7 +130,7 @@ impl OwedSet {
         &mut self,
         from: DeliveryRef,
         upto: DeliveryRef,
-        mut keeps: impl FnMut(DeliveryRef) -> bool,
+        mut keeps: impl FnMut(Entry) -> bool,
         touched: &mut impl FnMut(Touched),
     ) -> u32 {
         let before = self.len;
@@ -144,7 +144,7 @@ impl OwedSet {
             let length = chunk.entries.len();
             chunk.entries.retain(|entry| {
                 let message = entry.message();
-                if message < from || message > upto || keeps(message) {
+                if message < from || message > upto || keeps(*entry) {
                     return true;
                 }
                 expiring += u32::from(entry.expires().is_some());
@@ -232,7 +232,7 @@ impl OwedSet {
                 if spares(message) {
                     continue;
                 }
-                let is_expired = entry.expires().is_some_and(|expiry| expiry <= now);
+                let is_expired = entry.is_expired(now);
                 match runs.last_mut().filter(|_| is_run && is_expired) {
                     Some((_, last)) => *last = message,
                     None if is_expired => runs.push((message, message)),
@@ -242,6 +242,21 @@ impl OwedSet {
             }
         }
         runs
+    }
+
+    /// The last reference that has expired at `now` and is none of the `spares`.
+    pub(crate) fn last_expired(
+        &self,
+        now: Timestamp,
+        spares: impl Fn(DeliveryRef) -> bool,
+    ) -> Option<DeliveryRef> {
+        let is_any = |chunk: &&Chunk| chunk.soonest.is_some_and(|soonest| soonest <= now);
+        let chunks = self.chunks.iter().rev().filter(is_any);
+        let mut expired = chunks
+            .flat_map(|chunk| chunk.entries.iter().rev())
+            .filter(|entry| entry.is_expired(now))
+            .map(Entry::message_of);
+        expired.find(|message| !spares(*message))
     }
 
     /// Bytes of a message if it is owed.

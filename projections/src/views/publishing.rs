@@ -68,8 +68,10 @@ impl Views {
             if !self.groups.publish(*number, entry, qos, &mut self.dirty) {
                 self.counters.shared_unheard += 1;
             }
-            if let Some(group) = self.groups.get(*number) {
-                self.hints.group(*number, group);
+            if let Some(group) = self.groups.get_mut(*number) {
+                let is_owed = group.owed().get(place.at.into()).is_some();
+                let expires = entry.expires().filter(|_| is_owed);
+                self.hints.group(*number, group, expires);
             }
         }
         if message.qos == QoS::AtMostOnce || known.matches.is_empty() {

@@ -236,7 +236,8 @@ impl Loader {
         for number in numbers {
             let Some(group) = views.groups.get_mut(number) else { continue };
             group.finish_load()?;
-            views.hints.group(number, group);
+            let expires = group.owed().next_expiry();
+            views.hints.group(number, group, expires);
             views.subscriptions.insert_group(group.filter(), number);
         }
         Ok(())

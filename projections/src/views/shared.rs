@@ -8,6 +8,8 @@
 
 mod group;
 mod member;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,6 +127,7 @@ impl Groups {
         for number in self.of(slot) {
             if let Some(group) = self.groups.get_mut(&number) {
                 group.went(slot, &mut dirty.group(number));
+                self.forget(number, slot);
             }
         }
     }
@@ -139,6 +142,7 @@ impl Groups {
             lost += group.end(slot, &mut dirty.group(number));
             over.extend(self.tidy(number, slot, dirty).map(|group| (number, group)));
         }
+        self.of.remove(&slot);
         (lost, over)
     }
 
@@ -187,8 +191,12 @@ impl Groups {
         dirty: &mut Dirty,
     ) -> bool {
         let Some(number) = message.group() else { return false };
-        let group = self.groups.get_mut(&number);
-        group.is_some_and(|group| group.give_back(slot, message.at, &mut dirty.group(number)))
+        let Some(group) = self.groups.get_mut(&number) else { return false };
+        let is_returned = group.give_back(slot, message.at, &mut dirty.group(number));
+        if is_returned {
+            self.forget(number, slot);
+        }
+        is_returned
     }
 
     /// Binds a QoS 2 message to the session that holds it. Says whether it does.
@@ -205,29 +213,25 @@ impl Groups {
 
     /// What is left of a session in a group, and of a group, when either is over.
     fn tidy(&mut self, number: Number, slot: Slot, dirty: &mut Dirty) -> Option<Group> {
-        let group = self.groups.get_mut(&number)?;
-        if !group.knows(slot)
-            && let Some(of) = self.of.get_mut(&slot)
-        {
+        self.forget(number, slot);
+        if self.groups.get(&number)?.has_members() {
+            return None;
+        }
+        let group = self.groups.remove(&number)?;
+        self.by_filter.remove(group.filter());
+        group.holders().for_each(|holder| self.forget(number, holder));
+        group.touch_all(&mut dirty.group(number));
+        Some(group)
+    }
+
+    /// The session is in the group no more, if that does not know of it.
+    fn forget(&mut self, number: Number, slot: Slot) {
+        let is_known = self.groups.get(&number).is_some_and(|group| group.knows(slot));
+        if !is_known && let Some(of) = self.of.get_mut(&slot) {
             of.remove(&number);
             if of.is_empty() {
                 self.of.remove(&slot);
             }
         }
-        if group.has_members() {
-            return None;
-        }
-        let group = self.groups.remove(&number)?;
-        self.by_filter.remove(group.filter());
-        for holder in group.holders() {
-            if let Some(of) = self.of.get_mut(&holder) {
-                of.remove(&number);
-                if of.is_empty() {
-                    self.of.remove(&holder);
-                }
-            }
-        }
-        group.touch_all(&mut dirty.group(number));
-        Some(group)
     }
 }

@@ -7,6 +7,7 @@ use ledgermq_core::topic::TopicFilter;
 use crate::notice::{Notice, SharedDelivery};
 use crate::views::Views;
 use crate::views::dirty::Row;
+use crate::views::fold::Place;
 use crate::views::sessions::Slot;
 use crate::views::shared::{Grant, Group, Groups, Number};
 
@@ -26,8 +27,8 @@ impl Views {
     /// Gives what waits in the group to those who are ready.
     fn assign(&mut self, number: Number) {
         self.groups.assign(number, &mut self.dirty);
-        if let Some(group) = self.groups.get(number) {
-            self.hints.group(number, group);
+        if let Some(group) = self.groups.get_mut(number) {
+            self.hints.group(number, group, None);
         }
     }
 
@@ -59,7 +60,7 @@ impl Views {
     /// Nobody is left: what was owed is owed to nobody.
     fn group_is_over(&mut self, number: Number, group: &Group) {
         self.subscriptions.remove_group(group.filter(), number);
-        self.hints.groups_over_limit.remove(&number);
+        self.hints.forget_group(number, group);
         for slot in group.holders() {
             self.forget_sent(slot, |_, message| {
                 let held = group.held(slot, message.at).filter(|_| message.group() == Some(number));
@@ -166,16 +167,18 @@ impl Views {
         self.forget_sent(slot, |_, sent| (sent == message).then_some(held.is_started));
     }
 
-    /// Messages that waited in a group were given up.
+    /// Messages that waited in a group were given up. The batch's time says which have expired.
     pub(super) fn shared_dropped(
         &mut self,
+        place: &Place,
         filter: &TopicFilter,
         upto: Offset,
         reason: DropReason,
     ) {
         let Some(number) = self.groups.number(filter) else { return };
         let Some(group) = self.groups.get_mut(number) else { return };
-        let count = group.drop_waiting(upto, &mut self.dirty.group(number));
+        let rows = &mut self.dirty.group(number);
+        let count = group.drop_waiting(upto, reason, place.time, rows);
         self.counters.drop_messages(reason, count);
     }
 

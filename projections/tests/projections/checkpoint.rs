@@ -39,6 +39,16 @@ fn due(views: &mut Views) -> Vec<Due> {
     out
 }
 
+/// Which consumer's drops come first hangs on hints, which may be too early in views that saw what
+/// was settled: all else has its place.
+fn in_order(mut due: Vec<Due>) -> Vec<Due> {
+    due.sort_by_key(|due| match due {
+        Due::Will { .. } | Due::SessionExpired { .. } => None,
+        Due::MessageDropped { .. } | Due::SharedDropped { .. } => Some(format!("{due:?}")),
+    });
+    due
+}
+
 /// A batch's events in the little language.
 fn batch() -> impl Strategy<Value = String> {
     let client = || prop::sample::select(vec!["a", "b", "c"]);
@@ -101,7 +111,9 @@ fn batch() -> impl Strategy<Value = String> {
             "readwrite:#,deny:x/+",
         ])
         .prop_map(|rules| format!("rules {rules}")),
-        (filter(), offset()).prop_map(|(filter, upto)| format!("sdrop {filter} {upto}")),
+        (filter(), offset(), any::<bool>()).prop_map(|(filter, upto, is_expired)| {
+            format!("sdrop {filter} {upto}{}", if is_expired { " expired" } else { "" })
+        }),
     ];
     prop::collection::vec(event, 1..4).prop_map(|events| events.join(";"))
 }
@@ -143,14 +155,14 @@ fn restarts_at_every_save(
         }
     }
     let expected = seen(&world.views);
-    let expected_due = due(&mut world.views);
+    let expected_due = in_order(due(&mut world.views));
     for (projector, at) in restarted {
         let reader = projector.reader();
         reader.with(|views| {
             prop_assert_eq!(&seen(views), &expected, "from a checkpoint at batch {}", at);
             Ok(())
         })?;
-        let due = due_of(projector, &world);
+        let due = in_order(due_of(projector, &world));
         prop_assert_eq!(&due, &expected_due, "due, from a checkpoint at batch {}", at);
     }
     Ok(())

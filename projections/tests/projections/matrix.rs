@@ -67,6 +67,7 @@ fn each_event_changes_what_the_table_says() {
         "start f 4=14:0.g0",
         "drop f 13:0.g0 13:0.g0 large",
         "sdrop $share/g/s 14:0",
+        "sdrop $share/g/s 14:0 expired",
         "close f",
         "rules read:a,write:#",
         "rules open",
@@ -107,6 +108,7 @@ const EXPECTED: &str = "
     start f 4=14:0.g0      counters group_held
     drop f 13:0.g0 13:0.g0 large counters group_owed group_held
     sdrop $share/g/s 14:0  counters
+    sdrop $share/g/s 14:0 expired counters
     close f                sessions subscriptions counters groups group_owed group_held
     rules read:a,write:#   counters access
     rules open             counters access

@@ -2,12 +2,12 @@
 
 mod model;
 
-use ledgermq_core::offset::Offset;
+use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::topic::TopicFilter;
 use ledgermq_projections::views::Limits;
 use ledgermq_projections::views::shared::SHARED_WINDOW;
 
-use crate::support::{World, trim};
+use crate::support::{EPOCH, World, trim};
 
 use model::given;
 
@@ -168,4 +168,75 @@ fn what_groups_owe_is_kept_before_a_purge() {
     );
     let owed: Vec<Offset> = world.views.owed_between(0, 3).into_iter().collect();
     assert_eq!(owed, [Offset::new(2, 0)]);
+}
+
+#[test]
+fn what_waits_in_a_group_that_nobody_serves_goes_when_it_has_expired() {
+    let mut world = World::default();
+    world.fold(
+        "open a expiry=100; sub a $share/g/x qos=1
+         close a expiry=100
+         pub - x 1 qos=1 expiry=9
+         pub - x 2 qos=1
+         pub - x 3 qos=1 expiry=5; pub - x 4 qos=1 expiry=60",
+    );
+    assert_eq!(world.due(4), "");
+    assert_eq!(world.due(5), "dropped $share/g/x 5:0 Expired");
+    assert_eq!(world.views.shared_owed(&group()), Some((3, 3)), "the older ones have not expired");
+    assert_eq!(world.due(8), "");
+    assert_eq!(world.due(9), "dropped $share/g/x 3:0 Expired");
+    assert_eq!(world.views.counters().dropped[1], 2);
+    world.notices.clear();
+    world.fold("open a expiry=100");
+    assert_eq!(given(&mut world), "8:0 4:0.g0/1 5:1.g0/1\n");
+}
+
+#[test]
+fn the_time_of_the_batch_says_what_of_a_group_has_expired() {
+    let mut world = World::default();
+    world.fold(
+        "open a expiry=100; sub a $share/g/x qos=1
+         close a expiry=100
+         pub - x 1 qos=1 expiry=5; pub - x 2 qos=1 expiry=6; pub - x 3 qos=1 expiry=5
+         time 4
+         sdrop $share/g/x 3:2 expired",
+    );
+    assert_eq!(world.views.shared_owed(&group()), Some((3, 3)));
+    world.fold("time 5\n sdrop $share/g/x 3:1 expired");
+    assert_eq!(world.views.shared_owed(&group()), Some((2, 2)), "the last is behind `upto`");
+    world.fold("time 6\n sdrop $share/g/x 3:2 expired");
+    assert_eq!(world.views.shared_owed(&group()), Some((0, 0)));
+}
+
+#[test]
+fn what_a_member_holds_is_not_given_up_before_it_comes_back() {
+    let mut world = World::default();
+    world.fold(
+        "open a expiry=100; sub a $share/g/x qos=2
+         pub - x 1 qos=1 expiry=5; pub - x 2 qos=2 expiry=5
+         start a 7=2:1.g0",
+    );
+    assert_eq!(world.due(20), "");
+    assert_eq!(world.views.next_due(), Some(Timestamp::from_secs(EPOCH + 21)), "looked at again");
+    world.fold("close a expiry=100");
+    assert_eq!(world.due(21), "dropped $share/g/x 2:0 Expired");
+    assert_eq!(world.views.shared_owed(&group()), Some((1, 0)), "bound to its session");
+    assert_eq!(world.due(22), "");
+}
+
+#[test]
+fn a_group_that_owes_nothing_waits_for_no_time() {
+    let mut world = World::default();
+    world.fold(
+        "open a expiry=100; sub a $share/g/x qos=1
+         pub - x 1 qos=1 expiry=5
+         pub - x 2 expiry=3
+         settle a 2:0.g0",
+    );
+    let _ = world.due(5);
+    assert_eq!(world.views.next_due(), None);
+    world.fold("pub - x 1 qos=1 expiry=5");
+    assert!(world.views.next_due().is_some());
+    world.fold("unsub a $share/g/x");
+    assert_eq!(world.views.next_due(), None, "the group is over");
 }

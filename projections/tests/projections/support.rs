@@ -10,7 +10,7 @@
 //! release C ID..                     start C ID=REF..
 //! receive C ID..                     progress C REF [ID=REF[!]]..      (! is received)
 //! drop C REF REF full|expired|large|purged             node N START
-//! settle C REF..                     sdrop FILTER OFFSET           (groups: a REF is OFFSET.gNUMBER)
+//! settle C REF..                     sdrop FILTER OFFSET [expired] (groups: a REF is OFFSET.gNUMBER)
 //! ```
 
 use std::collections::BTreeMap;
@@ -153,7 +153,8 @@ impl World {
             }
             "sdrop" => {
                 let (group, upto) = (filter(client), rest[0].parse().expect("offset"));
-                let reason = DropReason::QueueFull;
+                let is_expired = options.has("expired");
+                let reason = if is_expired { DropReason::Expired } else { DropReason::QueueFull };
                 batch.push(None, None, &Event::SharedDropped { group, upto, reason });
                 return;
             }

@@ -89,6 +89,11 @@ impl Entry {
         (seconds != 0).then(|| Timestamp::from_secs(seconds))
     }
 
+    /// Whether the message has expired at `now`.
+    pub(crate) fn is_expired(self, now: Timestamp) -> bool {
+        self.expires().is_some_and(|expiry| expiry <= now)
+    }
+
     pub(crate) fn words(self) -> [u64; 2] {
         [self.key, self.info]
     }

@@ -1,10 +1,12 @@
 //! One group: what it owes, who has it.
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use ledgermq_core::event::DeliveryRef;
-use ledgermq_core::offset::Offset;
+use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::QoS;
 use ledgermq_core::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,9 @@ pub(crate) struct Group {
     acknowledging: usize,
     held: usize,
     held_bytes: u64,
+    /// The expiry under which the group stands in the table of expiries: a lower bound for
+    /// all that is unsettled, so that what comes back needs no look at it.
+    pub(crate) expiry: Option<Timestamp>,
 }
 
 /// What of a group stands in its own row.
@@ -64,6 +69,7 @@ impl Group {
             acknowledging: 0,
             held: 0,
             held_bytes: 0,
+            expiry: None,
         }
     }
 
@@ -83,16 +89,6 @@ impl Group {
 
     pub(crate) fn owed_mut(&mut self) -> &mut OwedSet {
         &mut self.owed
-    }
-
-    /// Messages that no member holds, and their bytes.
-    pub(crate) fn waiting(&self) -> (usize, u64) {
-        (self.owed.len() - self.held, self.owed.bytes() - self.held_bytes)
-    }
-
-    /// Whether a member holds the owed message at `at`.
-    pub(crate) fn is_given(&self, at: Offset) -> bool {
-        at <= self.head.upto && !self.returned.contains(&at)
     }
 
     /// How the session holds the message at `at`, if it does.
@@ -254,16 +250,6 @@ impl Group {
         held.is_started = true;
         rows.held(slot);
         true
-    }
-
-    /// Gives up what waits up to `upto`; answers how much.
-    pub(crate) fn drop_waiting(&mut self, upto: Offset, rows: &mut GroupRows<'_>) -> u32 {
-        let (last, returned) = (self.head.upto, &self.returned);
-        let is_given = |message: DeliveryRef| message.at <= last && !returned.contains(&message.at);
-        let count =
-            self.owed.remove(DeliveryRef::default(), upto.into(), is_given, &mut rows.owed());
-        self.returned.retain(|at| *at > upto);
-        count
     }
 
     /// A message that is bound to the session, as it is sent again.

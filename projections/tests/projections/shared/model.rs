@@ -22,12 +22,12 @@ enum Step {
     Close { client: usize },
     Join { client: usize, group: usize, qos: u32, as_published: bool },
     Leave { client: usize, group: usize },
-    Publish { topic: usize, qos: u32, retain: bool },
+    Publish { topic: usize, qos: u32, retain: bool, expiry: Option<u64> },
     Settle { client: usize, nth: usize },
     Start { client: usize, nth: usize },
     Receive { client: usize, nth: usize },
     GiveUp { client: usize, nth: usize },
-    Drop { group: usize, upto: usize },
+    Drop { group: usize, upto: usize, is_expired: bool },
 }
 
 /// A message of a group: who has it, if anybody.
@@ -36,6 +36,8 @@ struct Item {
     at: Offset,
     qos: u32,
     retain: bool,
+    /// The second at which it expires.
+    expires: Option<u64>,
     held: Option<(usize, bool)>,
 }
 
@@ -62,6 +64,8 @@ struct Model {
     places: Vec<Option<usize>>,
     groups: BTreeMap<usize, Group>,
     begun: u32,
+    /// Second of the batch.
+    now: u64,
     given: BTreeMap<usize, String>,
 }
 
@@ -91,7 +95,10 @@ impl Model {
                     group.members.remove(&client);
                 }
             }
-            Step::Publish { topic, qos, retain } => self.publish(at, topic, qos, retain),
+            Step::Publish { topic, qos, retain, expiry } => {
+                let expires = expiry.map(|after| self.now + after);
+                self.publish(topic, &Item { at, qos, retain, expires, held: None });
+            }
             Step::Settle { client, nth }
             | Step::Receive { client, nth }
             | Step::GiveUp { client, nth } => {
@@ -105,10 +112,15 @@ impl Model {
                     group.items[place].held = Some((client, true));
                 }
             }
-            Step::Drop { group, upto } => {
+            Step::Drop { group, upto, is_expired } => {
+                let now = self.now;
+                let is_left =
+                    |item: &Item| is_expired && item.expires.is_none_or(|expires| expires > now);
                 if let Some(group) = self.groups.get_mut(&group) {
                     let upto = group.items.get(upto).map_or(Offset::ZERO, |item| item.at);
-                    group.items.retain(|item| item.held.is_some() || item.at > upto);
+                    group
+                        .items
+                        .retain(|item| item.held.is_some() || item.at > upto || is_left(item));
                 }
             }
         }
@@ -175,19 +187,18 @@ impl Model {
         }
     }
 
-    fn publish(&mut self, at: Offset, topic: usize, qos: u32, retain: bool) {
+    fn publish(&mut self, topic: usize, item: &Item) {
         for name in self.names() {
             let filter = TopicFilter::new(GROUPS[name]).expect("a filter");
             if !filter.matches(TOPICS[topic]) {
                 continue;
             }
             let group = &self.groups[&name];
-            let item = Item { at, qos, retain, held: None };
-            if qos > 0 && group.members.values().any(|(granted, _)| *granted > 0) {
-                self.group(name).items.push(item);
+            if item.qos > 0 && group.members.values().any(|(granted, _)| *granted > 0) {
+                self.group(name).items.push(item.clone());
                 self.assign();
             } else if let Some(place) = self.next(name, usize::MAX) {
-                self.tell(name, place, &item, 0);
+                self.tell(name, place, item, 0);
             }
         }
     }
@@ -308,8 +319,9 @@ fn text(step: &Step, model: &Model) -> Option<String> {
             is_there(client).then_some(())?;
             format!("unsub {} {}", CLIENTS[*client], GROUPS[*group])
         }
-        Step::Publish { topic, qos, retain } => {
-            format!("pub - {} m qos={qos}{}", TOPICS[*topic], flag(*retain, " retain"))
+        Step::Publish { topic, qos, retain, expiry } => {
+            let expiry = expiry.map(|after| format!(" expiry={after}")).unwrap_or_default();
+            format!("pub - {} m qos={qos}{}{expiry}", TOPICS[*topic], flag(*retain, " retain"))
         }
         Step::Settle { client, nth } => {
             format!("settle {} {}", CLIENTS[*client], held(client, nth)?)
@@ -330,9 +342,9 @@ fn text(step: &Step, model: &Model) -> Option<String> {
             let message = held(client, nth)?;
             format!("drop {} {message} {message} large", CLIENTS[*client])
         }
-        Step::Drop { group, upto } => {
+        Step::Drop { group, upto, is_expired } => {
             let upto = model.groups.get(group)?.items.get(*upto)?.at;
-            format!("sdrop {} {upto}", GROUPS[*group])
+            format!("sdrop {} {upto}{}", GROUPS[*group], flag(*is_expired, " expired"))
         }
     })
 }
@@ -350,13 +362,14 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Join { client, group, qos, as_published }
             }),
         1 => (client, group.clone()).prop_map(|(client, group)| Step::Leave { client, group }),
-        8 => (0..TOPICS.len(), 0..3_u32, any::<bool>())
-            .prop_map(|(topic, qos, retain)| Step::Publish { topic, qos, retain }),
+        8 => (0..TOPICS.len(), 0..3_u32, any::<bool>(), prop::option::of(1..6_u64))
+            .prop_map(|(topic, qos, retain, expiry)| Step::Publish { topic, qos, retain, expiry }),
         3 => held.clone().prop_map(|(client, nth)| Step::Settle { client, nth }),
         2 => held.clone().prop_map(|(client, nth)| Step::Start { client, nth }),
         1 => held.clone().prop_map(|(client, nth)| Step::Receive { client, nth }),
         1 => held.prop_map(|(client, nth)| Step::GiveUp { client, nth }),
-        1 => (group, 0..6_usize).prop_map(|(group, upto)| Step::Drop { group, upto }),
+        1 => (group, 0..6_usize, any::<bool>())
+            .prop_map(|(group, upto, is_expired)| Step::Drop { group, upto, is_expired }),
     ]
 }
 
@@ -384,10 +397,11 @@ fn groups(views: &Views) -> String {
 proptest! {
     #[test]
     fn who_gets_what_is_as_in_the_model(
-        batches in prop::collection::vec(prop::collection::vec(step(), 1..4), 0..80),
+        batches in prop::collection::vec((0..3_u64, prop::collection::vec(step(), 1..4)), 0..80),
     ) {
         let (mut world, mut model) = (World::default(), Model::default());
-        for steps in &batches {
+        for (pause, steps) in &batches {
+            model.now += pause;
             let index = world.history.last_index() + 1;
             let mut lines: Vec<String> = Vec::new();
             let mut ordinal = 0;
@@ -400,7 +414,7 @@ proptest! {
             if lines.is_empty() {
                 continue;
             }
-            world.fold(&lines.join(";"));
+            world.fold(&format!("time {}\n{}", model.now, lines.join(";")));
             prop_assert_eq!(given(&mut world), model.take_given(), "given by {:?}", lines);
             prop_assert_eq!(groups(&world.views), model.text(), "after {:?}", lines);
             prop_assert_eq!(world.views.shared_groups(), model.groups.len());
