@@ -315,25 +315,24 @@ fn attack_48_passwords_that_come_faster_than_they_are_compared_let_nobody_in() {
 
 #[test]
 fn attack_49_an_unknown_user_takes_as_long_as_a_wrong_password() {
-    let broker = users(&["alice"]).options().start();
-    let mut times: [Vec<Duration>; 2] = Default::default();
-    for round in 0..9 {
-        for (at, name) in ["alice", "nobody"].into_iter().enumerate() {
+    let names = [("alice", "nobody"), ("bob", "no one"), ("carol", "none"), ("dave", "not one")];
+    let broker = users(&names.map(|(known, _)| known)).options().start();
+    // The fastest of some: without the decoy an unknown user is answered some twenty times faster,
+    // each time. The others are for a machine that is busy.
+    let fastest = |name| {
+        let guess = |_| {
             let begin = Instant::now();
             let refused = with(Options::v5("c"), name, "guess").try_connect(broker.mqtt);
             assert_eq!(refusal(refused), ReasonCode::BadUserNameOrPassword);
-            if round > 0 {
-                times[at].push(begin.elapsed());
-            }
-        }
-    }
-    let [known, unknown] = times.map(|mut times| {
-        times.sort_unstable();
-        times[0]
-    });
-    // The fastest of each; without the decoy an unknown user is answered some twenty times faster.
-    let (slow, fast) = (known.max(unknown), known.min(unknown));
-    assert!(slow < fast * 3, "known {known:?}, unknown {unknown:?}");
+            begin.elapsed()
+        };
+        (0..9).map(guess).min().unwrap()
+    };
+    let times: Vec<_> =
+        names.iter().map(|(known, unknown)| (fastest(known), fastest(unknown))).collect();
+    let is_alike =
+        |(known, unknown): &(Duration, Duration)| known.max(unknown) < &(*known.min(unknown) * 3);
+    assert!(times.iter().any(is_alike), "{times:?}");
 }
 
 #[test]
