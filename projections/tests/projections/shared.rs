@@ -143,6 +143,29 @@ fn the_oldest_of_what_waits_goes_when_too_much_does() {
 }
 
 #[test]
+fn what_comes_back_while_a_drop_is_on_its_way_counts_for_the_limit() {
+    let limits = Limits { queued_messages: 2, ..Limits::default() };
+    let mut world = World::new(limits);
+    // Who unsubscribed holds five; who stays is away.
+    world.fold(
+        "open a; open b expiry=100
+         sub a $share/g/x qos=1
+         pub - x 1 qos=1; pub - x 2 qos=1; pub - x 3 qos=1; pub - x 4 qos=1; pub - x 5 qos=1
+         sub b $share/g/x qos=1; close b expiry=100; unsub a $share/g/x
+         pub - x 6 qos=1; pub - x 7 qos=1; pub - x 8 qos=1",
+    );
+    let mut due = Vec::new();
+    world.views.due(Timestamp::from_secs(EPOCH), 9, &mut due);
+    world.fold("close a");
+    assert_eq!(world.views.shared_owed(&group()), Some((8, 8)));
+    let mut batch = world.history.builder();
+    due.iter().for_each(|due| due.write(&mut batch));
+    world.commit(&mut batch);
+    assert_eq!(world.views.shared_owed(&group()), Some((2, 2)), "no more than the limit demands");
+    assert_eq!(world.due(1), "", "and no less");
+}
+
+#[test]
 fn a_group_ends_with_its_last_member_and_a_new_one_has_another_number() {
     check(
         "open a; sub a $share/g/x qos=1
