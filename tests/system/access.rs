@@ -125,14 +125,14 @@ fn rules_survive_a_restart_and_change_with_the_file() {
     client.publish("b", "x", QoS::AtLeastOnce);
     broker.crash();
     let mut client = Options::v5("c").persistent().connect(broker.mqtt);
-    let publish = crate::support::client::message("a/x", b"x", QoS::ExactlyOnce);
+    let publish = message("a/x", b"x", QoS::ExactlyOnce);
     assert_eq!(client.publish_packet(&publish), ReasonCode::NotAuthorized);
     files.replace_acl(&mut broker, "topic a/#\n");
     // Its worker has come as far as the views when it answers what was committed after.
     client.subscribe("a/#", QoS::AtLeastOnce);
     client.publish("a/x", "now", QoS::ExactlyOnce);
     assert_eq!(client.message().text(), "now");
-    let publish = crate::support::client::message("b", b"x", QoS::AtLeastOnce);
+    let publish = message("b", b"x", QoS::AtLeastOnce);
     assert_eq!(client.publish_packet(&publish), ReasonCode::NotAuthorized);
     // A file with an error changes nothing.
     files.write_acl("topic a/#\nnonsense\n");
