@@ -1,6 +1,7 @@
 //! A client: a state machine that keeps the protocol, with habits and moods.
 
 mod connect;
+mod displaced;
 mod receive;
 mod send;
 
@@ -18,6 +19,8 @@ use crate::oracle::Oracle;
 use crate::rng::Rng;
 use crate::seen::Seen;
 use crate::trace::Trace;
+
+use displaced::Displaced;
 
 /// Bytes that a client's socket takes.
 const SOCKET_BYTES: usize = 16 << 10;
@@ -47,6 +50,7 @@ pub(crate) struct Client {
     receive_maximum: Option<u16>,
     keep_alive: u16,
     pub(crate) link: Option<Link>,
+    displaced: Vec<Displaced>,
     /// What the session holds on this side.
     pub(crate) outgoing: VecDeque<Outgoing>,
     /// QoS 2 messages received and not released, by identifier.
@@ -146,6 +150,7 @@ impl Client {
             receive_maximum,
             keep_alive: *rng.pick(&[0, 0, 5, 30, 120]),
             link: None,
+            displaced: Vec::new(),
             outgoing: VecDeque::new(),
             incoming: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
@@ -158,6 +163,7 @@ impl Client {
 
     /// Does something, or nothing.
     pub(crate) fn turn(&mut self, s: &mut Surroundings<'_>) {
+        self.watch_displaced(s);
         if !s.is_settling && self.mute_until > s.now {
             return;
         }
@@ -223,17 +229,6 @@ impl Client {
         } else if s.rng.permille(habits.take_over) {
             self.abandon(s);
             self.connect(s);
-        }
-    }
-
-    /// Forgets the connection without closing it: another takes the session over.
-    fn abandon(&mut self, s: &mut Surroundings<'_>) {
-        self.flush(s);
-        if let Some(link) = self.link.take() {
-            s.trace.say(format_args!("{} abandons connection {}", self.id, link.conn));
-            if let Some(connection) = s.network.get_mut(link.conn) {
-                connection.client_left = true;
-            }
         }
     }
 

@@ -12,6 +12,7 @@ mod protocol;
 mod retained;
 mod sessions;
 mod shared;
+mod takeover;
 mod wills;
 
 use crate::book::Book;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
         ("fold", Box::new(fold::Fold)),
         ("retained", Box::new(retained::RetainedValue)),
         ("shared", Box::<shared::Shared>::default()),
+        ("takeover", Box::new(takeover::Takeover)),
         ("sessions", Box::new(sessions::Sessions)),
         ("protocol", Box::new(protocol::Protocol)),
         ("wills", Box::new(wills::Wills)),

@@ -37,6 +37,10 @@ pub(crate) enum Seen {
     Group { filter: &'static str, owed: usize },
     /// The node sent DISCONNECT.
     Disconnected { client: usize, reason: ReasonCode },
+    /// The node sent DISCONNECT on a connection that its client left open when it connected anew.
+    Displaced { client: usize, conn: ConnId, reason: ReasonCode },
+    /// A connection that its client left open then is still open when everything had its time.
+    LeftOpen { client: usize, conn: ConnId },
     /// The node broke the protocol.
     Broken(String),
     /// Faults have stopped and everything had its time.

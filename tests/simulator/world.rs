@@ -252,6 +252,11 @@ impl World {
     fn finish(&mut self) -> Result<(), String> {
         self.trace.say(format_args!("--- settled"));
         self.tell_what_is_owed();
+        for client in &self.clients {
+            let open = client.left_open(&self.network);
+            let left = open.map(|conn| Seen::LeftOpen { client: client.number, conn });
+            self.seen.extend(left);
+        }
         let dropped = self.node.as_ref().map_or(0, Node::dropped);
         self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
         self.look();

@@ -1,0 +1,71 @@
+//! Connections that the client left open when it connected anew: the node has to end them.
+
+use ledgermq_core::codec;
+use ledgermq_core::packet::Packet;
+
+use crate::client::{Client, Surroundings};
+use crate::network::{ConnId, Network, Read};
+use crate::seen::Seen;
+
+/// A connection of a session that another connection takes over. What still comes is thrown away, as
+/// by a process that hangs; only the node's last word is heard.
+#[derive(Debug)]
+pub(super) struct Displaced {
+    conn: ConnId,
+    input: Vec<u8>,
+}
+
+impl Client {
+    /// Leaves the connection as it is: another takes the session over.
+    pub(super) fn abandon(&mut self, s: &mut Surroundings<'_>) {
+        self.flush(s);
+        if let Some(link) = self.link.take() {
+            s.trace.say(format_args!("{} abandons connection {}", self.id, link.conn));
+            self.displaced.push(Displaced { conn: link.conn, input: link.input });
+        }
+    }
+
+    /// Hears the node out on the connections that were left open, until it ends them.
+    pub(super) fn watch_displaced(&mut self, s: &mut Surroundings<'_>) {
+        let mut displaced = std::mem::take(&mut self.displaced);
+        displaced.retain_mut(|old| {
+            let Some(connection) = s.network.get_mut(old.conn) else { return false };
+            loop {
+                match connection.down.read(usize::MAX) {
+                    Read::Bytes(bytes) => old.input.extend_from_slice(&bytes),
+                    Read::Nothing => break,
+                    Read::Closed => {
+                        connection.client_left = true;
+                        connection.up.close();
+                        return false;
+                    }
+                }
+                self.hear(s.seen, old);
+            }
+            true
+        });
+        self.displaced = displaced;
+    }
+
+    fn hear(&self, seen: &mut Vec<Seen>, old: &mut Displaced) {
+        let mut at = 0;
+        while let Ok(Some((packet, bytes))) =
+            codec::decode(&old.input[at..], self.version, u32::MAX)
+        {
+            at += bytes;
+            if let Packet::Disconnect(disconnect) = packet {
+                let (client, conn, reason) = (self.number, old.conn, disconnect.reason);
+                seen.push(Seen::Displaced { client, conn, reason });
+            }
+        }
+        old.input.drain(..at);
+    }
+
+    /// Connections that were left open and that the node has not ended.
+    pub(crate) fn left_open(&self, network: &Network) -> impl Iterator<Item = ConnId> {
+        let is_open = |conn: &ConnId| {
+            network.connections.get(conn).is_some_and(|connection| !connection.node_left)
+        };
+        self.displaced.iter().map(|old| old.conn).filter(is_open)
+    }
+}
