@@ -78,13 +78,13 @@ fn metrics_have_the_prefix_and_no_label_of_a_client_or_topic() {
         metrics.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     assert!(samples.len() > 20, "{metrics}");
     for sample in samples {
-        assert!(sample.starts_with("ledgermq_"), "{sample}");
+        let is_named = ["ledgermq_", "process_"].iter().any(|prefix| sample.starts_with(prefix));
+        assert!(is_named, "{sample}");
         let Some((_, labels)) = sample.split_once('{') else { continue };
         for label in labels.split('}').next().unwrap().split(',') {
             let name = label.split('=').next().unwrap();
-            let known =
-                ["node", "listener", "peer", "reason", "qos", "class", "version"].contains(&name);
-            assert!(known, "{sample}");
+            let known = ["node", "listener", "peer", "reason", "qos", "class", "state", "version"];
+            assert!(known.contains(&name), "{sample}");
         }
     }
 }

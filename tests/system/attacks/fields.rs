@@ -176,12 +176,14 @@ fn attack_8_reserved_flags_and_qos_3_are_malformed() {
         for sent in after_connect(version).into_iter().chain(of_servers(version)).chain(auth) {
             for flags in 0..16 {
                 let first = sent.first & 0xF0 | flags;
-                let is_dup = flags == sent.first & 0x0F | 0b1000;
                 let is_wrong = match sent.name {
                     "PUBLISH" => matches!(flags, 0b0110 | 0b0111 | 0b1000 | 0b1001 | 0b1110..),
                     "PUBLISH of QoS 1" | "PUBLISH of QoS 2" => false,
-                    // In 3.1 what is sent again may say so.
-                    "PUBREL" | "SUBSCRIBE" | "UNSUBSCRIBE" if version == V31 && is_dup => false,
+                    // In 3.1 what is answered has QoS 1; no other flag is looked at.
+                    "PUBREL" | "SUBSCRIBE" | "UNSUBSCRIBE" if version == V31 => {
+                        flags & 0b0110 != 0b0010
+                    }
+                    _ if version == V31 => false,
                     _ => first != sent.first,
                 };
                 if is_wrong {
@@ -191,7 +193,7 @@ fn attack_8_reserved_flags_and_qos_3_are_malformed() {
                 }
             }
         }
-        for first in 0x11..=0x1F {
+        for first in (0x11..=0x1F).filter(|_| version != V31) {
             let bytes = packet(first, &plain_connect(version, "c").body());
             assert_eq!(target.first(version, &bytes), Silence, "{version:?} {first:02X}");
         }

@@ -126,8 +126,12 @@ fn attack_10_a_message_is_published_to_a_topic_name_and_to_nothing_else() {
             }
         }
         let mut client = Options::new(version, &target.name()).connect(target.broker.mqtt);
-        client.publish("$share/g/x", "of a group", QoS::ExactlyOnce);
-        client.publish("$share//x", "of no group", QoS::ExactlyOnce);
+        // Before MQTT 5 there is no word for it: it is acknowledged and goes nowhere.
+        let expected = if version == V5 { NotAuthorized } else { ReasonCode::Success };
+        for topic in ["$share/g/x", "$share//x"] {
+            let answer = client.publish_packet(&message(topic, b"for none", QoS::ExactlyOnce));
+            assert_eq!(answer, expected, "{version:?} {topic}");
+        }
     }
     target.is_unharmed();
 }
@@ -146,7 +150,7 @@ fn attack_10_a_filter_that_is_none_is_refused_alone_and_before_mqtt_5_by_the_end
         let reasons = client.unsubscribe(&["good/1", filter]);
         assert_eq!(reasons, [ReasonCode::Success, TopicFilterInvalid], "{filter}");
     }
-    for topic in ["x", "a", "a/b", "b", "good/1", "$share/g/x"] {
+    for topic in ["x", "a", "a/b", "b", "good/1"] {
         client.publish(topic, "nobody's", QoS::AtLeastOnce);
     }
     client.publish("good/2", "mine", QoS::AtLeastOnce);

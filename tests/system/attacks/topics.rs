@@ -95,11 +95,11 @@ fn attack_31_topics_and_filters_of_65_535_levels_are_refused_or_served() {
     check_alive(&broker);
     broker.kill();
 
-    // Where they are allowed they are no danger: nothing recurses by level.
-    let broker = BrokerOptions::default().set("gateway.limits.topic_levels", 65_535).start();
+    // As many as may be allowed are no danger: nothing recurses by level.
+    let broker = BrokerOptions::default().set("gateway.limits.topic_levels", 1000).start();
     let mut client = Options::v5("c").connect(broker.mqtt);
-    let topic = &deep[..65_534];
-    let wild = "+/".repeat(32_766) + "#";
+    let topic = &deep[..999];
+    let wild = "+/".repeat(999) + "#";
     for filter in [topic, &wild] {
         client.subscribe(filter, QoS::AtLeastOnce);
     }
