@@ -166,15 +166,20 @@ impl Backlog {
         }
     }
 
-    /// Kept messages among those of a queue, in order. Of what groups gave nothing says whether it
-    /// was kept; what is not at hand may be.
-    pub(crate) fn kept(&self, lane: Lane) -> impl Iterator<Item = Offset> {
-        let may_be_kept = move |pending: &&Pending| match pending.source {
-            Source::Kept => true,
-            Source::Logged => lane != Lane::Owed,
+    /// Kept messages that come behind `at` in a queue, which is kept itself, in order. Of what groups
+    /// gave nothing says whether it was kept: only that of the same batch, or of an older one, is
+    /// out of the log for certain. Who asks for another is told that there is no copy, while the log
+    /// still has it.
+    pub(crate) fn kept(&self, lane: Lane, at: Offset) -> impl Iterator<Item = Offset> {
+        let is_kept = move |pending: &&Pending| match pending.source {
+            Source::Kept => pending.message.at > at,
+            Source::Logged => {
+                let next = pending.message.at;
+                lane != Lane::Owed && next.index <= at.index && next != at
+            }
             Source::Pinned(..) | Source::Answer(_) | Source::Retained(..) => false,
         };
-        self.lane(lane).iter().filter(may_be_kept).map(|pending| pending.message.at)
+        self.lane(lane).iter().filter(is_kept).map(|pending| pending.message.at)
     }
 
     /// Place of the newest message that waits and is owed.

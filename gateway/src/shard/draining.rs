@@ -221,7 +221,7 @@ fn logged(at: Offset, sources: &mut impl Sources) -> Fetched<Content> {
 }
 
 fn kept(at: Offset, backlog: &Backlog, lane: Lane, sources: &mut impl Sources) -> Fetched<Content> {
-    let ahead = backlog.kept(lane).filter(|next| *next > at);
+    let ahead = backlog.kept(lane, at);
     sources.kept(at, ahead).map(Content::Message)
 }
 

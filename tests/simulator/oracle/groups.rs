@@ -19,7 +19,9 @@ pub(crate) struct Groups {
     pub(crate) counts: BTreeMap<Uid, u32>,
     /// What any group was owed: not messages that have no number, or that may be lost.
     all: BTreeSet<Offset>,
-    /// What groups were owed when they ended: nobody keeps it, but a member may still hold it.
+    /// By Shared Subscription: all that the group ever matched, what may be lost included.
+    matched: BTreeMap<String, Vec<Offset>>,
+    /// The same of groups that ended: nobody keeps it, but a member may still hold it.
     over: BTreeSet<Offset>,
     /// Messages bound to sessions, by life.
     bound: BTreeMap<usize, BTreeSet<Offset>>,
@@ -49,6 +51,7 @@ impl Oracle {
                 continue;
             }
             *self.groups.counts.entry(uid).or_default() += 1;
+            self.groups.matched.entry(filter.clone()).or_default().push(at);
             // A member that was granted QoS 0 may be given it, and that may be lost.
             let qos = granted.into_iter().min().unwrap_or(QoS::AtMostOnce).min(message.qos);
             if qos > QoS::AtMostOnce {
@@ -76,12 +79,15 @@ impl Oracle {
     /// 0 may lose what waits.
     pub(super) fn tidy_groups(&mut self) {
         let members = self.members();
-        let over = &mut self.groups.over;
-        self.groups.owed.retain(|filter, owed| {
-            let granted = members.get(filter);
-            if granted.is_none() {
-                over.extend(owed.iter().map(|entry| entry.message.at));
+        let Groups { owed, matched, over, .. } = &mut self.groups;
+        matched.retain(|filter, at| {
+            if !members.contains_key(filter) {
+                over.extend(at.drain(..));
             }
+            !at.is_empty()
+        });
+        owed.retain(|filter, owed| {
+            let granted = members.get(filter);
             if granted.is_some_and(|granted| granted.contains(&QoS::AtMostOnce)) {
                 owed.iter_mut().for_each(|entry| entry.is_dropped = true);
             }

@@ -408,3 +408,24 @@ fn of_qos_0_no_more_is_kept_for_a_batch_to_come_than_may_wait() {
     world.settle();
     assert_eq!(world.received(peer), ["t=1", "t=2"]);
 }
+
+/// A source remembers that there is no copy, and the log may lose the message before it is needed.
+#[test]
+fn no_copy_is_asked_for_of_what_the_log_still_has() {
+    let mut world = World::default();
+    let peer = world.subscriber(client::persistent("c"), GROUP, 1);
+    let publisher = publisher(&mut world);
+    world.lose(peer);
+    publish(&mut world, publisher, 1..=2);
+    let purged = world.shard().position();
+    world.purge(purged);
+    publish(&mut world, publisher, 3..=4);
+    world.rest.is_loading = true;
+    let peer = world.open(client::persistent("c"));
+    assert_eq!(world.received(peer), ["CONNACK 0x00 present", "t=1 q1 #1", "t=2 q1 #2"]);
+    assert_eq!(world.rest.asked.len(), 2, "{:?}", world.rest.asked);
+    assert!(world.rest.asked.iter().all(|at| at.index < purged));
+    world.rest.is_loading = false;
+    world.settle();
+    assert_eq!(world.received(peer), ["t=3 q1 #3", "t=4 q1 #4"]);
+}

@@ -57,6 +57,8 @@ pub(super) struct Rest {
     pub(super) purged_below: Index,
     /// Messages that were kept before that; none if they cannot be read at the moment.
     pub(super) kept: Option<BTreeMap<Offset, Arc<RetainedMessage>>>,
+    /// Kept messages that were asked for, now or ahead.
+    pub(super) asked: BTreeSet<Offset>,
 }
 
 /// A connection of a shard.
@@ -86,6 +88,7 @@ impl World {
                 is_loading: false,
                 purged_below: 0,
                 kept: Some(BTreeMap::new()),
+                asked: BTreeSet::new(),
             },
         };
         world.add_shard(1, limits);
@@ -457,8 +460,10 @@ impl Sources for Rest {
     fn kept(
         &mut self,
         at: Offset,
-        _ahead: impl Iterator<Item = Offset>,
+        ahead: impl Iterator<Item = Offset>,
     ) -> Fetched<Arc<RetainedMessage>> {
+        self.asked.insert(at);
+        self.asked.extend(ahead);
         match &self.kept {
             Some(kept) => kept.get(&at).cloned().map_or(Fetched::Gone, Fetched::Ready),
             None => Fetched::Loading,
