@@ -99,8 +99,9 @@ impl Passwords {
         self.users.is_empty()
     }
 
-    /// Compares `password` with that of `username`; an empty one is never right. Takes milliseconds, and as long for an unknown
-    /// user: that is compared with the hash of another, always the same for the same name.
+    /// Compares `password` with that of `username`; an empty one is never right. Takes milliseconds,
+    /// and as long for an unknown user: that is compared with the hash of another, always the same
+    /// for the same name.
     #[must_use]
     pub fn check(&self, username: &str, password: &[u8]) -> Checked {
         self.check_in(username, password, &mut Scratch::default())

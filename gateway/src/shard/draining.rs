@@ -201,8 +201,8 @@ impl Shard {
     }
 }
 
-/// Looks for the content of the first message of a queue. Only what is neither in the log nor kept is gone:
-/// a copy was there before the purge.
+/// Looks for the content of the first message of a queue. Only what is neither in the log nor kept
+/// is gone: a copy was there before the purge.
 fn look_up(backlog: &Backlog, lane: Lane, sources: &mut impl Sources) -> Option<Fetched<Content>> {
     let Pending { message, source, .. } = backlog.front(lane)?;
     let at = message.at;
