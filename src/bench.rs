@@ -1,66 +1,103 @@
-//! The load generator: publishers and subscribers in pairs, one thread, over the broker's codec.
+//! The load generator: many MQTT clients in one thread, over the broker's own codec.
 //!
-//! It is a closed loop: each publisher has at most `window` messages that are not acknowledged (for
-//! QoS 0: not delivered to its subscriber), so that a rate is a rate without loss by overrun.
-//! Every payload carries its number and the time of its sending; loss, duplicates and disorder are
-//! counted exactly.
+//! Flat out it is a closed loop: a publisher has at most a window of messages that are not
+//! acknowledged (QoS 0: not delivered), so that a rate is a rate without loss by overrun. At a fixed
+//! rate a latency is counted from the instant at which the message was due, not from the one at which
+//! it could be sent (no coordinated omission). Every payload bears the number of its message and the
+//! time, so that loss, duplicates and disorder are counted exactly.
 
+mod answer;
+mod clock;
+pub(crate) mod connect;
 mod connection;
-mod report;
-mod run;
-mod sessions;
-
-pub(crate) use run::pairs;
-pub(crate) use sessions::open_sessions;
+mod effort;
+mod fleet;
+mod latency;
+pub(crate) mod listen;
+pub(crate) mod offline;
+mod opening;
+mod pacer;
+mod payload;
+mod progress;
+pub(crate) mod report;
+pub(crate) mod retained;
+mod socket;
+mod store;
+mod streams;
+pub(crate) mod target;
+pub(crate) mod traffic;
+mod window;
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
 
-use ledgermq_core::packet::{ProtocolVersion, QoS};
+use ledgermq_core::packet::ProtocolVersion;
+use ledgermq_core::reason::ReasonCode;
 
-/// What to run.
+use target::Target;
+
+/// The brokers, and how clients speak to them; the same in every load.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    /// Address of the broker.
-    pub(crate) address: SocketAddr,
-    /// Publishers, each with a topic and a subscriber of its own.
-    pub(crate) pairs: usize,
-    /// QoS of messages and subscriptions.
-    pub(crate) qos: QoS,
+pub(crate) struct Brokers {
+    /// Where clients connect, dealt out in turn; at least one.
+    pub(crate) targets: Vec<Target>,
     /// Protocol version.
     pub(crate) version: ProtocolVersion,
-    /// Payload in bytes, at least 16.
-    pub(crate) payload_bytes: usize,
-    /// Messages under way of one publisher.
-    pub(crate) window: u32,
-    /// Time before the measurement.
-    pub(crate) warm_up: Duration,
-    /// Time of the measurement.
-    pub(crate) measured: Duration,
-    /// Process whose CPU time and memory are to be told.
-    pub(crate) pid: Option<u32>,
+    /// User Name of every client.
+    pub(crate) username: Option<String>,
+    /// Password of every client.
+    pub(crate) password: Option<String>,
+    /// Keep Alive in seconds; 0 is none.
+    pub(crate) keep_alive: u16,
+    /// Connections under way at a time while clients connect.
+    pub(crate) at_once: usize,
+    /// Processes of the brokers, whose CPU time and memory are to be told.
+    pub(crate) pids: Vec<u32>,
+    /// Whether to say on a terminal how it goes.
+    pub(crate) shows_progress: bool,
 }
 
 /// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
-    /// The broker cannot be reached, or broke a connection.
-    #[error("the connection to {address} failed")]
+    /// A broker cannot be reached, or broke a connection.
+    #[error("the connection of {client} to {url} failed")]
     Connection {
+        /// Client Identifier.
+        client: String,
         /// The broker.
-        address: SocketAddr,
+        url: String,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// The broker answered something else than the protocol asks for.
-    #[error("the broker answered with {0}")]
-    Protocol(String),
+    /// A broker refused a client, or what it asked for.
+    #[error("{client} was refused: {reason:?} ({:#04x})", u8::from(*reason))]
+    Refused {
+        /// Client Identifier.
+        client: String,
+        /// The broker's reason.
+        reason: ReasonCode,
+    },
+    /// A broker sent what the protocol does not allow.
+    #[error("{client} was sent {detail}")]
+    Protocol {
+        /// Client Identifier.
+        client: String,
+        /// What came.
+        detail: String,
+    },
     /// Nothing came for ten seconds.
-    #[error("the broker answered nothing for ten seconds")]
-    Silent,
+    #[error("nothing came for ten seconds while {0}")]
+    Silent(String),
+    /// The run as asked for is impossible.
+    #[error("{0}")]
+    Plan(String),
     /// The operating system refused something.
     #[error("cannot run the load")]
     Io(#[from] io::Error),
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds far below 2^53")]
+fn float(value: u64) -> f64 {
+    value as f64
 }

@@ -1,99 +1,173 @@
 //! One client connection of the load generator.
 
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::io;
 
 use ledgermq_core::codec;
-use ledgermq_core::packet::{Packet, ProtocolVersion};
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use ledgermq_core::packet::{Packet, ProtocolVersion, Publish};
+use mio::{Registry, Token};
 
 use super::BenchError;
+use super::socket::Socket;
+use super::target::Target;
 
 /// Largest packet taken from the broker.
-const PACKET_BYTES_MAX: u32 = 16 << 20;
+const PACKET_BYTES_MAX: u32 = 256 << 20;
 
-/// A socket with what waits in both directions.
+/// A client: its socket, and what waits in both directions.
 pub(super) struct Connection {
-    stream: TcpStream,
-    address: SocketAddr,
+    socket: Socket,
+    url: String,
+    client_id: String,
     version: ProtocolVersion,
+    /// The front of a packet whose rest has not come.
     input: Vec<u8>,
-    output: Vec<u8>,
+    output: Output,
+}
+
+/// Bytes that wait to be written.
+pub(super) struct Output {
+    version: ProtocolVersion,
+    bytes: Vec<u8>,
     written: usize,
 }
 
-impl Connection {
-    pub(super) fn open(
-        address: SocketAddr,
-        version: ProtocolVersion,
-        token: usize,
-        registry: &Registry,
-    ) -> Result<Self, BenchError> {
-        let failed = |source| BenchError::Connection { address, source };
-        // Blocking until it is connected: the run begins when all are.
-        let stream = std::net::TcpStream::connect(address).map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        stream.set_nonblocking(true).map_err(failed)?;
-        let mut stream = TcpStream::from_std(stream);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut stream, Token(token), interest).map_err(failed)?;
-        let (input, output) = (Vec::new(), Vec::new());
-        Ok(Self { stream, address, version, input, output, written: 0 })
-    }
-
+impl Output {
     /// Adds a packet to what is written next.
     pub(super) fn send(&mut self, packet: &Packet<'_>) -> Result<(), BenchError> {
-        codec::encode(packet, self.version, &mut self.output)
-            .map_err(|error| BenchError::Protocol(error.to_string()))
+        codec::encode(packet, self.version, &mut self.bytes).map_err(impossible)
     }
 
-    /// Writes as much as the socket takes.
+    /// As above, for the packet that is sent most.
+    pub(super) fn publish(&mut self, publish: &Publish<'_>) -> Result<(), BenchError> {
+        codec::encode_publish(publish, self.version, &mut self.bytes).map_err(impossible)
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+}
+
+fn impossible(error: codec::EncodeError) -> BenchError {
+    BenchError::Plan(format!("the protocol cannot express that: {error}"))
+}
+
+impl Connection {
+    /// Begins to connect.
+    pub(super) fn open(
+        target: &Target,
+        client_id: String,
+        version: ProtocolVersion,
+        token: Token,
+        registry: &Registry,
+    ) -> Result<Self, BenchError> {
+        let url = target.url.clone();
+        let socket = match Socket::connect(target, token, registry) {
+            Ok(socket) => socket,
+            Err(source) => return Err(BenchError::Connection { client: client_id, url, source }),
+        };
+        let output = Output { version, bytes: Vec::new(), written: 0 };
+        Ok(Self { socket, url, client_id, version, input: Vec::new(), output })
+    }
+
+    /// What is written next.
+    pub(super) fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// Writes as much as the socket takes. What is left is written when it is writable again.
     pub(super) fn flush(&mut self) -> Result<(), BenchError> {
-        while self.written < self.output.len() {
-            match self.stream.write(&self.output[self.written..]) {
-                Ok(bytes) => self.written += bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+        match self.write() {
+            Ok(()) => Ok(()),
+            // Not connected yet, if there is no error behind it.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                match self.socket.take_error() {
+                    Ok(None) => Ok(()),
+                    Ok(Some(error)) | Err(error) => Err(self.failed(error)),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let output = &mut self.output;
+        while output.written < output.bytes.len() {
+            match self.socket.write(&output.bytes[output.written..]) {
+                Ok(bytes) => output.written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
+                Err(error) => return Err(error),
             }
         }
-        self.written = 0;
-        self.output.clear();
-        Ok(())
+        output.written = 0;
+        output.bytes.clear();
+        self.socket.flush()
     }
 
-    /// Reads what is there and gives each packet to `take`, which may answer into `self`.
+    /// Frees the buffers of a connection that will be idle.
+    pub(super) fn rest(&mut self) {
+        self.input.shrink_to_fit();
+        if self.output.bytes.is_empty() {
+            self.output.bytes = Vec::new();
+        }
+    }
+
+    /// Reads what is there and gives each packet to `take`, which may answer.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
-        mut take: impl FnMut(&Packet<'_>, &mut Vec<u8>) -> Result<(), BenchError>,
+        mut take: impl FnMut(&Packet<'_>, &mut Output) -> Result<(), BenchError>,
     ) -> Result<(), BenchError> {
         loop {
-            let bytes = match self.stream.read(buffer) {
+            let bytes = match self.socket.read(buffer) {
                 Ok(0) => return Err(self.failed(io::ErrorKind::UnexpectedEof.into())),
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.failed(error)),
             };
-            self.input.extend_from_slice(&buffer[..bytes]);
-            let mut at = 0;
-            while let Some((packet, length)) =
-                codec::decode(&self.input[at..], self.version, PACKET_BYTES_MAX)
-                    .map_err(|error| BenchError::Protocol(error.to_string()))?
-            {
-                take(&packet, &mut self.output)?;
-                at += length;
+            if self.input.is_empty() {
+                let taken = self.decode(&buffer[..bytes], &mut take)?;
+                self.input.extend_from_slice(&buffer[taken..bytes]);
+            } else {
+                let mut input = std::mem::take(&mut self.input);
+                input.extend_from_slice(&buffer[..bytes]);
+                let taken = self.decode(&input, &mut take)?;
+                input.drain(..taken);
+                self.input = input;
             }
-            self.input.drain(..at);
-            if bytes < buffer.len() {
+            if bytes < buffer.len() && self.socket.is_drained_by_short_read() {
                 return Ok(());
             }
         }
     }
 
+    /// Takes the packets that are whole, and says how many bytes they are.
+    fn decode(
+        &mut self,
+        bytes: &[u8],
+        take: &mut impl FnMut(&Packet<'_>, &mut Output) -> Result<(), BenchError>,
+    ) -> Result<usize, BenchError> {
+        let mut at = 0;
+        loop {
+            match codec::decode(&bytes[at..], self.version, PACKET_BYTES_MAX) {
+                Ok(Some((packet, length))) => {
+                    take(&packet, &mut self.output)?;
+                    at += length;
+                }
+                Ok(None) => return Ok(at),
+                Err(error) => return Err(self.protocol(error.to_string())),
+            }
+        }
+    }
+
+    /// What the broker sent is against the protocol.
+    pub(super) fn protocol(&self, detail: String) -> BenchError {
+        BenchError::Protocol { client: self.client_id.clone(), detail }
+    }
+
     fn failed(&self, source: io::Error) -> BenchError {
-        BenchError::Connection { address: self.address, source }
+        BenchError::Connection { client: self.client_id.clone(), url: self.url.clone(), source }
     }
 }

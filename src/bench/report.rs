@@ -1,105 +1,70 @@
-//! What a run measured.
+//! What a run of traffic measured, as it is printed.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Result of a run.
+use super::effort::Effort;
+use super::latency::Percentiles;
+
+/// Result of a run of traffic.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    /// Messages delivered in the measured time.
+    /// Seconds of the measurement.
+    pub(crate) seconds: f64,
+    /// Messages sent in the measured time.
+    pub(crate) sent: u64,
+    /// Messages that the broker took over (QoS 1: PUBACK, QoS 2: PUBCOMP) in the measured time.
+    pub(crate) acknowledged: u64,
+    /// Messages delivered in the measured time, at each receiver.
     pub(crate) delivered: u64,
-    /// Delivered messages per second.
-    pub(crate) messages_per_second: f64,
-    /// From the write of the message to its reading by the subscriber, in microseconds.
-    pub(crate) latency_us_p50: u64,
+    /// The same a second.
+    pub(crate) sent_per_second: f64,
     /// As above.
-    pub(crate) latency_us_p99: u64,
-    /// Messages sent and not delivered when the run ended.
+    pub(crate) acknowledged_per_second: f64,
+    /// As above.
+    pub(crate) delivered_per_second: f64,
+    /// From the instant at which a message was sent (at a rate: due) to its delivery.
+    pub(crate) latency_us: Option<Percentiles>,
+    /// The same to its acknowledgement.
+    pub(crate) ack_latency_us: Option<Percentiles>,
+    /// How long after it was due a message was sent: what the generator was late.
+    pub(crate) send_lag_us: Option<Percentiles>,
+    /// Messages that had not come when the run ended, over the whole run.
     pub(crate) lost: u64,
-    /// Messages delivered twice.
+    /// Messages that came again, over the whole run.
     pub(crate) duplicates: u64,
-    /// Messages delivered after a later one.
-    pub(crate) out_of_order: u64,
-    /// CPU time of the broker per delivered message, in microseconds, if its process is known.
-    pub(crate) broker_cpu_us_per_message: Option<f64>,
-    /// Resident memory of the broker at the end, in bytes.
-    pub(crate) broker_resident_bytes: Option<u64>,
-    /// CPU time of the load generator per delivered message, in microseconds.
-    pub(crate) own_cpu_us_per_message: f64,
+    /// Messages that came behind a later one of their topic; `None` where nothing promises an order
+    /// that one receiver could see (shared subscriptions).
+    pub(crate) out_of_order: Option<u64>,
+    /// Messages that the broker refused in its acknowledgement, over the whole run.
+    pub(crate) refused: u64,
+    /// What each delivered message cost, or each sent one where nobody receives.
+    pub(crate) effort: Effort,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:.0} messages/s ({} delivered)", self.messages_per_second, self.delivered)?;
-        let (p50, p99) = (self.latency_us_p50, self.latency_us_p99);
-        writeln!(f, "latency p50 {p50} us, p99 {p99} us")?;
-        let (lost, twice, late) = (self.lost, self.duplicates, self.out_of_order);
-        writeln!(f, "lost {lost}, duplicates {twice}, out of order {late}")?;
-        if let (Some(cpu), Some(bytes)) =
-            (self.broker_cpu_us_per_message, self.broker_resident_bytes)
-        {
-            writeln!(f, "broker: {cpu:.2} us CPU per message, {} KiB resident", bytes >> 10)?;
-        }
-        write!(f, "load generator: {:.2} us CPU per message", self.own_cpu_us_per_message)
-    }
-}
-
-/// Latencies in buckets that are at most 1/16 wide.
-pub(super) struct Latencies {
-    counts: Vec<u64>,
-    total: u64,
-}
-
-impl Latencies {
-    pub(super) fn new() -> Self {
-        Self { counts: vec![0; 64 * 16], total: 0 }
-    }
-
-    pub(super) fn record(&mut self, micros: u64) {
-        let at = bucket(micros).min(self.counts.len() - 1);
-        self.counts[at] += 1;
-        self.total += 1;
-    }
-
-    /// The value below which `percent` of all lie.
-    pub(super) fn percentile(&self, percent: u64) -> u64 {
-        let rank = self.total * percent / 100;
-        let mut seen = 0;
-        for (at, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if seen > rank {
-                return value(at);
+        let rate = |f: &mut fmt::Formatter<'_>, what, count: u64, rate: f64| {
+            if count > 0 { writeln!(f, "{what} {rate:.0} messages/s ({count})") } else { Ok(()) }
+        };
+        rate(f, "sent", self.sent, self.sent_per_second)?;
+        rate(f, "acknowledged", self.acknowledged, self.acknowledged_per_second)?;
+        rate(f, "delivered", self.delivered, self.delivered_per_second)?;
+        for (what, latency) in [
+            ("to delivery:", self.latency_us),
+            ("to acknowledgement:", self.ack_latency_us),
+            ("sent late by:", self.send_lag_us),
+        ] {
+            if let Some(latency) = latency {
+                writeln!(f, "{what} {latency}")?;
             }
         }
-        0
-    }
-}
-
-/// 16 buckets for each power of two.
-fn bucket(micros: u64) -> usize {
-    if micros < 16 {
-        return usize::try_from(micros).unwrap_or(0);
-    }
-    let power = micros.ilog2();
-    let part = (micros >> (power - 4)) & 15;
-    (power as usize - 3) * 16 + usize::try_from(part).unwrap_or(0)
-}
-
-fn value(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    if bucket < 16 { bucket } else { (16 + bucket % 16) << (bucket / 16 - 1) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bucket_holds_its_value_within_a_sixteenth() {
-        for micros in [0, 1, 15, 16, 17, 100, 1000, 12_345, 1_000_000] {
-            let low = value(bucket(micros));
-            assert!(low <= micros && micros - low <= micros / 16, "{micros} in {low}");
+        write!(f, "lost {}, duplicates {}", self.lost, self.duplicates)?;
+        if let Some(out_of_order) = self.out_of_order {
+            write!(f, ", out of order {out_of_order}")?;
         }
+        writeln!(f, ", refused {}", self.refused)?;
+        self.effort.fmt(f)
     }
 }

@@ -1,13 +1,22 @@
-//! `ledgermq bench`: put load on a broker and measure.
+//! `ledgermq bench`: put load on brokers and measure.
 
-use std::net::SocketAddr;
+mod connect;
+mod offline;
+mod retained;
+mod sub;
+mod traffic;
+
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use ledgermq_core::packet::{ProtocolVersion, QoS};
+use serde::Serialize;
 
 use super::{Exit, Failure, Output, chain};
-use crate::bench::{self, Plan};
+use crate::bench::target::{Target, Trust};
+use crate::bench::{BenchError, Brokers};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -17,79 +26,169 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Load {
-    /// Publishers and subscribers in pairs, as fast as the window lets them.
-    Pubsub(Pubsub),
-    /// Leave persistent sessions behind, each with one subscription.
-    Sessions(Sessions),
+    /// Publishers alone.
+    Pub(traffic::Pub),
+    /// Subscribers alone: count what comes.
+    Sub(sub::Arguments),
+    /// Publishers and subscribers, in pairs or each with all.
+    Pubsub(traffic::Pubsub),
+    /// Many connections, held or left at once.
+    Connect(connect::Arguments),
+    /// Retained messages: stored, and read by one wildcard.
+    Retained(retained::Arguments),
+    /// Messages for persistent sessions whose clients are away: stored, and drained.
+    Offline(offline::Arguments),
 }
 
+/// What every load takes.
 #[derive(Debug, Args)]
-struct Sessions {
-    /// Address of the broker.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
-    address: SocketAddr,
-    /// How many.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    count: usize,
-}
-
-#[derive(Debug, Args)]
-struct Pubsub {
-    /// Address of the broker.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
-    address: SocketAddr,
-    /// Pairs of a publisher and a subscriber.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pairs: usize,
-    /// QoS of messages and subscriptions.
-    #[arg(long, value_name = "0|1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
-    qos: u8,
-    /// Speak MQTT 5 instead of 3.1.1.
+struct Common {
+    /// A broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]; may be repeated: publishers are dealt
+    /// out from the first on, subscribers from the second.
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    url: Vec<String>,
+    /// Protocol version.
+    #[arg(long, value_name = "VERSION", value_enum, default_value_t)]
+    mqtt: Version,
+    /// User Name of every client.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// File with the password of every client in its first line (- is standard input).
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+    /// Authority that signed the brokers' certificates (PEM).
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+    /// Take any certificate.
     #[arg(long)]
-    v5: bool,
-    /// Payload in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 100)]
-    size: usize,
-    /// Messages of one publisher that are not acknowledged (QoS 0: not delivered).
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    window: u32,
-    /// Seconds of the measurement, after one of warm-up.
-    #[arg(long, value_name = "S", default_value_t = 5)]
-    seconds: u64,
-    /// Process of the broker, for its CPU time and memory.
+    insecure: bool,
+    /// Keep Alive in seconds; 0 is none.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    keep_alive: u16,
+    /// Connections under way at a time while clients connect.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    at_once: usize,
+    /// Process of a broker, for its CPU time and memory; may be repeated.
     #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
+    pid: Vec<u32>,
+    /// Show no progress, on a terminal neither.
+    #[arg(long)]
+    quiet: bool,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
-#[expect(clippy::print_stdout, reason = "the result of a command goes to stdout")]
+/// Protocol versions by their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Version {
+    /// MQTT 3.1.1.
+    #[default]
+    #[value(name = "3.1.1")]
+    V311,
+    /// MQTT 5.
+    #[value(name = "5")]
+    V5,
+}
+
+impl Common {
+    /// The brokers that these arguments name.
+    fn brokers(self) -> Result<Brokers, Failure> {
+        let usage = |message| Failure::new(Exit::Usage, message);
+        let trust = match (self.ca, self.insecure) {
+            (Some(file), _) => Trust::Authority(file),
+            (None, true) => Trust::Everyone,
+            (None, false) => Trust::Unsaid,
+        };
+        let targets: Result<Vec<_>, _> =
+            self.url.iter().map(|url| Target::parse(url, &trust)).collect();
+        let password = match self.password_file {
+            Some(file) => Some(first_line(&file).map_err(usage)?),
+            None => None,
+        };
+        Ok(Brokers {
+            targets: targets.map_err(usage)?,
+            version: match self.mqtt {
+                Version::V311 => ProtocolVersion::V311,
+                Version::V5 => ProtocolVersion::V5,
+            },
+            username: self.user,
+            password,
+            keep_alive: self.keep_alive,
+            at_once: self.at_once,
+            pids: self.pid,
+            shows_progress: !self.quiet,
+        })
+    }
+}
+
+fn first_line(file: &std::path::Path) -> Result<String, String> {
+    let read = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = read.map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// Seconds, with a point if need be.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|error| format!("{error}: write seconds, such as 1.5"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// So many a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
+        Ok(_) => Err("it must be above 0".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+fn qos(text: &str) -> Result<QoS, String> {
+    let bits = text.parse().ok().and_then(QoS::from_bits);
+    bits.ok_or_else(|| "it is 0, 1 or 2".to_owned())
+}
+
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let load = match arguments.load {
-        Load::Pubsub(load) => load,
-        Load::Sessions(load) => {
-            return bench::open_sessions(load.address, load.count)
-                .map_err(|error| Failure::new(Exit::Failure, chain(&error)));
-        }
-    };
-    let plan = Plan {
-        address: load.address,
-        pairs: load.pairs,
-        qos: QoS::from_bits(load.qos).unwrap_or_default(),
-        version: if load.v5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 },
-        payload_bytes: load.size,
-        window: load.window,
-        warm_up: Duration::from_secs(1),
-        measured: Duration::from_secs(load.seconds),
-        pid: load.pid,
-    };
-    let report = bench::pairs(&plan).map_err(|error| Failure::new(Exit::Failure, chain(&error)))?;
-    match load.output {
+    match arguments.load {
+        Load::Pub(load) => load.run(),
+        Load::Sub(load) => load.run(),
+        Load::Pubsub(load) => load.run(),
+        Load::Connect(load) => load.run(),
+        Load::Retained(load) => load.run(),
+        Load::Offline(load) => load.run(),
+    }
+}
+
+/// Prints what a run measured, or says why there is nothing.
+#[expect(clippy::print_stdout, reason = "the result of a command goes to stdout")]
+fn tell<R: Display + Serialize>(
+    result: Result<R, BenchError>,
+    output: Output,
+) -> Result<(), Failure> {
+    let report = result.map_err(|error| {
+        let exit = match error {
+            BenchError::Plan(_) => Exit::Usage,
+            BenchError::Refused { .. } => Exit::NotAllowed,
+            _ => Exit::Failure,
+        };
+        Failure::new(exit, chain(&error))
+    })?;
+    match output {
         Output::Text => println!("{report}"),
         Output::Json => {
-            let json = serde_json::to_string(&report).expect("plain numbers");
-            println!("{json}");
+            println!("{}", serde_json::to_string(&report).expect("plain numbers"));
         }
     }
     Ok(())
