@@ -18,6 +18,7 @@ mod access;
 mod api;
 mod asked;
 mod attacks;
+mod bench;
 mod cli;
 mod clients;
 mod damage;
