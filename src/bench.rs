@@ -19,6 +19,7 @@ mod opening;
 mod pacer;
 mod payload;
 mod progress;
+pub(crate) mod relay;
 pub(crate) mod report;
 pub(crate) mod retained;
 mod socket;

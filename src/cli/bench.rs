@@ -2,6 +2,7 @@
 
 mod connect;
 mod offline;
+mod relay;
 mod retained;
 mod sub;
 mod traffic;
@@ -38,6 +39,8 @@ enum Load {
     Retained(retained::Arguments),
     /// Messages for persistent sessions whose clients are away: stored, and drained.
     Offline(offline::Arguments),
+    /// Serve as the bare relay: no broker, but the limit that disk and cores set for one.
+    Relay(relay::Arguments),
 }
 
 /// What every load takes.
@@ -168,6 +171,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Load::Connect(load) => load.run(),
         Load::Retained(load) => load.run(),
         Load::Offline(load) => load.run(),
+        Load::Relay(relay) => relay.run(),
     }
 }
 
