@@ -4,6 +4,7 @@ mod order;
 mod seek;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -81,6 +82,21 @@ impl Retained {
                     next = messages.next();
                     continue;
                 }
+                Seek::FoundWithAllBelow(bytes) => {
+                    let begin = &message.topic[..bytes];
+                    // [MQTT-4.7.2-1]
+                    let is_below = |next: &&Arc<RetainedMessage>| {
+                        next.topic.starts_with(begin)
+                            && !(bytes == 0 && next.topic.starts_with('$'))
+                    };
+                    found(message);
+                    next = messages.next();
+                    while let Some(below) = next.filter(is_below) {
+                        found(below);
+                        next = messages.next();
+                    }
+                    continue;
+                }
                 Seek::FoundAndOn(on) => {
                     found(message);
                     on
@@ -100,20 +116,30 @@ impl Retained {
     /// Stores `message`, or removes what is there if its payload is empty. Returns whether
     /// anything changed.
     pub(crate) fn apply(&mut self, message: RetainedMessage) -> bool {
-        let had = self.take(&message.topic);
         if message.payload.is_empty() {
-            return had;
+            return self.take(&message.topic);
         }
         self.put(Arc::new(message));
         true
     }
 
+    /// Stores `message` in the place of what its topic has.
     pub(crate) fn put(&mut self, message: Arc<RetainedMessage>) {
         self.bytes += message.bytes();
         if let Some(deadline) = message.expires() {
             self.expiring.insert((deadline, message.offset), Arc::clone(&message));
         }
-        self.by_topic.insert(ByTopic(message), ());
+        match self.by_topic.entry(ByTopic(Arc::clone(&message))) {
+            Entry::Vacant(place) => {
+                place.insert(());
+            }
+            Entry::Occupied(place) => {
+                // A map keeps the key that it has, so it has to go.
+                let (old, ()) = place.remove_entry();
+                self.let_go(&old.0);
+                self.by_topic.insert(ByTopic(message), ());
+            }
+        }
     }
 
     /// Takes messages away whose expiry is past at the time of a batch; says which.
@@ -133,11 +159,16 @@ impl Retained {
         let Some((old, ())) = self.by_topic.remove_entry(&topic as &dyn InLevels) else {
             return false;
         };
-        self.bytes -= old.0.bytes();
-        if let Some(deadline) = old.0.expires() {
-            self.expiring.remove(&(deadline, old.0.offset));
-        }
+        self.let_go(&old.0);
         true
+    }
+
+    /// Forgets what else is known of a message that is out of the map.
+    fn let_go(&mut self, old: &RetainedMessage) {
+        self.bytes -= old.bytes();
+        if let Some(deadline) = old.expires() {
+            self.expiring.remove(&(deadline, old.offset));
+        }
     }
 
     /// The messages from the topic `from` on.

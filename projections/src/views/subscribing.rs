@@ -1,6 +1,5 @@
 //! Subscriptions come and go; what they find retained.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ledgermq_core::access::{Action, Identity};
@@ -18,9 +17,30 @@ use crate::views::sessions::Slot;
 
 /// A retained message with what the subscriptions that match it say.
 struct Answer {
+    /// That of the message, which need not be looked at to sort by it.
+    offset: Offset,
     message: Arc<RetainedMessage>,
     granted: QoS,
     identifiers: Vec<u32>,
+}
+
+/// In the order in which they were published, each message once: with the highest QoS that was granted
+/// for it and the identifiers of all subscriptions that brought it.
+fn merged(mut answers: Vec<Answer>) -> Vec<Answer> {
+    answers.sort_by_key(|answer| answer.offset);
+    answers.dedup_by(|again, first| {
+        let is_same = again.offset == first.offset;
+        if is_same {
+            first.granted = first.granted.max(again.granted);
+            for identifier in again.identifiers.drain(..) {
+                if !first.identifiers.contains(&identifier) {
+                    first.identifiers.push(identifier);
+                }
+            }
+        }
+        is_same
+    });
+    answers
 }
 
 impl Views {
@@ -31,13 +51,18 @@ impl Views {
         subscriptions: Vec<Subscription>,
         notices: &mut Vec<Notice>,
     ) {
-        let mut answers = BTreeMap::new();
+        let mut answers = Vec::new();
         for subscription in subscriptions {
+            let of_others = answers.len();
             self.subscribe(place, slot, subscription, &mut answers);
+            // Filters that overlap must not gather what they have in common many times.
+            if of_others > 0 && answers.len() > of_others {
+                answers = merged(answers);
+            }
         }
         let Some(session) = self.sessions.by_slot(slot) else { return };
         let (producer, epoch) = (session.head.producer, session.epoch());
-        let messages = self.owe_answers(place, slot, answers);
+        let messages = self.owe_answers(place, slot, merged(answers));
         notices.push(Notice::Retained { producer, epoch, at: place.at, messages });
     }
 
@@ -62,7 +87,7 @@ impl Views {
         place: &Place,
         slot: Slot,
         subscription: Subscription,
-        answers: &mut BTreeMap<Offset, Answer>,
+        answers: &mut Vec<Answer>,
     ) {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
         let existed = session.subscribe(subscription.clone()).is_some();
@@ -91,22 +116,23 @@ impl Views {
         let username = session.head.username.clone();
         let identity = Identity { client: &client, username: username.as_deref() };
         let rules = self.access.rules();
+        let Subscription { options, identifier, .. } = subscription;
+        let is_own = |message: &RetainedMessage| message.publisher.as_ref() == Some(&client);
         self.retained.for_each_match(subscription.filter.as_str(), &mut |message| {
             if !rules.may(&identity, Action::Receive, &message.topic) {
                 return;
             }
-            let is_own = message.publisher.as_ref() == Some(&client);
-            if message.is_expired(place.time) || (subscription.options.no_local && is_own) {
+            if message.is_expired(place.time) || (options.no_local && is_own(message)) {
                 return;
             }
-            let answer = answers.entry(message.offset).or_insert_with(|| Answer {
-                message: Arc::clone(message),
-                granted: QoS::AtMostOnce,
-                identifiers: Vec::new(),
+            let message = Arc::clone(message);
+            let identifiers = identifier.into_iter().collect();
+            answers.push(Answer {
+                offset: message.offset,
+                message,
+                granted: options.qos,
+                identifiers,
             });
-            answer.granted = answer.granted.max(subscription.options.qos);
-            let identifier = subscription.identifier;
-            answer.identifiers.extend(identifier.filter(|id| !answer.identifiers.contains(id)));
         });
     }
 
@@ -116,10 +142,10 @@ impl Views {
         &mut self,
         place: &Place,
         slot: Slot,
-        answers: BTreeMap<Offset, Answer>,
+        answers: Vec<Answer>,
     ) -> Vec<RetainedDelivery> {
         let mut messages = Vec::with_capacity(answers.len());
-        for (nth, answer) in (1..).zip(answers.into_values()) {
+        for (nth, answer) in (1..).zip(answers) {
             let qos = answer.message.qos.min(answer.granted);
             let message = answer.message;
             if qos > QoS::AtMostOnce {

@@ -5,6 +5,9 @@
 pub(super) enum Seek {
     /// It matches, and so may the next.
     Found,
+    /// It matches, and so do those behind it that begin with as many of its bytes. [MQTT-4.7.2-1]
+    /// holds for those of which nothing is said.
+    FoundWithAllBelow(usize),
     /// It matches; the next that may is there, or behind.
     FoundAndOn(Option<String>),
     /// It does not match; the next that may is there, or behind.
@@ -27,7 +30,7 @@ pub(super) fn seek(filter: &str, topic: &str) -> Seek {
         let level = topic[at..].find('/').map_or(&topic[at..], |length| &topic[at..at + length]);
         let end = at + level.len();
         match wanted.next() {
-            Some("#") => return Seek::Found,
+            Some("#") => return Seek::FoundWithAllBelow(at),
             Some("+") => any = Some(end),
             Some(literal) if literal > level => {
                 return Seek::On(Some(format!("{}{literal}", &topic[..at])));
@@ -66,7 +69,9 @@ mod tests {
     #[test]
     fn a_topic_that_does_not_match_says_where_to_look_next() {
         assert_eq!(seek("a/#", "a"), Seek::Found);
-        assert_eq!(seek("a/#", "a/b/c"), Seek::Found);
+        assert_eq!(seek("a/#", "a/b/c"), Seek::FoundWithAllBelow(2));
+        assert_eq!(seek("#", "a/b/c"), Seek::FoundWithAllBelow(0));
+        assert_eq!(seek("+/#", "a/b/c"), Seek::FoundWithAllBelow(2));
         assert_eq!(seek("a/#", "aa"), Seek::On(None));
         assert_eq!(seek("a/b", "a/b"), Seek::FoundAndOn(None));
         assert_eq!(seek("+/b", "a/b"), Seek::FoundAndOn(Some("a\u{1}".to_owned())));
