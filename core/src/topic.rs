@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub mod memory;
 pub mod tree;
 
 #[cfg(test)]

@@ -2,26 +2,32 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use ledgermq_core::event::Subscription;
 use ledgermq_core::packet::{QoS, SubscriptionOptions};
 use ledgermq_core::topic::TopicFilter;
+use ledgermq_core::topic::memory::{Limits, TopicMemory};
 use ledgermq_core::topic::tree::FilterTree;
 
 use crate::shard::table::Token;
 
-/// Topics whose matches are remembered; beyond it all are forgotten.
-const CACHED_TOPICS_MAX: usize = 16 << 10;
-/// Bytes of the topics and matches that are remembered, as above.
-const CACHED_BYTES_MAX: usize = 16 << 20;
+/// Topics whose matches are remembered, and bytes of them.
+const REMEMBERED: Limits = Limits { topics: 1 << 18, bytes: 32 << 20 };
 
 /// The subscriptions of a shard's connections, with the answers given lately. Not the shared ones:
 /// the fold says what comes of these.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Subscriptions {
     tree: FilterTree<Token, Subscriber>,
-    cache: HashMap<Box<str>, Matches>,
-    cached_bytes: usize,
+    /// Counts up when answers given before mean nothing any more.
+    version: u64,
+    remembered: TopicMemory<(u64, Matches)>,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        let remembered = TopicMemory::new(REMEMBERED);
+        Self { tree: FilterTree::default(), version: 0, remembered }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +86,20 @@ impl Subscriptions {
     /// The connections that a message to `topic` is for: of those with a matching subscription
     /// those that `may_receive` it.
     pub(crate) fn matches(&mut self, topic: &str, may_receive: impl Fn(Token) -> bool) -> Matches {
-        if let Some(matches) = self.cache.get(topic) {
-            return matches.clone();
-        }
+        let place = match self.remembered.find(topic) {
+            Ok(place) => match self.remembered.at(place) {
+                (version, matches) if *version == self.version => return matches.clone(),
+                _ => place,
+            },
+            Err(place) => place,
+        };
+        let matches = self.find(topic, may_receive);
+        let bytes = matches.bytes();
+        self.remembered.put(place, topic, (self.version, matches.clone()), bytes);
+        matches
+    }
+
+    fn find(&self, topic: &str, may_receive: impl Fn(Token) -> bool) -> Matches {
         let mut found = Vec::new();
         self.tree.for_each_match(topic, |token, subscriber| found.push((*token, *subscriber)));
         found.sort_by_key(|(token, _)| *token);
@@ -93,20 +110,12 @@ impl Subscriptions {
             may
         });
         let found: Arc<[Match]> = found.map(match_of).collect();
-        let bytes = topic.len() + found.iter().map(Match::bytes).sum::<usize>();
-        let matches = Matches { found, forbidden };
-        if self.cache.len() == CACHED_TOPICS_MAX || self.cached_bytes + bytes > CACHED_BYTES_MAX {
-            self.forget();
-        }
-        self.cached_bytes += bytes;
-        self.cache.insert(topic.into(), matches.clone());
-        matches
+        Matches { found, forbidden }
     }
 
     /// Forgets the answers given.
     pub(crate) fn forget(&mut self) {
-        self.cache.clear();
-        self.cached_bytes = 0;
+        self.version += 1;
     }
 }
 
@@ -114,6 +123,10 @@ impl Matches {
     /// Whether no connection has a matching subscription.
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty() && self.forbidden == 0
+    }
+
+    fn bytes(&self) -> usize {
+        self.found.iter().map(Match::bytes).sum()
     }
 }
 

@@ -1,32 +1,35 @@
 //! Who among the persistent sessions is owed a message of a topic.
 
-use std::hash::BuildHasher;
-
-use hashbrown::DefaultHashBuilder;
 use ledgermq_core::event::Subscription;
 use ledgermq_core::packet::{QoS, SubscriptionOptions};
 use ledgermq_core::topic::TopicFilter;
+use ledgermq_core::topic::memory::{Limits, TopicMemory};
 use ledgermq_core::topic::tree::FilterTree;
 
 use crate::views::sessions::Slot;
 use crate::views::shared::Number;
 
-/// Topics whose matches are remembered; a power of two.
-const CACHE_TOPICS: usize = 1 << 15;
-/// Bytes of the topics and matches that are remembered; beyond it all are forgotten.
-const CACHE_BYTES_MAX: usize = 32 << 20;
-/// Places in which a topic may be remembered.
-const WAYS: usize = 2;
+/// Topics whose matches are remembered, and bytes of them.
+const REMEMBERED: Limits = Limits { topics: 1 << 18, bytes: 32 << 20 };
 
 /// The filters of persistent sessions, and a bounded memory of what they match.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Subscriptions {
     tree: FilterTree<Slot, SubscriptionOptions>,
     groups: FilterTree<Number, ()>,
     version: u64,
-    cache: Vec<Option<Box<Remembered>>>,
-    cached_bytes: usize,
-    hasher: DefaultHashBuilder,
+    remembered: TopicMemory<Remembered>,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self {
+            tree: FilterTree::default(),
+            groups: FilterTree::default(),
+            version: 0,
+            remembered: TopicMemory::new(REMEMBERED),
+        }
+    }
 }
 
 /// A session that matches a topic, over all its matching subscriptions.
@@ -49,7 +52,6 @@ pub(crate) struct Granted {
 /// What is remembered of a topic.
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    topic: Box<str>,
     version: u64,
     /// The topic's node in the topic tree, with the version of that tree.
     pub(crate) node: (u64, Option<u32>),
@@ -102,55 +104,29 @@ impl Subscriptions {
         topic: &str,
         may_receive: impl Fn(Slot) -> bool,
     ) -> &mut Remembered {
-        if self.cache.is_empty() {
-            self.cache.resize_with(CACHE_TOPICS, || None);
-        }
-        let at = self.place(topic);
-        let known = self.cache[at].as_ref().filter(|known| *known.topic == *topic);
-        if known.is_none_or(|known| known.version != self.version) {
-            let node = known.map_or((0, None), |known| known.node);
-            let groups = groups(&self.groups, topic);
-            let matches = matches(&self.tree, topic, may_receive);
-            let version = self.version;
-            self.remember(at, Remembered { topic: topic.into(), version, node, matches, groups });
-        }
-        self.cache[at].as_mut().expect("it is there now")
-    }
-
-    /// Puts `found` into its place. What is larger than all that may be remembered is alone.
-    fn remember(&mut self, at: usize, found: Remembered) {
-        let bytes = found.bytes();
-        self.cached_bytes -= self.cache[at].take().map_or(0, |old| old.bytes());
-        if self.cached_bytes + bytes > CACHE_BYTES_MAX {
-            self.cache.fill_with(|| None);
-            self.cached_bytes = 0;
-        }
-        self.cached_bytes += bytes;
-        self.cache[at] = Some(Box::new(found));
-    }
-
-    /// The place of `topic` if it is known, or the one that it may take: the free one, else the
-    /// one that its hash chooses.
-    fn place(&self, topic: &str) -> usize {
-        let hash = self.hasher.hash_one(topic);
-        let low = usize::try_from(hash & (CACHE_TOPICS as u64 - 1)).expect("masked");
-        let base = low & !(WAYS - 1);
-        let mut free = None;
-        for at in base..base + WAYS {
-            match &self.cache[at] {
-                Some(known) if *known.topic == *topic => return at,
-                Some(_) => {}
-                None => free = free.or(Some(at)),
+        let (place, node) = match self.remembered.find(topic) {
+            Ok(place) => {
+                let known = self.remembered.at(place);
+                if known.version == self.version {
+                    return self.remembered.at(place);
+                }
+                (place, known.node)
             }
-        }
-        free.unwrap_or(low)
+            Err(place) => (place, (0, None)),
+        };
+        let groups = groups(&self.groups, topic);
+        let matches = matches(&self.tree, topic, may_receive);
+        let found = Remembered { version: self.version, node, matches, groups };
+        let bytes = found.bytes();
+        let place = self.remembered.put(place, topic, found, bytes);
+        self.remembered.at(place)
     }
 }
 
 impl Remembered {
+    /// Beside itself.
     fn bytes(&self) -> usize {
-        let found = size_of_val(&*self.matches) + size_of_val(&*self.groups);
-        size_of::<Self>() + self.topic.len() + found
+        size_of_val(&*self.matches) + size_of_val(&*self.groups)
     }
 }
 
