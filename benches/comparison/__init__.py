@@ -1,0 +1,1 @@
+"""The comparison of LedgerMQ with other brokers that `benches/compare` runs."""
