@@ -14,7 +14,7 @@ use super::fleet::Fleet;
 use super::opening::{Client, Pace, open};
 use super::payload::{HEAD_BYTES, Head, Run};
 use super::progress::Progress;
-use super::store::{Store, store};
+use super::store::{Store, Turn, store};
 use super::streams::{Stream, Tally};
 use super::{BenchError, Brokers, float};
 
@@ -26,13 +26,15 @@ const GIVEN_UP: Duration = Duration::from_secs(3);
 pub(crate) struct Plan {
     /// Persistent sessions, each with a topic of its own.
     pub(crate) sessions: usize,
-    /// Messages over all of them, in turn.
+    /// Publishers, at most as many as sessions, which are dealt out to them.
+    pub(crate) publishers: usize,
+    /// Messages over all sessions, in turn.
     pub(crate) count: u64,
     /// QoS of messages and subscriptions, 1 or 2.
     pub(crate) qos: QoS,
     /// Payload in bytes; smaller ones grow to what counting needs.
     pub(crate) payload_bytes: usize,
-    /// Messages of the one publisher that are not acknowledged.
+    /// Messages of each publisher that are not acknowledged.
     pub(crate) window: u16,
     /// Time between storing and draining.
     pub(crate) pause: Duration,
@@ -43,7 +45,7 @@ pub(crate) struct Plan {
 pub(crate) struct Report {
     /// Messages stored.
     pub(crate) count: u64,
-    /// Acknowledged a second, by one publisher.
+    /// Acknowledged a second.
     pub(crate) stored_per_second: f64,
     /// Delivered a second, from the first CONNECT of the returning clients to the last message.
     pub(crate) drained_per_second: f64,
@@ -119,16 +121,21 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
 /// Publishes to the sessions' topics in turn until all is acknowledged.
 fn store_all(brokers: &Brokers, plan: &Plan, prefix: &str) -> Result<(), BenchError> {
     let run = Run::of_this_process();
-    let sessions = plan.sessions as u64;
     let payload_bytes = plan.payload_bytes.max(HEAD_BYTES);
-    let Plan { count, qos, window, .. } = *plan;
-    store(brokers, Store { count, qos, retain: false, window }, |number, at, topic, payload| {
-        let session = u32::try_from(number % sessions).unwrap_or(u32::MAX);
+    let Plan { sessions, publishers, count, qos, window, .. } = *plan;
+    let messages = Store { publishers, count, qos, retain: false, window };
+    store(brokers, messages, |Turn { publisher, nth, at }, topic, payload| {
+        // Each session has one publisher, so that an order is promised.
+        let own = (sessions - publisher).div_ceil(publishers) as u64;
+        let session = publisher as u64 + nth % own * publishers as u64;
+        let number = nth / own;
         topic.clear();
         // Writing to a String cannot fail.
         _ = write!(topic, "{prefix}/{session}");
         payload.resize(payload_bytes, b'x');
-        Head { run, stream: session, number: number / sessions, at }.write(payload);
+        let stream = u32::try_from(session).unwrap_or(u32::MAX);
+        Head { run, stream, number, at }.write(payload);
+        number * sessions as u64 + session < count
     })
 }
 

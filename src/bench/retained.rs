@@ -13,7 +13,7 @@ use super::effort::{Effort, Snapshot, thousandths};
 use super::fleet::Fleet;
 use super::opening::{Client, Pace, open};
 use super::payload::{HEAD_BYTES, Head, Run};
-use super::store::{Store, store};
+use super::store::{Store, Turn, store};
 use super::{BenchError, Brokers, float};
 
 /// Topics below one level, as machines below a line.
@@ -91,16 +91,17 @@ fn store_all(
     payload_bytes: usize,
 ) -> Result<(), BenchError> {
     let run = Run::of_this_process();
-    let (count, window) = (plan.count, plan.window);
-    let messages = Store { count, qos: QoS::AtLeastOnce, retain: true, window };
-    store(brokers, messages, |number, at, topic, payload| {
+    let Plan { count, window, .. } = *plan;
+    let messages = Store { publishers: 1, count, qos: QoS::AtLeastOnce, retain: true, window };
+    store(brokers, messages, |Turn { nth, at, .. }, topic, payload| {
         topic.clear();
         // Writing to a String cannot fail.
-        _ = write!(topic, "{prefix}/{}/{}", number / BELOW_ONE, number % BELOW_ONE);
+        _ = write!(topic, "{prefix}/{}/{}", nth / BELOW_ONE, nth % BELOW_ONE);
         payload.resize(payload_bytes, b'x');
         if payload_bytes > 0 {
-            Head { run, stream: 0, number, at }.write(payload);
+            Head { run, stream: 0, number: nth, at }.write(payload);
         }
+        nth < count
     })
 }
 

@@ -111,10 +111,13 @@ fn connections_retained_messages_and_sessions_are_counted() {
     assert_eq!(kept("ledgermq_retained_messages"), "700", "what was not to be kept is gone");
 
     for qos in 1..=2 {
-        let report = bench(&broker, &format!("offline --sessions 3 --count 1000 --qos {qos}"));
-        assert_eq!(count(&report, "count"), 1000);
-        for key in ["lost", "duplicates", "out_of_order"] {
-            assert_eq!(count(&report, key), 0, "{key} in {report}");
+        for publishers in 1..=3 {
+            let load = format!("offline --sessions 3 --publishers {publishers} --count 1000");
+            let report = bench(&broker, &format!("{load} --qos {qos}"));
+            assert_eq!(count(&report, "count"), 1000);
+            for key in ["lost", "duplicates", "out_of_order"] {
+                assert_eq!(count(&report, key), 0, "{key} in {report}");
+            }
         }
     }
     assert_eq!(kept("ledgermq_persistent_sessions"), "300", "its own sessions are gone");

@@ -16,7 +16,10 @@ pub(super) struct Arguments {
     /// Persistent sessions, each with a topic of its own.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     sessions: usize,
-    /// Messages over all of them, in turn.
+    /// Publishers, to which the sessions are dealt out [default: one for each session].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    publishers: Option<usize>,
+    /// Messages over all sessions, in turn.
     #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// QoS of messages and subscriptions: 1 or 2, for others are not kept.
@@ -25,7 +28,7 @@ pub(super) struct Arguments {
     /// Payload in bytes; at least 24, which tell the messages apart.
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
     size: usize,
-    /// Messages of the publisher that are not acknowledged.
+    /// Messages of each publisher that are not acknowledged.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     window: u16,
     /// Seconds between storing and draining.
@@ -42,6 +45,7 @@ impl Arguments {
         }
         let plan = Plan {
             sessions: self.sessions,
+            publishers: self.publishers.unwrap_or(self.sessions).min(self.sessions),
             count: self.count,
             qos: self.qos,
             payload_bytes: self.size,
