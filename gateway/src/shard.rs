@@ -20,6 +20,7 @@ mod matching;
 mod notices;
 mod shared;
 mod sources;
+mod spare;
 mod stage;
 mod stats;
 mod sys;
@@ -54,6 +55,7 @@ use ledgermq_projections::notice::{RetainedDelivery, SessionState};
 use client::{Client, Pause, Sink};
 use cursor::Cursor;
 use matching::Subscriptions;
+use spare::SpareBuffers;
 use table::Table;
 use wheel::Wheel;
 
@@ -95,6 +97,7 @@ pub struct Shard {
     read: Cursor,
     /// Passwords that are to be compared.
     asked: Vec<Asked>,
+    spare: SpareBuffers,
     dirty: Vec<Token>,
     resumed: Vec<Token>,
     closed: Vec<Token>,
@@ -147,6 +150,7 @@ impl Shard {
             recent: shared::Recent::default(),
             read: Cursor::default(),
             asked: Vec::new(),
+            spare: SpareBuffers::default(),
             dirty: Vec::new(),
             resumed: Vec::new(),
             closed: Vec::new(),
@@ -284,7 +288,7 @@ impl Shard {
         sources: &mut impl Sources,
     ) {
         let Some(client) = self.table.get_mut(token) else { return };
-        client.link.written(bytes);
+        client.link.written(bytes, &mut self.spare);
         client.link.counts.get_or_insert_default().bytes_sent += bytes as u64;
         self.stats.bytes_sent += bytes as u64;
         if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
@@ -383,7 +387,7 @@ impl Shard {
         let Client { machine, link, subscriptions, .. } = client;
         let is_unread = unread >= self.limits.unread_messages_max;
         let (has_session, is_retained) = (self.has_session, self.is_retained);
-        let Self { stage, stats, asked, .. } = self;
+        let Self { stage, stats, asked, spare, .. } = self;
         let mut sink = Sink {
             link,
             subscriptions,
@@ -395,6 +399,7 @@ impl Shard {
             stage,
             stats,
             asked,
+            spare,
             token,
         };
         turn(machine, &mut sink, &self.settings);

@@ -13,12 +13,10 @@ use ledgermq_core::topic::{TopicFilter, filter_bytes};
 use crate::shard::access::Asked;
 use crate::shard::backlog::Backlog;
 use crate::shard::counts::ConnectionCounts;
+use crate::shard::spare::SpareBuffers;
 use crate::shard::stage::Stage;
 use crate::shard::stats::ShardStats;
 use crate::shard::table::Token;
-
-/// Buffers up to this size are kept by an idle connection; larger ones are freed.
-const KEPT_BYTES: usize = 512;
 
 /// A connection: its machine, its buffers, and what it is owed.
 #[derive(Debug)]
@@ -164,14 +162,12 @@ impl Link {
         &self.output[self.written..]
     }
 
-    pub(crate) fn written(&mut self, bytes: usize) {
+    /// So many bytes were written. A buffer that is empty by that goes to `spare`.
+    pub(crate) fn written(&mut self, bytes: usize, spare: &mut SpareBuffers) {
         self.written += bytes;
         if self.written == self.output.len() {
             self.written = 0;
-            self.output.clear();
-            if self.output.capacity() > KEPT_BYTES {
-                self.output = Vec::new();
-            }
+            spare.give(std::mem::take(&mut self.output));
         } else if self.written > self.output.len() / 2 {
             // A client that reads slowly, but always something, never empties it.
             self.output.drain(..self.written);
@@ -203,6 +199,7 @@ pub(crate) struct Sink<'a> {
     pub(crate) stage: &'a mut Stage,
     pub(crate) stats: &'a mut ShardStats,
     pub(crate) asked: &'a mut Vec<Asked>,
+    pub(crate) spare: &'a mut SpareBuffers,
     pub(crate) token: Token,
 }
 
@@ -212,6 +209,9 @@ impl Outputs for Sink<'_> {
         if let Packet::Publish(publish) = packet {
             self.stats.payload_bytes_sent += publish.payload.len() as u64;
             self.link.counts.get_or_insert_default().messages_sent += 1;
+        }
+        if self.link.output.capacity() == 0 {
+            self.link.output = self.spare.take();
         }
         // What the codec cannot express in this version (a string beyond 65,535 bytes) is none of
         // the packets that a machine makes; should one come, it is not sent half.
