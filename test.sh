@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")"
 
 parts_all='unit fuzz simulator system clients attacks kill power disk-full damage restart'
-parts_long='long-crash long-sim long-fuzz long-restart'
+parts_long='long-crash long-sim long-fuzz long-restart long-overload'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
 debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl'
@@ -145,6 +145,15 @@ run_part() {
             LEDGERMQ_TEST_EVENTS=10000000 LEDGERMQ_TEST_SESSIONS=100000
             export LEDGERMQ_TEST_EVENTS LEDGERMQ_TEST_SESSIONS
             system_part restart
+            ;;
+        long-overload)
+            # The figures mean something for a broker that is built to be fast.
+            cargo build --locked --release -p ledgermq &&
+                LEDGERMQ_TEST_PROGRAM=$(cargo metadata --locked --no-deps --format-version 1 |
+                    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/ledgermq
+            export LEDGERMQ_TEST_PROGRAM
+            system_part overload
+            unset LEDGERMQ_TEST_PROGRAM
             ;;
         long-sim)
             LEDGERMQ_SIM_SEEDS=20000

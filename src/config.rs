@@ -4,6 +4,7 @@
 //! from. The fields' documentation is the manual.
 
 mod layers;
+mod memory;
 mod unknown;
 
 use std::fmt;
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) gateway: ledgermq_gateway::config::Config,
     /// The log.
     pub(crate) log: ledgermq_log::Config,
+    /// What the process may take.
+    pub(crate) limits: memory::Limits,
     /// HTTP.
     pub(crate) api: ledgermq_api::config::Config,
 }
@@ -66,7 +69,7 @@ pub(crate) struct Flags {
 }
 
 /// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "from", rename_all = "lowercase")]
 pub(crate) enum Origin {
     /// Nobody said anything.
@@ -88,6 +91,13 @@ pub(crate) enum Origin {
         /// The flag.
         name: &'static str,
     },
+    /// It is what `limits.memory_max` leaves, which is less than what was asked for.
+    Memory {
+        /// What was asked for.
+        value: toml::Value,
+        /// By whom.
+        asked: Box<Origin>,
+    },
 }
 
 impl fmt::Display for Origin {
@@ -97,6 +107,9 @@ impl fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment { name } => write!(f, "environment {name}"),
             Self::Flag { name } => write!(f, "flag {name}"),
+            Self::Memory { value, asked } => {
+                write!(f, "bounded by limits.memory_max ({value}, {asked})")
+            }
         }
     }
 }
@@ -160,6 +173,7 @@ pub(crate) fn load(
     add_flags(&mut layers, flags);
     let mut effective = layers.finish()?;
     close_by_default(&mut effective);
+    memory::bound(&mut effective);
     check(&effective)?;
     Ok(effective)
 }
@@ -216,6 +230,14 @@ fn check(effective: &Effective) -> Result<(), ConfigError> {
         let origin = effective.origin(&format!("log.{}", error.key));
         ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
     })?;
+    if effective.config.limits.memory_max < memory::LEAST {
+        let origin = effective.origin("limits.memory_max");
+        let least = memory::LEAST;
+        return Err(ConfigError::Wrong(format!(
+            "limits.memory_max: must be at least {least}, or 0 for three quarters of the machine (it \
+             comes from: {origin})"
+        )));
+    }
     check_access(effective)
 }
 

@@ -11,6 +11,7 @@ mod data_dir;
 mod descriptors;
 mod gauges;
 mod health;
+mod memory;
 mod sys;
 
 use std::io;
@@ -37,12 +38,17 @@ use access::{AclFileError, Warnings};
 use data_dir::DataDir;
 use descriptors::Descriptors;
 use gauges::Gauges;
+use memory::{Level, Watch};
 use sys::Sys;
 
+/// Bytes of a reference to a message that is owed.
+const OWED_BYTES: u64 = 16;
 /// Time between two checkpoints of the projections.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3);
 /// How often to look whether the log's tail is folded at the start.
 const READY_POLL: Duration = Duration::from_millis(5);
+/// How often to look at the memory of the process.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 /// How often to look whether a room failed.
 const FAILURE_POLL: Duration = Duration::from_millis(200);
 
@@ -107,7 +113,9 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let api = Server::bind(&config.api)?;
 
     let (mut parts, seats) = Parts::open(config)?;
-    let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), seats.stats_reader());
+    let level = parts.level.clone();
+    let stats = seats.stats_reader();
+    let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), stats, level.clone());
     let (log, views, warnings) = (parts.log.clone(), parts.views.clone(), parts.warnings.clone());
     let node = Node {
         id: config.node.id.get(),
@@ -121,7 +129,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         rooms,
         token,
         metrics_open: config.api.metrics_open,
-        checks: Box::new(move || health::checks(&log, &views, descriptors, &warnings)),
+        checks: Box::new(move || health::checks(&log, &views, descriptors, &warnings, &level)),
         gather: gauges::gatherer(gauges),
         metrics,
     };
@@ -156,6 +164,8 @@ struct Parts {
     /// The access rules of the file, until they are those of the log.
     rules: Option<RuleList>,
     warnings: Warnings,
+    /// How short of memory the node is.
+    level: Level,
 }
 
 impl Parts {
@@ -186,6 +196,8 @@ impl Parts {
                 limits: Limits {
                     queued_messages: usize::try_from(limits.queued_messages).unwrap_or(usize::MAX),
                     queued_bytes: limits.queued_bytes.0,
+                    owed_messages: usize::try_from(limits.owed_reference_bytes.0 / OWED_BYTES)
+                        .unwrap_or(usize::MAX),
                 },
                 checkpoint_interval: CHECKPOINT_INTERVAL,
             },
@@ -195,7 +207,16 @@ impl Parts {
         let views = projections.reader();
         let projections = projections.start(seats.notice_sink());
         let warnings = Warnings::default();
-        let parts = Self { log, log_thread, projections, views, gateway: None, rules, warnings };
+        let parts = Self {
+            log,
+            log_thread,
+            projections,
+            views,
+            gateway: None,
+            rules,
+            warnings,
+            level: Level::default(),
+        };
         Ok((parts, seats))
     }
 
@@ -231,6 +252,13 @@ impl Parts {
             let _ = failed.try_send(error.to_string());
         };
         let mut sys = Sys::new(self.log.clone(), self.views.clone(), seats.stats_reader());
+        let mut watch = Watch::new(
+            config.limits.memory_max.0,
+            self.log.clone(),
+            self.views.clone(),
+            seats.stats_reader(),
+            self.level.clone(),
+        );
         let node = config.node.id.get();
         let gateway =
             Gateway::start(&config.gateway, node, seats, &self.log, &self.views, on_stopped)?;
@@ -242,6 +270,7 @@ impl Parts {
         eprintln!("ready");
         let mut sys_due = tokio::time::interval(sys::INTERVAL);
         sys_due.reset();
+        let mut memory_due = tokio::time::interval(MEMORY_INTERVAL);
         if is_reload_due {
             self.reload(config);
         }
@@ -250,6 +279,11 @@ impl Parts {
                 _ = sys_due.tick() => {
                     if let Some(gateway) = &self.gateway {
                         gateway.publish_sys(&sys.read());
+                    }
+                }
+                _ = memory_due.tick() => {
+                    if let (Some(gateway), Some(pressure)) = (&self.gateway, watch.look()) {
+                        gateway.set_pressure(pressure);
                     }
                 }
                 asked = signals.asked() => match asked {

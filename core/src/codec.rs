@@ -102,6 +102,14 @@ pub fn decode(
     Ok(Some((packet, total)))
 }
 
+/// Bytes of the packet whose beginning `buffer` is, once they can be told. Nothing else is checked.
+#[must_use]
+pub fn packet_bytes(buffer: &[u8]) -> Option<usize> {
+    let (_, rest) = buffer.split_first()?;
+    let (length, length_bytes) = header::remaining_length(rest).ok()??;
+    Some(1 + length_bytes + length as usize)
+}
+
 /// Appends `packet` to `out` in the form of `version` (a CONNECT in that of its own version).
 ///
 /// What the version cannot carry is left out or translated: in 3.1.1 there are no properties,

@@ -1,6 +1,6 @@
 //! The connections of the node: how many there are, and who may come in.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use ledgermq_core::connection::Refusal;
 
@@ -18,6 +18,18 @@ const TOLD_MAX: usize = 64;
 /// Nanoseconds for which connections may come ahead of their rate.
 const BURST: u64 = 1_000_000_000;
 
+/// How short of memory the node is, and what it refuses therefore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Everything is taken.
+    #[default]
+    None,
+    /// No messages are taken.
+    Publishes,
+    /// No sessions and subscriptions are taken, either. What was sent is still answered and settled.
+    Sessions,
+}
+
 /// Connections of the node, counted by acceptor and workers.
 #[derive(Debug)]
 pub(crate) struct Census {
@@ -32,6 +44,7 @@ pub(crate) struct Census {
     /// the Generic Cell Rate Algorithm.
     used_until: AtomicU64,
     refused: AtomicU64,
+    pressure: AtomicU8,
     /// Connections that failed below MQTT, by the place of their reason in [`FAILURES`].
     failed: [AtomicU64; FAILURES.len()],
     /// What the workers have given to the log and the views do not show, in the order of [`Volume`].
@@ -59,9 +72,23 @@ impl Census {
             clock: Clock::start(),
             used_until: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            pressure: AtomicU8::new(Pressure::None as u8),
             failed: Default::default(),
             under_way: Default::default(),
         }
+    }
+
+    /// How short of memory the node is.
+    pub(crate) fn pressure(&self) -> Pressure {
+        match self.pressure.load(Ordering::Relaxed) {
+            0 => Pressure::None,
+            1 => Pressure::Publishes,
+            _ => Pressure::Sessions,
+        }
+    }
+
+    pub(crate) fn set_pressure(&self, pressure: Pressure) {
+        self.pressure.store(pressure as u8, Ordering::Relaxed);
     }
 
     /// A worker that had `before` under way has `now`; answers what all of them have.

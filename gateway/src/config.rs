@@ -114,6 +114,21 @@ pub struct Limits {
     pub queued_messages: u32,
     /// Bytes of messages that one session may be owed; beyond it the oldest are dropped.
     pub queued_bytes: ByteSize,
+    /// Memory that references to messages owed to all sessions together may take, 16 bytes each; beyond
+    /// it those sessions that are owed most lose their oldest. Bounded by `limits.memory_max` as well,
+    /// like the next three.
+    pub owed_reference_bytes: ByteSize,
+    /// Memory for what is to be written to all connections together; beyond it messages wait as
+    /// references. A half of it is for those that do not read.
+    pub output_bytes: ByteSize,
+    /// Memory for the references of messages that wait for connections; beyond it sessions that end
+    /// with their connection lose the newest.
+    pub waiting_reference_bytes: ByteSize,
+    /// Memory for messages that wait for connections; the others are read from the log again.
+    pub waiting_bytes: ByteSize,
+    /// Memory for packets of clients that have not come whole; beyond it clients are left unread whose
+    /// packets need more than 16 KiB.
+    pub input_bytes: ByteSize,
     /// Retained messages of the node; from there on a retained PUBLISH to a topic that has none is
     /// refused (0x97). What is on its way through the log counts as well.
     pub retained_messages: u64,
@@ -141,6 +156,11 @@ impl Default for Limits {
             publish_bytes: ByteSize(0),
             queued_messages: 100_000,
             queued_bytes: ByteSize::mib(256),
+            owed_reference_bytes: ByteSize::gib(4),
+            output_bytes: ByteSize::gib(2),
+            waiting_reference_bytes: ByteSize::gib(1),
+            waiting_bytes: ByteSize::gib(1),
+            input_bytes: ByteSize::gib(1),
             retained_messages: 2_000_000,
             retained_bytes: ByteSize::gib(2),
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use ledgermq_core::access::Rules;
-use ledgermq_core::connection::{Authentication, PublishRate, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Index;
 use ledgermq_log::{Log, Producer, Wake};
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::authenticator::{Authenticator, AuthenticatorStats, PasswordsError};
 use crate::census::Census;
-pub use crate::census::FAILURES;
+pub use crate::census::{FAILURES, Pressure};
 use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -30,7 +30,10 @@ use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue, Volume};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
 use crate::worker::sockets::WAKER;
-use crate::worker::{Worker, WorkerError};
+use crate::worker::{Lag, Worker, WorkerError};
+
+/// Bytes of a reference in the owed view.
+const OWED_BYTES: u64 = 16;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -232,13 +235,15 @@ impl Gateway {
         let bound = Acceptor::bind(entrances, seats.inboxes.clone(), Arc::clone(&census));
         let (acceptor, stop_accepting, addresses) =
             bound.map_err(|(address, source)| StartError::Bind { address, source })?;
+        let workers_count = seats.seats.len().max(1) as u64;
         let mut workers = Vec::new();
         let mut readers = Vec::new();
         for (number, seat) in seats.seats.into_iter().enumerate() {
             let inbox = Arc::clone(&seat.inbox);
             let (sources, reader) = LogSources::start(views.clone(), log.clone(), inbox, number)?;
             readers.push(reader);
-            let mut worker = worker(config, node, seat, log, sources, Arc::clone(&census));
+            let mut worker =
+                worker(config, node, seat, log, sources, Arc::clone(&census), workers_count);
             worker.authenticator.clone_from(&authenticator);
             let on_stopped = on_stopped.clone();
             let thread = thread::Builder::new()
@@ -281,6 +286,13 @@ impl Gateway {
     /// Reads the listeners' certificates again, for connections that come from now on.
     fn reload_certificates(&self) -> Vec<ConfigError> {
         self.certificates.iter().filter_map(|held| held.reload().err()).collect()
+    }
+
+    /// From now on as much is taken as `pressure` says.
+    pub fn set_pressure(&self, pressure: Pressure) {
+        self.census.set_pressure(pressure);
+        // Those that are left unread sleep.
+        self.inboxes.iter().for_each(Wake::wake);
     }
 
     /// Publishes the node's own values to its clients ([`Shard::on_sys`]).
@@ -344,6 +356,7 @@ fn worker(
     log: &Log,
     sources: LogSources,
     census: Arc<Census>,
+    workers: u64,
 ) -> Worker {
     let Seat { poll, inbox, producer, stats } = seat;
     let clock = Clock::start();
@@ -351,6 +364,7 @@ fn worker(
     let (applied, rules) = sources.rules();
     let position = applied + 1;
     let tail = log.tail_gapless(position, Arc::clone(&inbox) as Arc<dyn Wake>);
+    let share = |bytes: u64| usize::try_from(bytes / workers).unwrap_or(usize::MAX);
     let names = Box::new(|| ClientId::from(format!("auto-{}", Uuid::now_v7()).as_str()));
     let shard = Shard::new(
         producer.id(),
@@ -359,6 +373,10 @@ fn worker(
             backlog_messages_max: usize::try_from(config.limits.queued_messages)
                 .unwrap_or(usize::MAX),
             backlog_bytes_max: usize::try_from(config.limits.queued_bytes.0).unwrap_or(usize::MAX),
+            output_bytes_all_max: share(config.limits.output_bytes.0),
+            references_bytes_max: share(config.limits.waiting_reference_bytes.0),
+            pinned_bytes_all_max: share(config.limits.waiting_bytes.0),
+            input_bytes_all_max: share(config.limits.input_bytes.0),
             ..ShardLimits::default()
         },
         Stage::new(producer.builder(), names),
@@ -384,6 +402,7 @@ fn worker(
         stats,
         volume_max,
         charged: Volume::default(),
+        lag: Lag::new(config.limits.owed_reference_bytes.0 / OWED_BYTES),
         authenticator: None,
     }
 }
@@ -414,6 +433,7 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
         rules,
         takes_publishes: true,
         takes_sessions: true,
+        shortage: Refusal::Storage,
         takes_persistent: true,
         takes_retained: true,
     }

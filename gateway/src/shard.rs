@@ -13,11 +13,13 @@ mod counts;
 mod cursor;
 mod delivery;
 mod draining;
+mod held;
 mod input;
 mod lifecycle;
 mod limits;
 mod matching;
 mod notices;
+mod reserving;
 mod shared;
 mod sources;
 mod spare;
@@ -33,6 +35,7 @@ mod tests;
 
 pub use access::Asked;
 pub use counts::ConnectionCounts;
+pub use held::Held;
 pub use limits::ShardLimits;
 pub use sources::{Fetched, Interest, Sources};
 pub use stage::{Names, Stage};
@@ -52,6 +55,7 @@ use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_projections::notice::{RetainedDelivery, SessionState};
 
+use backlog::Pins;
 use client::{Client, Pause, Sink};
 use cursor::Cursor;
 use matching::Subscriptions;
@@ -69,6 +73,8 @@ pub struct Shard {
     producer: ProducerId,
     /// Configuration and the moment's permissions; the worker keeps it up to date.
     pub settings: Settings,
+    /// Whether connections are read at all just now; the worker keeps it up to date.
+    pub is_reading: bool,
     /// Retained messages of the node; the worker keeps it up to date.
     pub retained_messages: u64,
     /// What the node's limits leave beside what the views hold, without what is under way from here;
@@ -113,6 +119,13 @@ pub struct Shard {
     wheel: Wheel,
     log_time: Timestamp,
     unfinished_bytes: usize,
+    /// What all connections hold.
+    held: Held,
+    /// Output that may go beyond its bound.
+    overdraft_bytes: usize,
+    /// The batches that they hold.
+    pins: Pins,
+    reserved: reserving::Reserved,
     stats: ShardStats,
     sys: Arc<[SysValue]>,
 }
@@ -132,6 +145,7 @@ impl Shard {
         Self {
             producer,
             settings,
+            is_reading: true,
             retained_messages: 0,
             room: Volume::MAX,
             is_retained: false,
@@ -164,6 +178,10 @@ impl Shard {
             wheel: Wheel::new(now),
             log_time: Timestamp::default(),
             unfinished_bytes: 0,
+            held: Held::default(),
+            overdraft_bytes: 0,
+            pins: Pins::default(),
+            reserved: reserving::Reserved::default(),
             stats: ShardStats::default(),
             sys: Arc::default(),
         }
@@ -291,7 +309,9 @@ impl Shard {
         client.link.written(bytes, &mut self.spare);
         client.link.counts.get_or_insert_default().bytes_sent += bytes as u64;
         self.stats.bytes_sent += bytes as u64;
-        if client.link.unwritten().len() > self.limits.output_bytes_max / 2 {
+        self.weigh_held(token);
+        let Some(client) = self.table.get(token) else { return };
+        if client.link.unwritten().len() > self.output_max() / 2 {
             return;
         }
         self.resume_input(now, token, Pause::Answers, sources);
@@ -302,6 +322,8 @@ impl Shard {
 
     /// Goes on with connections that waited for a batch to be read or for a view to catch up.
     pub fn retry(&mut self, now: Timestamp, sources: &mut impl Sources) {
+        self.renew_overdraft();
+        self.resume_waiting(now, sources);
         for token in std::mem::take(&mut self.starving) {
             if let Some(client) = self.table.get_mut(token) {
                 client.link.is_starving = false;
@@ -342,7 +364,8 @@ impl Shard {
         }
         let last = std::mem::replace(&mut self.last_tick, now);
         // Whoever sleeps is woken by the wheel once a second as long as there are connections.
-        if self.stage.is_congested() || now.since(last) > lifecycle::STALLED {
+        let is_unread = !self.is_reading || self.stage.is_congested();
+        if is_unread || now.since(last) > lifecycle::STALLED {
             self.congested = now;
         }
         let mut due = Vec::new();
@@ -417,7 +440,9 @@ impl Shard {
             client.is_unlogged = true;
             self.unlogged.push(token);
         }
-        if client.link.is_ending && !client.is_detached {
+        let is_ending = client.link.is_ending && !client.is_detached;
+        self.weigh_held(token);
+        if is_ending {
             self.linger(now, token);
         }
     }

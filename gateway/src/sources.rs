@@ -146,6 +146,11 @@ impl LogSources {
         self.views.applied()
     }
 
+    /// Messages that sessions are owed.
+    pub(crate) fn owed_messages(&self) -> u64 {
+        self.views.owed_messages()
+    }
+
     /// What the views hold of what the node's limits count.
     pub(crate) fn volume(&self) -> Volume {
         Volume {

@@ -5,37 +5,41 @@
 //! projections and the acceptor wake it at most once a turn, and only if it sleeps.
 
 mod connections;
+mod lag;
 mod lingering;
+mod pace;
 pub(crate) mod sockets;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ledgermq_core::connection::Refusal;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::{Class, CommittedBatch, Log, Producer, ReadError, Tail, TailError};
 use mio::{Events, Poll};
 
 use crate::authenticator::{Attempt, Authenticator};
-use crate::census::Census;
+use crate::census::{Census, Pressure};
 use crate::clock::Clock;
 use crate::inbox::{Inbound, Inbox};
 use crate::shard::{Asked, Shard, ShardStats, Token, Volume};
 use crate::sources::LogSources;
 
+pub(crate) use lag::Lag;
 use lingering::Lingering;
+use pace::Pace;
 use sockets::{Read, Sockets};
 
 /// Bytes read from one connection at a time.
 pub(crate) const READ_BYTES: usize = 64 << 10;
-/// Bytes of committed batches taken in one turn.
-const COMMITTED_BYTES_MAX: usize = 4 << 20;
-/// Batches that one turn's reads may fill before they are handed to the log.
-const STAGED_BATCHES_MAX: usize = 16;
-/// How often a connection that waits for a view looks again, at the latest.
-const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Bytes read in one turn from all connections that have some, if many have.
+const READ_BYTES_ALL: usize = 1 << 20;
+/// The least that is read from each of them.
+const READ_BYTES_MIN: usize = 4 << 10;
 /// Time for the clients and the log to take the rest when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,6 +76,8 @@ pub(crate) struct Worker {
     pub(crate) volume_max: Volume,
     /// What of this worker is charged in the census.
     pub(crate) charged: Volume,
+    /// How far the views are behind.
+    pub(crate) lag: Lag,
     /// Who compares passwords; none if there are none.
     pub(crate) authenticator: Option<Authenticator>,
 }
@@ -93,47 +99,10 @@ impl Worker {
             unblocked: Vec::new(),
             draining: None,
             unconfirmed: None,
+            pace: Pace::default(),
             worker: self,
         }
         .run()
-    }
-}
-
-impl Worker {
-    /// Brings up to the moment what the node's limits leave to the shard: beside what the views hold,
-    /// and what all workers have under way.
-    fn charge(&mut self) {
-        // Read before what they hold: what is in between counts twice rather than not at all.
-        let applied = self.sources.applied();
-        let held = self.sources.volume();
-        let under_way = self.shard.set_applied(applied);
-        let of_others = self.census.charge(self.charged, under_way).minus(under_way);
-        self.charged = under_way;
-        self.shard.retained_messages = held.retained_messages;
-        self.shard.room = self.volume_max.minus(held).minus(of_others);
-    }
-
-    /// How long the poll may sleep if nobody wakes it.
-    fn sleep_at_most(
-        &mut self,
-        draining: Option<Timestamp>,
-        lingering: Option<Timestamp>,
-    ) -> Option<Duration> {
-        let now = self.clock.now();
-        let due = [self.shard.next_tick(), lingering].into_iter().flatten().min();
-        let mut until = due.map(|due| due.since(now));
-        let is_starving = self.shard.is_starving();
-        if is_starving {
-            self.inbox.want_views();
-        }
-        // Nobody tells when the gate opens.
-        let is_withholding = self.shard.is_withholding();
-        let is_congested = self.shard.stage().is_congested();
-        if is_starving || is_withholding || is_congested || draining.is_some() {
-            until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
-        }
-        // Rounded up: a poll that ends just before the tick would turn for nothing.
-        until.map(|until| until + Duration::from_millis(1))
     }
 }
 
@@ -158,6 +127,7 @@ struct Turning {
     draining: Option<Timestamp>,
     /// Sequence of the last batch handed over, if its commit was not seen.
     unconfirmed: Option<u64>,
+    pace: Pace,
 }
 
 impl Turning {
@@ -175,8 +145,9 @@ impl Turning {
             self.worker.shard.tick(now, &mut self.worker.sources);
             self.hand_over();
             self.write(now);
-            *self.worker.stats.lock().unwrap_or_else(PoisonError::into_inner) =
-                *self.worker.shard.stats();
+            self.pace.turned(self.worker.clock.now().since(now));
+            let stats = ShardStats { held: self.worker.shard.held(), ..*self.worker.shard.stats() };
+            *self.worker.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
             if self.is_drained(now) {
                 return Ok(());
             }
@@ -188,7 +159,8 @@ impl Turning {
         let worker = &mut self.worker;
         // The turn's end may have left events, and connections to be read on.
         let has_work = !self.readable.is_empty() || !worker.shard.is_idle();
-        let is_busy = has_work && !worker.shard.stage().is_congested();
+        let may_work = worker.shard.is_reading && !worker.shard.stage().is_congested();
+        let is_busy = has_work && may_work;
         let may_sleep = !is_busy && worker.tail.prepare_sleep() && worker.inbox.prepare_sleep();
         let timeout = match may_sleep {
             true => worker.sleep_at_most(self.draining, self.lingering.next()),
@@ -229,11 +201,16 @@ impl Turning {
         let worker = &mut self.worker;
         worker.shard.set_log_time(worker.log.time());
         let gate = worker.log.gate();
+        let (applied, owed) = (worker.sources.applied(), worker.sources.owed_messages());
+        worker.shard.is_reading = worker.lag.look(worker.tail.position(), applied, owed);
         worker.charge();
         let settings = &mut worker.shard.settings;
         let did_take = settings.takes_publishes;
-        settings.takes_publishes = gate.accepts(Class::Publish);
-        settings.takes_sessions = gate.accepts(Class::Open);
+        let pressure = worker.census.pressure();
+        settings.takes_publishes = gate.accepts(Class::Publish) && pressure < Pressure::Publishes;
+        settings.takes_sessions = gate.accepts(Class::Open) && pressure < Pressure::Sessions;
+        settings.shortage =
+            if pressure == Pressure::None { Refusal::Storage } else { Refusal::Memory };
         if settings.takes_publishes && !did_take {
             worker.shard.on_gate_opened(now, &mut worker.sources);
         }
@@ -278,9 +255,15 @@ impl Turning {
             }
         }
         self.tokens = tokens;
+        if !self.worker.shard.is_reading {
+            return;
+        }
+        // Whoever sends little is not to wait for many that send much.
+        let most = READ_BYTES_ALL / self.readable.len().max(1);
+        let most = most.clamp(READ_BYTES_MIN, READ_BYTES);
         for _ in 0..self.readable.len() {
             let shard = &mut self.worker.shard;
-            if shard.stage().is_congested() || shard.stage().batches() >= STAGED_BATCHES_MAX {
+            if shard.stage().is_congested() || shard.stage().batches() >= self.pace.batches() {
                 return;
             }
             let Some(token) = self.readable.pop_front() else { return };
@@ -288,7 +271,7 @@ impl Turning {
                 self.sockets.pause(token);
                 continue;
             }
-            let bytes = match self.sockets.read(token, &mut self.buffer) {
+            let bytes = match self.sockets.read(token, &mut self.buffer[..most]) {
                 Read::Bytes(bytes) => {
                     let read = &self.buffer[..bytes];
                     shard.on_bytes(now, token, read, &mut self.worker.sources);
@@ -305,7 +288,7 @@ impl Turning {
                     continue;
                 }
             };
-            if bytes == READ_BYTES || bytes > 0 && self.sockets.is_read_closed(token) {
+            if bytes == most || bytes > 0 && self.sockets.is_read_closed(token) {
                 self.readable.push_back(token);
             } else {
                 // A short read empties the socket: the poll says when there is more.
@@ -351,7 +334,7 @@ impl Turning {
 
     fn take_committed(&mut self, now: Timestamp) -> Result<(), WorkerError> {
         let worker = &mut self.worker;
-        worker.tail.take(COMMITTED_BYTES_MAX, &mut self.committed)?;
+        worker.tail.take(self.pace.committed_bytes(), &mut self.committed)?;
         for batch in self.committed.drain(..) {
             if batch.producer == worker.producer.id() && Some(batch.sequence) == self.unconfirmed {
                 self.unconfirmed = None;

@@ -21,6 +21,7 @@ struct Shared {
     applied: AtomicU64,
     checkpointed: AtomicU64,
     persistent_sessions: AtomicU64,
+    owed_messages: AtomicU64,
     retained_messages: AtomicU64,
     retained_bytes: AtomicU64,
     interest_changed: AtomicU64,
@@ -34,6 +35,7 @@ impl Reader {
             applied: AtomicU64::new(views.applied()),
             checkpointed: AtomicU64::new(views.applied()),
             persistent_sessions: AtomicU64::new(views.sessions().persistent()),
+            owed_messages: AtomicU64::new(views.owed_messages() as u64),
             retained_messages: AtomicU64::new(views.retained().len()),
             retained_bytes: AtomicU64::new(views.retained().bytes()),
             interest_changed: AtomicU64::new(views.interest_changed()),
@@ -74,10 +76,16 @@ impl Reader {
     }
 
     /// Number of sessions that outlive their connections, without taking the lock. This and the next
-    /// two are as of [`Reader::applied`] or later, if that is read first.
+    /// three are as of [`Reader::applied`] or later, if that is read first.
     #[must_use]
     pub fn persistent_sessions(&self) -> u64 {
         self.shared.persistent_sessions.load(Ordering::Relaxed)
+    }
+
+    /// Number of messages that sessions are owed, each counted for each, without taking the lock.
+    #[must_use]
+    pub fn owed_messages(&self) -> u64 {
+        self.shared.owed_messages.load(Ordering::Relaxed)
     }
 
     /// Number of retained messages, without taking the lock.
@@ -124,6 +132,7 @@ impl Reader {
     /// Makes the counts visible; called by the driver after it applied.
     pub(crate) fn publish(&self, views: &Views) {
         self.shared.persistent_sessions.store(views.sessions().persistent(), Ordering::Relaxed);
+        self.shared.owed_messages.store(views.owed_messages() as u64, Ordering::Relaxed);
         self.shared.retained_messages.store(views.retained().len(), Ordering::Relaxed);
         self.shared.retained_bytes.store(views.retained().bytes(), Ordering::Relaxed);
         self.shared.interest_changed.store(views.interest_changed(), Ordering::Relaxed);

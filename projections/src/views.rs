@@ -57,11 +57,14 @@ pub struct Limits {
     pub queued_messages: usize,
     /// Bytes of these messages.
     pub queued_bytes: u64,
+    /// Messages owed to all sessions together. Beyond it those sessions that are owed more than their
+    /// part, were it dealt out evenly, lose their oldest.
+    pub owed_messages: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { queued_messages: 100_000, queued_bytes: 256 << 20 }
+        Self { queued_messages: 100_000, queued_bytes: 256 << 20, owed_messages: usize::MAX }
     }
 }
 
@@ -91,6 +94,12 @@ pub struct Views {
 }
 
 impl Views {
+    /// Messages owed to all sessions together.
+    #[must_use]
+    pub fn owed_messages(&self) -> usize {
+        self.hints.owed
+    }
+
     /// Empty views, before the first event.
     #[must_use]
     pub fn new(limits: Limits) -> Self {

@@ -42,7 +42,37 @@ fn without_anything_the_defaults_are_in_force_and_every_key_is_listed() {
     ] {
         assert!(listed(key), "{key}");
     }
-    assert!(effective.settings.iter().all(|setting| setting.origin == Origin::Default));
+    let is_default = |setting: &Setting| match &setting.origin {
+        // A small machine bounds them.
+        Origin::Memory { asked, .. } => **asked == Origin::Default,
+        origin => *origin == Origin::Default,
+    };
+    assert!(effective.settings.iter().all(is_default));
+    assert!(effective.config.limits.memory_max >= memory::LEAST);
+}
+
+#[test]
+fn memory_max_bounds_what_it_cannot_hold_and_says_so() {
+    let text = "[limits]\nmemory_max = \"512MiB\"\n[gateway.limits]\nretained_bytes = \"1MiB\"\n\
+                output_bytes = \"1GiB\"\n";
+    let effective = load_text(text, &[], &Flags::default()).unwrap();
+    let limits = &effective.config.gateway.limits;
+    assert_eq!(limits.retained_bytes.to_string(), "1MiB");
+    assert_eq!(limits.output_bytes.to_string(), "64MiB");
+    assert_eq!(effective.config.log.ring_bytes.to_string(), "32MiB");
+    assert_eq!(origin(&effective, "gateway.limits.retained_bytes"), "ledgermq.toml:4");
+    assert_eq!(origin(&effective, "log.ring_bytes"), "default");
+    assert_eq!(
+        effective.origin("gateway.limits.input_bytes").to_string(),
+        "bounded by limits.memory_max (\"1GiB\", default)"
+    );
+    let value = |key| effective.settings.iter().find(|setting| setting.key == key).unwrap();
+    assert_eq!(value("gateway.limits.output_bytes").value, "64MiB".into());
+    assert_eq!(value("gateway.limits.sessions").value, 65_536.into());
+    let text = "[limits]\nmemory_max = \"100MiB\"\n";
+    let error = load_text(text, &[], &Flags::default()).unwrap_err().to_string();
+    assert!(error.starts_with("limits.memory_max: must be at least 128MiB"), "{error}");
+    assert!(error.ends_with("ledgermq.toml:2)"), "{error}");
 }
 
 #[test]

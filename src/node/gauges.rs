@@ -1,5 +1,6 @@
 //! The node's counters on the metrics page, read from the rooms when it is asked for.
 
+mod memory;
 mod process;
 
 use std::sync::Arc;
@@ -11,12 +12,15 @@ use ledgermq_log::{Class, Log};
 use ledgermq_projections::reader::Reader;
 use metrics::{Counter, Gauge, counter, gauge};
 
+use super::memory::Level;
+
 /// Handles, registered once.
 pub(super) struct Gauges {
     log: Log,
     views: Reader,
     gateway: StatsReader,
     process: process::Process,
+    memory: memory::Memory,
     connections: Gauge,
     sessions: Gauge,
     persistent_sessions: Gauge,
@@ -74,7 +78,7 @@ fn by_qos(name: &'static str) -> [Counter; 3] {
 }
 
 impl Gauges {
-    pub(super) fn new(log: Log, views: Reader, gateway: StatsReader) -> Self {
+    pub(super) fn new(log: Log, views: Reader, gateway: StatsReader, level: Level) -> Self {
         let dropped = |reason: &'static str| counter!("ledgermq_mqtt_messages_dropped_total", "reason" => reason);
         gauge!("ledgermq_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Self {
@@ -82,6 +86,7 @@ impl Gauges {
             views,
             gateway,
             process: process::Process::new(),
+            memory: memory::Memory::new(level),
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
             persistent_sessions: gauge!("ledgermq_persistent_sessions"),
@@ -163,6 +168,7 @@ impl Gauges {
         self.gather_views();
         self.gather_gateway();
         self.process.gather();
+        self.memory.gather(&self.gateway.read(), &self.views);
     }
 
     fn gather_log(&self) {

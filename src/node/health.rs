@@ -6,6 +6,7 @@ use ledgermq_projections::reader::Reader;
 
 use super::access::Warnings;
 use super::descriptors::Descriptors;
+use super::memory::Level;
 
 /// Committed batches that the views may be behind.
 const LAG_MAX: u64 = 1_000;
@@ -16,9 +17,11 @@ pub(super) fn checks(
     views: &Reader,
     descriptors: Descriptors,
     warnings: &Warnings,
+    memory: &Level,
 ) -> Vec<Check> {
     let access = warnings.check(views);
-    vec![log_check(log), views_check(log, views), descriptors_check(descriptors), access]
+    let descriptors = descriptors_check(descriptors);
+    vec![log_check(log), views_check(log, views), descriptors, access, memory.check()]
 }
 
 /// What was dealt out at the start; it always holds then.

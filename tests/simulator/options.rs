@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_core::access::Rules;
-use ledgermq_core::connection::{Authentication, PublishRate, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
 use ledgermq_gateway::shard::ShardLimits;
 use ledgermq_projections::views::Limits;
 
@@ -91,10 +91,18 @@ impl Options {
             unread_messages_max: ShardLimits::default().unread_messages_max,
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
             recent_bytes_max: tight(rng, &[0, 300], 1 << 20),
+            output_bytes_all_max: tight(rng, &[200, 2000], 1 << 30),
+            references_bytes_max: tight(rng, &[3000, 50_000], 1 << 30),
+            pinned_bytes_all_max: tight(rng, &[0, 1000], 1 << 30),
+            input_bytes_all_max: tight(rng, &[1, 50_000], 1 << 30),
             unfinished_bytes_max: ShardLimits::default().unfinished_bytes_max,
         };
         let queued = if rng.permille(120) {
-            Limits { queued_messages: rng.size(3, 40), queued_bytes: rng.range(500, 50_000) }
+            Limits {
+                queued_messages: rng.size(3, 40),
+                queued_bytes: rng.range(500, 50_000),
+                owed_messages: rng.size(10, 400),
+            }
         } else {
             Limits::default()
         };
@@ -125,6 +133,7 @@ impl Options {
             rules: Rules::open(),
             takes_publishes: true,
             takes_sessions: true,
+            shortage: Refusal::Storage,
             takes_persistent: true,
             takes_retained: true,
         };

@@ -27,6 +27,7 @@ mod house;
 mod kill;
 mod limits;
 mod normative;
+mod overload;
 mod power;
 mod publish;
 mod restart;

@@ -177,7 +177,7 @@ impl Connection {
 
 fn check(connect: &Connect<'_>, settings: &Settings, out: &impl Outputs) -> Result<(), Refusal> {
     if !settings.takes_sessions {
-        return Err(Refusal::Storage);
+        return Err(settings.shortage);
     }
     if connect.authentication_method.is_some() {
         return Err(Refusal::AuthenticationMethod);

@@ -67,7 +67,7 @@ impl Connection {
         }
         if !settings.takes_sessions {
             // The log may have filled up meanwhile.
-            return self.refuse_connect(Refusal::Storage, out);
+            return self.refuse_connect(settings.shortage, out);
         }
         opened.is_proven = true;
         self.open(*opened, settings, out);

@@ -89,10 +89,12 @@ pub struct Settings {
     pub authentication: Authentication,
     /// The access rules in force.
     pub rules: Rules,
-    /// Whether the log takes messages just now.
+    /// Whether messages are taken just now.
     pub takes_publishes: bool,
-    /// Whether the log takes new sessions just now.
+    /// Whether new sessions and subscriptions are taken just now.
     pub takes_sessions: bool,
+    /// Why not, where they are not.
+    pub shortage: Refusal,
     /// Whether a session that outlives its connection may be added just now.
     pub takes_persistent: bool,
     /// Whether a retained message of a new topic may be added just now.

@@ -225,7 +225,7 @@ impl Connection {
             && !settings.takes_retained
             && !out.is_retained(publish.topic);
         if !settings.takes_publishes {
-            return Some(Refusal::Storage);
+            return Some(settings.shortage);
         }
         if is_addition {
             return Some(Refusal::Retained);

@@ -52,11 +52,13 @@ pub enum Refusal {
     Sessions,
     /// One SUBSCRIBE asks for what is retained in too many ways.
     Wildcards,
+    /// The node has not enough memory left.
+    Memory,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -72,6 +74,7 @@ impl Refusal {
         Self::SubscriptionBytes,
         Self::Sessions,
         Self::Wildcards,
+        Self::Memory,
     ];
 
     /// Its name where it is counted.
@@ -93,6 +96,7 @@ impl Refusal {
             Self::SubscriptionBytes => "subscription_bytes",
             Self::Sessions => "sessions",
             Self::Wildcards => "wildcards",
+            Self::Memory => "memory",
         }
     }
 
@@ -116,7 +120,8 @@ impl Refusal {
                 | Self::Unread
                 | Self::SubscriptionBytes
                 | Self::Sessions
-                | Self::Wildcards,
+                | Self::Wildcards
+                | Self::Memory,
                 _,
             ) => ReasonCode::QuotaExceeded,
         }
@@ -153,6 +158,7 @@ impl Refusal {
             }
             Self::Sessions => "the broker keeps as many sessions as it may; end some",
             Self::Wildcards => "wildcards in too many different places; subscribe bit by bit",
+            Self::Memory => "the broker is short of memory; try again later",
             Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }

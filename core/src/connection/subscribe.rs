@@ -300,7 +300,7 @@ fn check(
     let filter = TopicFilter::new(filter).map_err(|_| Refusal::Topic)?;
     if !settings.takes_sessions {
         // A subscription grows the log and the views like a session does.
-        return Err(Refusal::Storage);
+        return Err(settings.shortage);
     }
     if subscribe.user_properties.len() > settings.user_properties_max {
         return Err(Refusal::UserProperties);

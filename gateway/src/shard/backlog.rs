@@ -1,5 +1,6 @@
 //! What waits for one connection, as references.
 
+mod pins;
 mod references;
 
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use ledgermq_core::event::batch::Fence;
 use ledgermq_core::identity::PacketId;
 use ledgermq_core::offset::Offset;
 use ledgermq_core::packet::QoS;
-use ledgermq_log::CommittedBatch;
 use ledgermq_projections::notice::SharedDelivery;
 use ledgermq_projections::views::owed::{Owed, OwedSource};
 use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::shard::ShardLimits;
 
+pub(crate) use pins::{Pin, Pins};
 use references::References;
 
 /// The messages that wait for a connection.
@@ -48,13 +49,18 @@ pub(crate) enum Lane {
     Owed,
 }
 
-/// A message that waits.
+/// A message that waits, or a run of them: such that follow each other in their batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
+    /// The first.
     pub(crate) message: DeliveryRef,
+    /// How many they are.
+    pub(crate) messages: u32,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// Of all of them.
     pub(crate) payload_bytes: u32,
+    /// Where the content of the first is.
     pub(crate) source: Source,
     /// Subscription Identifier of the Shared Subscription that brought it.
     pub(crate) identifier: Option<u32>,
@@ -66,7 +72,7 @@ pub(crate) struct Pending {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// In a batch that is held in memory.
-    Pinned(Arc<CommittedBatch>, Fence),
+    Pinned(Arc<Pin>, Fence),
     /// In the log.
     Logged,
     /// Kept by the projections before the log was purged.
@@ -84,7 +90,16 @@ impl Pending {
             Source::Pinned(..) | Source::Logged | Source::Kept => 0,
         };
         let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
-        Self { message, qos, retain, payload_bytes, source, identifier: None, starting: None }
+        Self {
+            message,
+            messages: 1,
+            qos,
+            retain,
+            payload_bytes,
+            source,
+            identifier: None,
+            starting: None,
+        }
     }
 }
 
@@ -133,13 +148,21 @@ impl Backlog {
         self.queue.len()
     }
 
-    pub(crate) fn is_full(&self, is_persistent: bool, limits: &ShardLimits) -> bool {
+    /// Bytes that the references take.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let lanes = [&self.queue, &self.given, &self.bound, &self.starting];
+        size_of::<Self>() + lanes.into_iter().map(References::held_bytes).sum::<usize>()
+    }
+
+    /// How many more messages may wait, and bytes of them: one may go beyond these.
+    pub(crate) fn room(&self, is_persistent: bool, limits: &ShardLimits) -> (usize, usize) {
         let messages_max = if is_persistent {
             limits.persistent_messages_max
         } else {
             limits.backlog_messages_max
         };
-        self.queue.len() >= messages_max || self.queue.payload_bytes() >= limits.backlog_bytes_max
+        let bytes = limits.backlog_bytes_max.saturating_sub(self.queue.payload_bytes());
+        (messages_max.saturating_sub(self.queue.len()), bytes)
     }
 
     /// The first message of a queue.

@@ -13,6 +13,7 @@ use ledgermq_core::topic::{TopicFilter, filter_bytes};
 use crate::shard::access::Asked;
 use crate::shard::backlog::Backlog;
 use crate::shard::counts::ConnectionCounts;
+use crate::shard::held::Held;
 use crate::shard::spare::SpareBuffers;
 use crate::shard::stage::Stage;
 use crate::shard::stats::ShardStats;
@@ -25,6 +26,10 @@ pub(crate) struct Client {
     pub(crate) link: Link,
     /// Bytes of a packet that has not come whole, or that may not be taken yet.
     pub(crate) input: Vec<u8>,
+    /// What is set aside for the packet that has begun in it.
+    pub(crate) reserved_bytes: usize,
+    /// What of it counts in what the shard holds.
+    pub(crate) held: Held,
     /// Bytes of `input` that count among the shard's unfinished ones.
     pub(crate) unfinished_bytes: usize,
     /// Ordered by filter.
@@ -57,6 +62,8 @@ pub(crate) enum Pause {
     Answers,
     /// It published faster than it may, and cannot be told.
     Throttled,
+    /// It has begun a packet for which the node has no memory just now.
+    Memory,
     /// Answers to its subscriptions, with much that is retained, are on their way.
     Subscribing,
 }
@@ -73,6 +80,8 @@ pub(crate) struct Link {
     written: usize,
     /// It stands in the list of those that have something to write.
     pub(crate) is_dirty: bool,
+    /// Its socket took nothing more when it was last written to.
+    pub(crate) is_blocked: bool,
     /// It waits for a batch or a view.
     pub(crate) is_starving: bool,
     /// The transport is to be closed after the output.
@@ -99,6 +108,7 @@ impl Client {
                 output: Vec::new(),
                 written: 0,
                 is_dirty: false,
+                is_blocked: false,
                 is_starving: false,
                 is_ending: false,
                 is_gone: false,
@@ -107,6 +117,8 @@ impl Client {
                 linger_until: now,
             },
             input: Vec::new(),
+            reserved_bytes: 0,
+            held: Held::default(),
             unfinished_bytes: 0,
             subscriptions: Vec::new(),
             subscription_bytes: 0,
@@ -151,7 +163,13 @@ impl Client {
     /// Whether its silence is our own doing.
     pub(crate) fn is_excused(&self) -> bool {
         match self.pause {
-            Some(Pause::Opening | Pause::Withheld | Pause::Throttled | Pause::Subscribing) => true,
+            Some(
+                Pause::Opening
+                | Pause::Withheld
+                | Pause::Throttled
+                | Pause::Memory
+                | Pause::Subscribing,
+            ) => true,
             Some(Pause::Answers) | None => false,
         }
     }
@@ -164,6 +182,7 @@ impl Link {
 
     /// So many bytes were written. A buffer that is empty by that goes to `spare`.
     pub(crate) fn written(&mut self, bytes: usize, spare: &mut SpareBuffers) {
+        self.is_blocked = false;
         self.written += bytes;
         if self.written == self.output.len() {
             self.written = 0;
@@ -176,7 +195,6 @@ impl Link {
     }
 
     /// Bytes held, those that were written included.
-    #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
         self.output.len()
     }

@@ -11,6 +11,8 @@ use ledgermq_core::reason::ReasonCode;
 use ledgermq_log::CommittedBatch;
 
 use crate::shard::client::find;
+use crate::shard::delivery::{Routed, Run};
+use crate::shard::matching::Matches;
 use crate::shard::table::Token;
 use crate::shard::volume::Volume;
 use crate::shard::{Interest, Shard, Sources};
@@ -33,6 +35,8 @@ impl Shard {
         let is_own = batch.producer == self.producer;
         let sessions = if is_own { self.tokens(&body) } else { Vec::new() };
         let mut volume = Volume::default();
+        let mut run = Run::default();
+        let mut matches = Matches::default();
         for record in body.records() {
             let record = record.expect("the log checked the batch when it committed it");
             let event = record.event().expect("the log checked the batch when it committed it");
@@ -42,10 +46,14 @@ impl Shard {
                 volume = volume.plus(volume_of(&event));
             }
             let at = Offset::new(batch.index, record.ordinal);
+            // What goes together with others is routed before anything else happens.
             self.reached = Offset::new(batch.index, record.ordinal + 1);
             match event {
                 EventRef::MessagePublished(message) if !is_void => {
-                    let matches = self.matches(message.topic);
+                    if !run.takes(record.place(), message.topic) {
+                        self.route(now, batch, &mut run, &matches);
+                        matches = self.matches(message.topic);
+                    }
                     if let (Some(token), Some(packet_id)) = (token, message.packet_id) {
                         let is_heard = !matches.is_empty()
                             || !self.is_unheard(token, batch.index, message.topic, sources);
@@ -53,8 +61,13 @@ impl Shard {
                             machine.on_publish_committed(message.qos, packet_id, is_heard, sink);
                         });
                     }
-                    self.route(now, batch, &record, &message, token, &matches);
+                    run.push(Routed { place: record.place(), message, publisher: token });
+                    continue;
                 }
+                EventRef::MessagePublished(_) => continue,
+                EventRef::Other(_) => self.route(now, batch, &mut run, &matches),
+            }
+            match event {
                 EventRef::MessagePublished(_) => {}
                 EventRef::Other(Event::SessionOpened(_)) if is_void => {
                     if is_own {
@@ -78,6 +91,7 @@ impl Shard {
                 EventRef::Other(_) => {}
             }
         }
+        self.route(now, batch, &mut run, &matches);
         self.stage.under_way.commit(batch.index, volume);
         self.recent.push(batch, self.limits.recent_bytes_max);
         self.pass(now, batch.index, sources);
@@ -150,6 +164,7 @@ impl Shard {
         if self.table.get(token).is_none_or(|client| client.link.is_ending) {
             // It ended before its session was there.
             if is_gone {
+                self.forget_held(token);
                 self.table.remove(token);
             }
             return;
@@ -168,6 +183,7 @@ impl Shard {
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_opening = false;
         if client.link.is_gone {
+            self.forget_held(token);
             return self.table.remove(token);
         }
         self.stats.refused_foreign += 1;

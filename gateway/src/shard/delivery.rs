@@ -7,98 +7,192 @@
 use std::sync::Arc;
 
 use ledgermq_core::connection::{Delivery, Handed, Outputs as _};
-use ledgermq_core::event::batch::Record;
+use ledgermq_core::event::batch::Fence;
 use ledgermq_core::event::{DeliveryRef, DropReason, Event, MessagePublished};
 use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::QoS;
 use ledgermq_log::CommittedBatch;
 
-use crate::shard::backlog::{Pending, Source};
+use crate::shard::backlog::{Pending, Pins, Source};
 use crate::shard::matching::{Match, Matches};
 use crate::shard::table::Token;
-use crate::shard::{Shard, stats};
+use crate::shard::{Shard, ShardLimits, stats};
+
+/// Messages to one topic that follow each other in a batch, with nothing in between.
+///
+/// They are routed together, one connection after the other: so one that takes nothing now costs the
+/// same for all of them as for one.
+#[derive(Debug, Default)]
+pub(super) struct Run<'a> {
+    messages: Vec<Routed<'a>>,
+    payload_bytes: usize,
+    /// They differ in QoS or RETAIN.
+    is_mixed: bool,
+}
+
+/// A message of a [`Run`].
+#[derive(Debug)]
+pub(super) struct Routed<'a> {
+    pub(super) place: Fence,
+    pub(super) message: MessagePublished<'a>,
+    pub(super) publisher: Option<Token>,
+}
+
+impl<'a> Run<'a> {
+    /// Whether `topic` is that of the run, and the message at `place` would be its next.
+    pub(super) fn takes(&self, place: Fence, topic: &str) -> bool {
+        self.messages.last().is_some_and(|last| {
+            last.place.ordinal + 1 == place.ordinal && last.message.topic == topic
+        })
+    }
+
+    /// Adds a message that it [takes](Self::takes), or the first.
+    pub(super) fn push(&mut self, routed: Routed<'a>) {
+        if let Some(Routed { message: first, .. }) = self.messages.first() {
+            let next = &routed.message;
+            self.is_mixed |= (first.qos, first.retain) != (next.qos, next.retain);
+        }
+        self.payload_bytes += routed.message.payload.len();
+        self.messages.push(routed);
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        (self.payload_bytes, self.is_mixed) = (0, false);
+    }
+}
 
 impl Shard {
-    /// Gives a committed message to all connections that it is for.
+    /// Gives committed messages, which are as good as routed, to all connections that they are for.
     pub(super) fn route(
         &mut self,
         now: Timestamp,
         batch: &Arc<CommittedBatch>,
-        record: &Record<'_>,
-        message: &MessagePublished<'_>,
-        publisher: Option<Token>,
+        run: &mut Run<'_>,
         matches: &Matches,
     ) {
-        self.stats.dropped_not_authorized += u64::from(matches.forbidden);
+        let messages = run.messages.len() as u64;
+        self.stats.dropped_not_authorized += u64::from(matches.forbidden) * messages;
         for found in &*matches.found {
-            self.offer(now, batch, record, message, publisher, found);
+            self.offer(now, batch, run, found);
+        }
+        run.clear();
+    }
+
+    fn offer(&mut self, now: Timestamp, batch: &Arc<CommittedBatch>, run: &Run<'_>, found: &Match) {
+        for (nth, routed) in run.messages.iter().enumerate() {
+            let Some(grant) = found.grant(routed.publisher) else { continue };
+            let Some(client) = self.table.get(found.token) else { return };
+            let message = &routed.message;
+            let qos = message.qos.min(grant.qos);
+            let is_ready = client.backlog.as_ref().is_none_or(|backlog| backlog.is_live())
+                && self.has_output_room(&client.link)
+                && (qos == QoS::AtMostOnce || client.machine.has_room());
+            if !is_ready {
+                return self.queue(batch, run, nth, found);
+            }
+            let retain = message.retain && grant.retain_as_published;
+            let reference = DeliveryRef::from(Offset::new(batch.index, routed.place.ordinal));
+            let interval = message.message_expiry_interval;
+            let Some(expiry) = remaining(interval, batch.time, self.log_time) else {
+                self.give_up(now, found.token, reference, qos, DropReason::Expired);
+                continue;
+            };
+            let delivery = Delivery {
+                message: reference,
+                qos,
+                retain,
+                topic: message.topic,
+                message_expiry_interval: expiry,
+                identifiers: &grant.identifiers,
+                properties: message.properties,
+                payload: message.payload,
+            };
+            self.hand(now, found.token, &delivery, |pins, limits| {
+                let source = match pins.pin(batch, limits.pinned_bytes_all_max) {
+                    Some(pin) => Source::Pinned(pin, routed.place),
+                    None => Source::Logged,
+                };
+                let mut pending = Pending::new(reference, qos, retain, source);
+                pending.payload_bytes = bytes(message.payload.len());
+                pending
+            });
         }
     }
 
-    fn offer(
+    /// Puts the messages of a run from the one at `first` on into the backlog of a connection that
+    /// cannot take them now.
+    fn queue(&mut self, batch: &Arc<CommittedBatch>, run: &Run<'_>, first: usize, found: &Match) {
+        if first == 0 && !run.is_mixed && found.is_for_all() {
+            let messages = run.messages.len();
+            return self.queue_some(batch, &run.messages[0], messages, run.payload_bytes, found);
+        }
+        for routed in &run.messages[first..] {
+            self.queue_some(batch, routed, 1, routed.message.payload.len(), found);
+        }
+    }
+
+    /// The same with `messages` alike from `first` on.
+    fn queue_some(
         &mut self,
-        now: Timestamp,
         batch: &Arc<CommittedBatch>,
-        record: &Record<'_>,
-        message: &MessagePublished<'_>,
-        publisher: Option<Token>,
+        first: &Routed<'_>,
+        messages: usize,
+        payload_bytes: usize,
         found: &Match,
     ) {
-        let Some(grant) = found.grant(publisher) else { return };
+        let Some(grant) = found.grant(first.publisher) else { return };
         let Some(client) = self.table.get_mut(found.token) else { return };
-        let qos = message.qos.min(grant.qos);
-        let retain = message.retain && grant.retain_as_published;
-        let reference = DeliveryRef::from(Offset::new(batch.index, record.ordinal));
-        let pending = || {
-            let source = Source::Pinned(Arc::clone(batch), record.place());
-            let mut pending = Pending::new(reference, qos, retain, source);
-            pending.payload_bytes = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
-            pending
-        };
-        let is_ready = client.backlog.as_ref().is_none_or(|backlog| backlog.is_live())
-            && client.link.unwritten().len() < self.limits.output_bytes_max
-            && (qos == QoS::AtMostOnce || client.machine.has_room());
-        if !is_ready {
-            return self.queue(found.token, pending());
-        }
-        let interval = message.message_expiry_interval;
-        let Some(expiry) = remaining(interval, batch.time, self.log_time) else {
-            return self.give_up(now, found.token, reference, qos, DropReason::Expired);
-        };
-        let delivery = Delivery {
-            message: reference,
-            qos,
-            retain,
-            topic: message.topic,
-            message_expiry_interval: expiry,
-            identifiers: &grant.identifiers,
-            properties: message.properties,
-            payload: message.payload,
-        };
-        self.hand(now, found.token, &delivery, pending);
-    }
-
-    /// Puts a message into the backlog of a connection that cannot take it now.
-    fn queue(&mut self, token: Token, pending: Pending) {
-        let Some(client) = self.table.get_mut(token) else { return };
+        let qos = first.message.qos.min(grant.qos);
         let is_persistent = client.machine.is_persistent();
-        let delivered = client.machine.delivered_upto();
+        let is_owed = is_persistent && qos > QoS::AtMostOnce;
         let backlog = client.backlog.get_or_insert_default();
-        let is_owed = is_persistent && pending.qos > QoS::AtMostOnce;
         // What is owed comes from the view, in its order.
         if backlog.behind.is_some() {
-            self.stats.dropped_catching_up += u64::from(!is_owed);
-            client.link.counts.get_or_insert_default().messages_dropped += u64::from(!is_owed);
+            let lost = if is_owed { 0 } else { messages as u64 };
+            self.stats.dropped_catching_up += lost;
+            client.link.counts.get_or_insert_default().messages_dropped += lost;
             return;
         }
-        if !backlog.is_full(is_persistent, &self.limits) {
-            return backlog.push(pending, &self.limits);
+        let (room, room_bytes) = backlog.room(is_persistent, &self.limits);
+        let held = client.held.references_bytes;
+        let has_room = room > 0 && self.has_reference_room(held);
+        let (room, room_bytes) = if has_room { (room, room_bytes) } else { (0, 0) };
+        let Some(client) = self.table.get_mut(found.token) else { return };
+        let backlog = client.backlog.get_or_insert_default();
+        // One message may go beyond the bytes.
+        let taken = match payload_bytes <= room_bytes || (messages == 1 && room_bytes > 0) {
+            true => messages.min(room),
+            false => (room_bytes * messages).div_ceil(payload_bytes.max(1)).min(room),
+        };
+        if taken > 0 {
+            let source = match self.pins.pin(batch, self.limits.pinned_bytes_all_max) {
+                Some(pin) => Source::Pinned(pin, first.place),
+                None => Source::Logged,
+            };
+            let reference = DeliveryRef::from(Offset::new(batch.index, first.place.ordinal));
+            let retain = first.message.retain && grant.retain_as_published;
+            let mut pending = Pending::new(reference, qos, retain, source);
+            pending.messages = u32::try_from(taken).unwrap_or(u32::MAX);
+            pending.payload_bytes = bytes(payload_bytes / messages * taken);
+            if taken == messages {
+                pending.payload_bytes = bytes(payload_bytes);
+            }
+            backlog.push(pending, &self.limits);
         }
-        if is_owed {
+        if taken < messages && is_owed {
+            let delivered = client.machine.delivered_upto();
             backlog.behind = Some(backlog.last().unwrap_or_default().max(delivered));
         } else {
-            self.stats.dropped_queue_full += 1;
-            client.link.counts.get_or_insert_default().messages_dropped += 1;
+            let lost = (messages - taken) as u64;
+            self.stats.dropped_queue_full += lost;
+            client.link.counts.get_or_insert_default().messages_dropped += lost;
+        }
+        // If it has nothing to write, nothing tells when the node has room for its output again.
+        let must_ask = client.link.unwritten().is_empty() && self.is_output_full();
+        self.weigh_held(found.token);
+        if must_ask {
+            self.starve(found.token);
         }
     }
 
@@ -108,16 +202,17 @@ impl Shard {
         now: Timestamp,
         token: Token,
         delivery: &Delivery<'_>,
-        pending: impl FnOnce() -> Pending,
+        pending: impl FnOnce(&mut Pins, &ShardLimits) -> Pending,
     ) {
         let mut handed = Handed::Sent;
         self.turn(now, token, |machine, sink, _| handed = machine.deliver(delivery, sink));
         match handed {
             Handed::Sent => self.stats.sent[stats::by(delivery.qos)] += 1,
             Handed::Starting(packet_id) => {
+                let pending = pending(&mut self.pins, &self.limits);
                 let Some(client) = self.table.get_mut(token) else { return };
                 let backlog = client.backlog.get_or_insert_default();
-                backlog.start(packet_id, pending(), &self.limits);
+                backlog.start(packet_id, pending, &self.limits);
             }
             Handed::TooLarge => {
                 self.give_up(now, token, delivery.message, delivery.qos, DropReason::TooLarge);
@@ -161,6 +256,10 @@ impl Shard {
             machine.skip(message, qos, sink);
         });
     }
+}
+
+fn bytes(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// What is left of a Message Expiry Interval; nothing at all if it has passed.

@@ -42,16 +42,27 @@ impl Shard {
     /// subscription, an identifier that was logged, a batch or a view that was waited for
     /// ([`Shard::retry`]). A connection that waits for none of these has nothing to wait for.
     pub(super) fn drain(&mut self, now: Timestamp, token: Token, sources: &mut impl Sources) {
+        self.drain_some(now, token, sources);
+        self.weigh_held(token);
+    }
+
+    fn drain_some(&mut self, now: Timestamp, token: Token, sources: &mut impl Sources) {
         let (mut is_lagging, mut is_caught_up) = (false, false);
         loop {
-            let Some(client) = self.table.get_mut(token) else { return };
+            let Some(client) = self.table.get(token) else { return };
             let Some(backlog) = &client.backlog else { return };
-            if client.link.is_ending
-                || backlog.holds > 0
-                || client.link.unwritten().len() >= self.limits.output_bytes_max
-            {
+            if client.link.is_ending || backlog.holds > 0 {
                 return;
             }
+            if !self.has_output_room(&client.link) {
+                // What it has to write goes first; if that is nothing, the node has no room.
+                if client.link.unwritten().is_empty() && !backlog.is_empty() {
+                    self.starve(token);
+                }
+                return;
+            }
+            let Some(client) = self.table.get_mut(token) else { return };
+            let Some(backlog) = &client.backlog else { return };
             if !is_lagging
                 && backlog.is_own_empty()
                 && let Some(after) = backlog.behind
@@ -197,7 +208,7 @@ impl Shard {
             properties: content.properties,
             payload: content.payload,
         };
-        self.hand(now, token, &delivery, || pending);
+        self.hand(now, token, &delivery, |_, _| pending);
     }
 }
 
@@ -210,7 +221,7 @@ fn look_up(backlog: &Backlog, lane: Lane, sources: &mut impl Sources) -> Option<
         Source::Answer(message) | Source::Retained(message, _) => {
             Fetched::Ready(Content::Message(Arc::clone(message)))
         }
-        Source::Pinned(batch, _) => Fetched::Ready(Content::Batch(Arc::clone(batch))),
+        Source::Pinned(pin, _) => Fetched::Ready(Content::Batch(Arc::clone(&pin.batch))),
         Source::Logged => logged(at, sources).or_else(|| kept(at, backlog, lane, sources)),
         Source::Kept => kept(at, backlog, lane, sources).or_else(|| logged(at, sources)),
     })

@@ -99,6 +99,8 @@ impl Shard {
             input = Vec::new();
         }
         client.input = input;
+        self.weigh_held(token);
+        self.reserve(token);
     }
 
     /// Gives a connection up whose CONNECT is long and has not come whole, if the shard holds too
@@ -147,10 +149,10 @@ impl Shard {
                 client.pause = Some(Pause::Subscribing);
                 return at;
             }
-            if client.link.unwritten().len() >= self.limits.answers_bytes_max {
-                client.pause = Some(Pause::Answers);
+            if self.leaves_answers(token) {
                 return at;
             }
+            let Some(client) = self.table.get(token) else { return bytes.len() };
             match codec::decode(&bytes[at..], client.link.version, packet_bytes_max) {
                 Ok(None) => return at,
                 Ok(Some((packet, length))) => {
@@ -167,6 +169,19 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Whether a client is not read for now, since it does not read what it is answered.
+    fn leaves_answers(&mut self, token: Token) -> bool {
+        let Some(client) = self.table.get(token) else { return false };
+        let unwritten = client.link.unwritten().len();
+        if unwritten == 0 || unwritten < self.answers_max() {
+            return false;
+        }
+        if let Some(client) = self.table.get_mut(token) {
+            client.pause = Some(Pause::Answers);
+        }
+        true
     }
 
     /// Brings the settings up to what the node has room for, if `packet` asks for some.

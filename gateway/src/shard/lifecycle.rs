@@ -87,6 +87,9 @@ impl Shard {
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_detached = true;
         client.backlog = None;
+        client.input = Vec::new();
+        self.release(token);
+        let Some(client) = self.table.get_mut(token) else { return };
         self.withheld.remove(&token);
         if client.pause == Some(Pause::Throttled) {
             self.throttled.retain(|(_, held)| *held != token);
@@ -96,6 +99,8 @@ impl Shard {
         for subscription in subscriptions {
             self.subscriptions.remove(&subscription.filter, token);
         }
+        self.weigh_held(token);
+        let Some(client) = self.table.get(token) else { return };
         let Some(SessionRef { client, epoch }) = client.link.session.clone() else { return };
         self.by_epoch.remove(&epoch);
         if self.by_client.get(&client) == Some(&token) {
@@ -112,6 +117,7 @@ impl Shard {
         self.count_unfinished(token);
         self.detach(token);
         if self.table.get(token).is_some_and(|client| !client.is_opening) {
+            self.forget_held(token);
             self.table.remove(token);
         }
     }

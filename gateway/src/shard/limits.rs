@@ -23,6 +23,16 @@ pub struct ShardLimits {
     pub backlog_bytes_max: usize,
     /// Bytes of batches held in memory for those references; others are read from the log again.
     pub pinned_bytes_max: usize,
+    /// Bytes of output of all connections: a half is what is written in a turn, beyond which messages
+    /// wait as references; in the other half stays what sockets did not take.
+    pub output_bytes_all_max: usize,
+    /// Bytes that the references of all connections take themselves; what is beyond is treated like
+    /// what is too much for one session.
+    pub references_bytes_max: usize,
+    /// Bytes of batches held in memory for the references of all connections, each counted once.
+    pub pinned_bytes_all_max: usize,
+    /// Bytes of the packets that have begun to come, on all connections, if they are long.
+    pub input_bytes_all_max: usize,
     /// Bytes of the last batches held in memory for what groups give of them; others are read from
     /// the log again.
     pub recent_bytes_max: usize,
@@ -42,6 +52,10 @@ impl Default for ShardLimits {
             persistent_messages_max: 1024,
             backlog_bytes_max: 256 << 20,
             pinned_bytes_max: 4 << 20,
+            output_bytes_all_max: usize::MAX,
+            references_bytes_max: usize::MAX,
+            pinned_bytes_all_max: usize::MAX,
+            input_bytes_all_max: usize::MAX,
             recent_bytes_max: 8 << 20,
             unfinished_bytes_max: 16 << 20,
         }

@@ -37,7 +37,7 @@ struct Subscriber {
 }
 
 /// The connections that a topic is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Matches {
     pub(crate) found: Arc<[Match]>,
     /// So many more have a matching subscription, but may not receive the topic.
@@ -134,6 +134,11 @@ impl Match {
     fn bytes(&self) -> usize {
         let grants = std::iter::once(&self.grant).chain(self.own.iter().flatten());
         size_of::<Self>() + grants.map(|grant| size_of_val(&*grant.identifiers)).sum::<usize>()
+    }
+
+    /// Whether the same holds for messages of all publishers.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.own.is_none()
     }
 
     /// What holds for a message of `publisher`.

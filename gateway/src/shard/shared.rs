@@ -108,8 +108,10 @@ impl Shard {
                 continue;
             }
             let mut pending = Pending::from(delivery);
-            if let Some((batch, place)) = self.recent.find(delivery.message.at) {
-                pending.source = Source::Pinned(batch, place);
+            if let Some((batch, place)) = self.recent.find(delivery.message.at)
+                && let Some(pin) = self.pins.pin(&batch, self.limits.pinned_bytes_all_max)
+            {
+                pending.source = Source::Pinned(pin, place);
             }
             backlog.give(pending, &self.limits);
         }

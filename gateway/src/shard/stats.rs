@@ -3,9 +3,13 @@
 use ledgermq_core::connection::{Refusal, Request};
 use ledgermq_core::packet::QoS;
 
-/// What a shard did since it was made. All values only grow.
+use crate::shard::held::Held;
+
+/// What a shard did since it was made. All values but the first only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardStats {
+    /// What the connections hold now.
+    pub held: Held,
     /// Network Connections taken.
     pub accepted: u64,
     /// Sessions opened.
@@ -63,6 +67,7 @@ impl ShardStats {
     /// Adds what another shard counted.
     pub fn add(&mut self, other: &Self) {
         let Self {
+            held,
             accepted,
             opened,
             silent,
@@ -89,6 +94,7 @@ impl ShardStats {
             dropped_purged,
             dropped_not_authorized,
         } = self;
+        *held = held.plus(other.held);
         *accepted += other.accepted;
         *opened += other.opened;
         *silent += other.silent;

@@ -6,6 +6,7 @@ mod client;
 mod delivering;
 mod ending;
 mod exactly_once;
+mod holding;
 mod input;
 mod limits;
 mod opening;

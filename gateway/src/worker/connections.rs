@@ -86,7 +86,7 @@ impl Turning {
                 Wrote::Bytes(bytes) => {
                     shard.written(now, token, bytes, &mut self.worker.sources);
                 }
-                Wrote::Blocked => return,
+                Wrote::Blocked => return shard.set_blocked(token),
                 Wrote::Closed => {
                     shard.on_transport_closed(now, token);
                     return self.close(token);

@@ -12,6 +12,10 @@ use crate::transport::{Layers, Received, Spare};
 /// The poll's token of the worker's own waker.
 pub(crate) const WAKER: mio::Token = mio::Token(usize::MAX);
 
+/// Bytes that the system may hold of a connection and has not sent.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 128 << 10;
+
 /// Outcome of a read.
 pub(crate) enum Read {
     /// So many bytes of MQTT.
@@ -66,6 +70,7 @@ impl Sockets {
         registry: &Registry,
     ) -> io::Result<()> {
         let slot = token.slot as usize;
+        bound_unsent(&stream);
         registry.register(
             &mut stream,
             mio::Token(slot),
@@ -221,6 +226,15 @@ impl Sockets {
         let socket = self.places.get_mut(token.slot as usize)?.as_deref_mut()?;
         (socket.token == token).then_some(socket)
     }
+}
+
+/// Has the system keep no more than it needs of what it cannot send yet: else a client that does not
+/// read costs megabytes of its memory, and the work of filling them. How much may be on the way, which
+/// is what throughput depends on, is left to the system.
+fn bound_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    // A system that does not know this works as well without.
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
 impl Socket {

@@ -64,7 +64,8 @@ impl Views {
                 if held.message.group().is_some() {
                     shared.push(held.message);
                 } else {
-                    session.owed.remove(held.message, held.message, |_| false, touched);
+                    let count = session.owed.remove(held.message, held.message, |_| false, touched);
+                    self.hints.settled(count);
                 }
             }
         }
@@ -99,12 +100,13 @@ impl Views {
             true
         });
         let unsettled = published(&outstanding);
-        session.owed.remove(
+        let count = session.owed.remove(
             DeliveryRef::default(),
             upto,
             |entry| unsettled.binary_search(&entry.message()).is_ok(),
             touched,
         );
+        self.hints.settled(count);
         session.head.cursor = session.head.cursor.max(upto);
         session.head.outstanding = outstanding;
     }
@@ -145,6 +147,7 @@ impl Views {
         };
         let keeps = |entry: Entry| spared.binary_search(&entry.message()).is_ok();
         let count = session.owed.remove(from, upto, keeps, touched);
+        self.hints.settled(count);
         self.counters.drop_messages(reason, count);
     }
 }

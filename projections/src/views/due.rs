@@ -133,13 +133,26 @@ impl Views {
         self.due_groups_expired(now, max, out);
     }
 
+    /// Deals out anew what may be owed to all sessions. If that is too much, and none of those that
+    /// grow has more than its part, one that does not grow has.
+    fn deal_out(&mut self) {
+        let sessions = usize::try_from(self.sessions.persistent()).unwrap_or(usize::MAX);
+        self.hints.even_part = self.hints.limits.owed_messages / sessions.max(1);
+        if self.hints.over_limit.is_empty() && self.hints.owed > self.hints.limits.owed_messages {
+            let part = self.hints.even_part;
+            let slots = self.sessions.slots().filter(|(_, session)| session.owed.len() > part);
+            self.hints.over_limit = slots.map(|(slot, _)| slot).collect();
+        }
+    }
+
     fn due_over_limit(&mut self, max: usize, out: &mut Vec<Due>) {
+        self.deal_out();
+        let limits = self.hints.limits_in_force();
         let over: Vec<Slot> =
             self.hints.over_limit.iter().copied().take(max.saturating_sub(out.len())).collect();
         for slot in over {
             let session = self.sessions.by_slot(slot);
-            let excess =
-                session.and_then(|session| Some((session, excess(session, &self.hints.limits)?)));
+            let excess = session.and_then(|session| Some((session, excess(session, &limits)?)));
             if let Some((session, (from, upto))) = excess {
                 let (session, reason) = (name(session), DropReason::QueueFull);
                 out.push(Due::MessageDropped { session, from, upto, reason });

@@ -12,6 +12,11 @@ use crate::views::shared::{Group, Number};
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     pub(crate) limits: Limits,
+    /// Messages owed to all sessions.
+    pub(crate) owed: usize,
+    /// What each session may be owed of [`Limits::owed_messages`] if all are owed as much, as of when
+    /// it was last looked what is due.
+    pub(crate) even_part: usize,
     /// Sessions that were owed more than the limits when last looked at.
     pub(crate) over_limit: BTreeSet<Slot>,
     /// Groups in which more waited than the limits allow when last looked at.
@@ -25,8 +30,9 @@ pub(crate) struct Hints {
 impl Hints {
     /// A message that expires at `expires` is owed to the session now.
     pub(crate) fn owed(&mut self, slot: Slot, session: &mut Session, expires: Option<Timestamp>) {
+        self.owed += 1;
         let owed = &session.owed;
-        if exceeds((owed.len(), owed.bytes()), &self.limits) {
+        if exceeds((owed.len(), owed.bytes()), &self.limits) || self.is_beyond_part(owed.len()) {
             self.over_limit.insert(slot);
         }
         if let Some(expires) = expires
@@ -34,6 +40,26 @@ impl Hints {
         {
             self.set_expiry(slot, session, Some(expires));
         }
+    }
+
+    /// So many messages are owed to sessions no more.
+    pub(crate) fn settled(&mut self, messages: u32) {
+        self.owed = self.owed.saturating_sub(messages as usize);
+    }
+
+    /// Whether too much is owed to all sessions, and so many messages are more than the part of one.
+    pub(crate) fn is_beyond_part(&self, messages: usize) -> bool {
+        self.owed > self.limits.owed_messages && messages > self.even_part
+    }
+
+    /// The limits of one session as things are.
+    pub(crate) fn limits_in_force(&self) -> Limits {
+        if self.owed <= self.limits.owed_messages {
+            return self.limits;
+        }
+        // Somewhat below, so that not every message is followed by a drop.
+        let part = self.even_part - self.even_part / 8;
+        Limits { queued_messages: self.limits.queued_messages.min(part), ..self.limits }
     }
 
     /// A message may wait in the group now; one that expires at `expires` is owed by it.
@@ -89,6 +115,7 @@ impl Hints {
     /// The session is gone.
     pub(crate) fn forget(&mut self, slot: Slot, session: &Session) {
         self.over_limit.remove(&slot);
+        self.owed = self.owed.saturating_sub(session.owed.len());
         if let Some(expiry) = session.owed_expiry {
             self.expiries.remove(&(expiry, slot));
         }

@@ -16,7 +16,7 @@ use crate::support::{EPOCH, World, table};
 const OPTIONS: Options = Options {
     node: 1,
     start: 1,
-    limits: Limits { queued_messages: 3, queued_bytes: 1 << 20 },
+    limits: Limits { queued_messages: 3, queued_bytes: 1 << 20, owed_messages: usize::MAX },
     checkpoint_interval: Duration::from_secs(5),
 };
 

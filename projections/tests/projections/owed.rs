@@ -121,7 +121,8 @@ fn owed_answers_from_a_place_on_and_no_more_than_asked() {
 
 #[test]
 fn beyond_a_limit_the_oldest_go_and_what_is_under_way_stays() {
-    let mut world = World::new(Limits { queued_messages: 2, queued_bytes: 1 << 20 });
+    let mut world =
+        World::new(Limits { queued_messages: 2, queued_bytes: 1 << 20, ..Limits::default() });
     world.fold(
         "open c expiry=9
          sub c a qos=1
@@ -137,12 +138,30 @@ fn beyond_a_limit_the_oldest_go_and_what_is_under_way_stays() {
 
 #[test]
 fn bytes_are_limited_as_messages_are() {
-    let mut world = World::new(Limits { queued_messages: 9, queued_bytes: 6 });
+    let mut world = World::new(Limits { queued_messages: 9, queued_bytes: 6, ..Limits::default() });
     world.fold(
         "open c expiry=9\n sub c a qos=1\n pub p a 123 qos=1\n pub p a 1 qos=1\n pub p a 2 qos=1",
     );
     assert_eq!(world.due(0), "dropped c 3:0 3:0 QueueFull");
     assert_eq!(world.due(0), "");
+}
+
+#[test]
+fn beyond_what_all_may_be_owed_those_with_most_of_it_lose_their_oldest() {
+    let mut world = World::new(Limits { owed_messages: 16, ..Limits::default() });
+    world.fold("open fat expiry=9\n sub fat a qos=1\n open thin expiry=9\n sub thin b qos=1");
+    for _ in 0..15 {
+        world.fold("pub p a 1 qos=1");
+    }
+    assert_eq!((world.due(0), world.views.owed_messages()), (String::new(), 15));
+    // It is the thin one that grows, and the fat one that has more than its half.
+    world.fold("pub p b 1 qos=1\n pub p b 2 qos=1");
+    assert_eq!(world.views.owed_messages(), 17);
+    assert_eq!(world.due(0), "dropped fat 5:0 12:0 QueueFull");
+    assert_eq!((world.due(0), world.views.owed_messages()), (String::new(), 9));
+    // A session that ends leaves its part to the others.
+    world.fold("close fat expiry=0");
+    assert_eq!(world.views.owed_messages(), 2);
 }
 
 #[test]

@@ -65,6 +65,7 @@ impl Default for Machine {
                 conceals_rules: false,
                 takes_publishes: true,
                 takes_sessions: true,
+                shortage: Refusal::Storage,
                 takes_persistent: true,
                 takes_retained: true,
                 authentication: Authentication { has_passwords: false, takes_anonymous: true },

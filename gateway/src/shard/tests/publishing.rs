@@ -192,6 +192,25 @@ fn while_the_log_takes_nothing_mqtt_5_is_refused_and_3_1_1_is_not_read() {
 }
 
 #[test]
+fn a_shortage_of_memory_is_told_apart_from_one_of_the_disk() {
+    let mut world = World::default();
+    let peer = world.open(client::connect(V5, "c"));
+    let settings = &mut world.shard().settings;
+    (settings.takes_publishes, settings.takes_sessions) = (false, false);
+    settings.shortage = Refusal::Memory;
+    world.publish(peer, 1, 1, "a", "x");
+    world.send(peer, &client::subscribe(2, "a", 1));
+    let other = world.begin(0, client::connect(V3, "other"));
+    world.settle();
+    assert_eq!(world.read(peer), ["CONNACK 0x00", "PUBACK 1 0x97", "SUBACK 2 [97]"]);
+    // Code 3 of 3.1.1.
+    assert_eq!(world.read(other), ["CONNACK 0x88"]);
+    for request in [Request::Connect, Request::Publish, Request::Subscribe] {
+        assert_eq!(world.shard().stats().refused(request, Refusal::Memory), 1, "{request:?}");
+    }
+}
+
+#[test]
 fn a_withheld_clients_acknowledgements_go_on_when_the_gate_opens() {
     let mut world = World::default();
     world.shard().settings.inflight_out = 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::access::Rules;
-use ledgermq_core::connection::{Authentication, PublishRate, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
 use ledgermq_core::event::{BatchBuilder, DeliveryRef, Event, EventRef};
 use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
@@ -506,6 +506,7 @@ fn settings() -> Settings {
         rules: Rules::open(),
         takes_publishes: true,
         takes_sessions: true,
+        shortage: Refusal::Storage,
         topic_aliases: 16,
         subscriptions_max: 1000,
         shared_subscriptions_max: 100,

@@ -1,0 +1,197 @@
+//! What all connections hold together, and what one leaves to the others.
+
+use ledgermq_core::packet::Packet;
+
+use crate::shard::{Held, ShardLimits};
+
+use super::client::{self, V3, V5};
+use super::world::{Peer, World};
+
+fn publisher(world: &mut World) -> Peer {
+    let peer = world.open(client::connect(V5, "publisher"));
+    world.read(peer);
+    peer
+}
+
+/// Publishes `count` messages to `topic` in one batch.
+fn publish(world: &mut World, publisher: Peer, topic: &str, count: usize) {
+    for n in 0..count {
+        world.publish(publisher, 0, 0, topic, &n.to_string());
+    }
+    world.settle();
+}
+
+/// The client does not read, and its socket has told so.
+fn block(world: &mut World, peer: Peer) {
+    world.block(peer, true);
+    world.shard().set_blocked(peer.token);
+}
+
+fn lines(topic: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{topic}={n}")).collect()
+}
+
+#[test]
+fn messages_that_follow_each_other_wait_as_one_reference() {
+    let mut world = World::default();
+    let peer = world.subscriber(client::connect(V5, "c"), "#", 0);
+    let publisher = publisher(&mut world);
+    block(&mut world, peer);
+    publish(&mut world, publisher, "t", 5_000);
+    let Held { references_bytes, output_bytes, .. } = world.shard().held();
+    assert!(references_bytes < 2_000, "{references_bytes} for {output_bytes}");
+    // Topics in turn, and a subscriber of all: they follow each other, too.
+    for n in 0..1_000 {
+        world.publish(publisher, 0, 0, ["a", "b"][n % 2], &n.to_string());
+    }
+    world.settle();
+    assert!(world.shard().held().references_bytes < 4_000);
+    world.block(peer, false);
+    let received = world.read(peer);
+    assert_eq!(received[..5_000], lines("t", 5_000));
+    let expected: Vec<_> = (0..1_000).map(|n| format!("{}={n}", ["a", "b"][n % 2])).collect();
+    assert_eq!(received[5_000..], expected);
+}
+
+#[test]
+fn a_run_is_cut_where_the_window_or_the_limit_ends() {
+    let limits = ShardLimits { backlog_messages_max: 7, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let mut connect = client::connect(V5, "c");
+    connect.receive_maximum = Some(3);
+    let peer = world.subscriber(connect, "t", 1);
+    let publisher = publisher(&mut world);
+    for n in 1..=15 {
+        world.publish(publisher, 1, n, "t", &n.to_string());
+    }
+    world.settle();
+    assert_eq!(world.shard().stats().dropped_queue_full, 5);
+    let mut received = world.received(peer);
+    for n in 1..=10 {
+        world.send(peer, &client::puback(n));
+        received.extend(world.read(peer));
+    }
+    let expected: Vec<_> = (1..=10).map(|n| format!("t={n} q1 #{n}")).collect();
+    assert_eq!(received, expected);
+}
+
+#[test]
+fn who_does_not_read_leaves_output_to_those_who_do() {
+    let limits = ShardLimits { output_bytes_all_max: 4_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let names: Vec<String> = (0..20).map(|n| format!("stuck-{n}")).collect();
+    let stuck: Vec<_> =
+        names.iter().map(|name| world.subscriber(client::connect(V5, name), "t", 0)).collect();
+    let good = world.subscriber(client::connect(V5, "good"), "t", 0);
+    let publisher = publisher(&mut world);
+    stuck.iter().for_each(|peer| block(&mut world, *peer));
+    for _ in 0..20 {
+        publish(&mut world, publisher, "t", 100);
+        assert_eq!(world.read(good), lines("t", 100));
+    }
+    let held = world.shard().held();
+    assert!(held.output_bytes + held.blocked_bytes < 5_000, "{held:?}");
+    for peer in stuck {
+        world.block(peer, false);
+        world.settle();
+        assert_eq!(world.read(peer).len(), 2_000);
+    }
+}
+
+#[test]
+fn who_has_few_references_gets_more_when_others_have_as_many_as_they_may() {
+    let limits = ShardLimits { references_bytes_max: 200_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let names: Vec<String> = (0..10).map(|n| format!("stuck-{n}")).collect();
+    let stuck: Vec<_> =
+        names.iter().map(|name| world.subscriber(client::connect(V5, name), "t", 0)).collect();
+    let publisher = publisher(&mut world);
+    stuck.iter().for_each(|peer| block(&mut world, *peer));
+    // One a batch: each is a reference of its own.
+    for _ in 0..1_000 {
+        publish(&mut world, publisher, "t", 1);
+    }
+    assert!(world.shard().stats().dropped_queue_full > 0);
+    let held = world.shard().held().references_bytes;
+    assert!(held < 200_000, "{held}");
+    let other = world.subscriber(client::connect(V5, "other"), "t", 0);
+    block(&mut world, other);
+    for _ in 0..20 {
+        publish(&mut world, publisher, "t", 1);
+    }
+    world.block(other, false);
+    assert_eq!(world.read(other).len(), 20);
+}
+
+#[test]
+fn batches_that_many_hold_count_once_and_what_is_beyond_is_read_again() {
+    let limits = ShardLimits { pinned_bytes_all_max: 1_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let names: Vec<String> = (0..10).map(|n| format!("stuck-{n}")).collect();
+    let stuck: Vec<_> =
+        names.iter().map(|name| world.subscriber(client::connect(V5, name), "t", 0)).collect();
+    let publisher = publisher(&mut world);
+    stuck.iter().for_each(|peer| block(&mut world, *peer));
+    for _ in 0..50 {
+        publish(&mut world, publisher, "t", 1);
+    }
+    let pinned = world.shard().held().pinned_bytes;
+    assert!((100..=1_000).contains(&pinned), "{pinned}");
+    for peer in stuck {
+        world.block(peer, false);
+        world.settle();
+        assert_eq!(world.read(peer).len(), 50);
+    }
+    publish(&mut world, publisher, "nobody", 1);
+    assert!(world.shard().held().pinned_bytes < 300, "the last one may stay");
+}
+
+#[test]
+fn a_long_packet_waits_until_there_is_memory_for_it() {
+    let limits = ShardLimits { input_bytes_all_max: 50_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let watcher = world.subscriber(client::connect(V5, "watcher"), "t", 0);
+    let peers = ["a", "b", "c"].map(|name| world.open(client::connect(V3, name)));
+    let bytes = |name: &str| {
+        let payload = name.repeat(40_000);
+        client::bytes_of(&Packet::Publish(client::publish(0, 0, "t", &payload)), V3)
+    };
+    for (peer, name) in peers.into_iter().zip(["a", "b", "c"]) {
+        world.send_bytes(peer, &bytes(name)[..20_000]);
+    }
+    let takes = |world: &mut World| peers.map(|peer| world.shard().takes_bytes(peer.token));
+    assert_eq!(takes(&mut world), [true, false, false]);
+    // Its rest comes, and the next may go on; who goes makes room, too.
+    world.send_bytes(peers[0], &bytes("a")[20_000..]);
+    world.settle();
+    assert_eq!(takes(&mut world), [true, true, false]);
+    world.lose(peers[1]);
+    world.settle();
+    assert!(world.shard().takes_bytes(peers[2].token));
+    world.send_bytes(peers[2], &bytes("c")[20_000..]);
+    world.settle();
+    let received = world.read(watcher);
+    let firsts: Vec<_> = received.iter().map(|line| &line[..4]).collect();
+    assert_eq!(firsts, ["t=aa", "t=cc"]);
+}
+
+#[test]
+fn nothing_is_held_for_connections_that_are_gone() {
+    let mut world = World::default();
+    let publisher = publisher(&mut world);
+    let mut peers = Vec::new();
+    for (n, version) in (0_u8..6).zip([V3, V5].into_iter().cycle()) {
+        let name = format!("c{n}");
+        let peer = world.subscriber(client::connect(version, &name), "t", n % 3);
+        block(&mut world, peer);
+        world.send_bytes(peer, &[0x30, 0xff, 0x7f, 0, 1]);
+        peers.push(peer);
+    }
+    publish(&mut world, publisher, "t", 100);
+    assert!(world.shard().held().bytes() > 1_000);
+    peers.into_iter().for_each(|peer| world.lose(peer));
+    world.lose(publisher);
+    world.settle();
+    let held = world.shard().held();
+    assert_eq!(held, Held { pinned_bytes: held.pinned_bytes, ..Held::default() });
+}
