@@ -14,6 +14,7 @@ mod effort;
 mod fleet;
 mod latency;
 pub(crate) mod listen;
+mod names;
 pub(crate) mod offline;
 mod opening;
 mod pacer;
@@ -78,6 +79,16 @@ pub(crate) enum BenchError {
         client: String,
         /// The broker's reason.
         reason: ReasonCode,
+    },
+    /// A broker granted a subscription with a lower QoS than was asked for.
+    #[error("{client} asked for QoS {asked} and was granted QoS {granted}: measure that")]
+    Downgraded {
+        /// Client Identifier.
+        client: String,
+        /// What it asked for.
+        asked: u8,
+        /// What it got.
+        granted: u8,
     },
     /// A broker sent what the protocol does not allow.
     #[error("{client} was sent {detail}")]

@@ -151,7 +151,7 @@ def mosquitto_config(port: int, is_persistent: bool, directory: Path) -> str:
         f"listener {port} 127.0.0.1",
         "allow_anonymous true",
         "max_queued_messages 0",
-        "max_inflight_messages 100",
+        "max_inflight_messages 1000",
         "set_tcp_nodelay true",
         # LedgerMQ does not log each connection either.
         "connection_messages false",

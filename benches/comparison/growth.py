@@ -132,7 +132,7 @@ def _measure_all(options: argparse.Namespace) -> None:
     if not succeeds([str(ledgermq), "bench", "--help"]):
         raise ComparisonError(f"{options.ledgermq} is no ledgermq: `cargo build --release`")
     found = find(ledgermq, None, [], [OWN])
-    with tempfile.TemporaryDirectory(prefix="growth-", dir=options.scratch) as scratch:
+    with tempfile.TemporaryDirectory(prefix="growth-", dir=options.scratch.resolve()) as scratch:
         for curve in CURVES:
             costs = [
                 [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -98,6 +99,8 @@ class Comparison:
             started = Started(self.scratch)
             try:
                 for broker, case in turns(self.found.brokers, self.cases, repetition):
+                    # What another left in the page cache must not be written meanwhile.
+                    os.sync()
                     self.runs.append(self._run(started, repetition, broker, case))
                     say(self._outcome(self.runs[-1]))
                     time.sleep(SETTLE_SECONDS)

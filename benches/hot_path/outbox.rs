@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use ledgermq_core::access::Rules;
 use ledgermq_core::codec::{self, PACKET_BYTES_MAX};
-use ledgermq_core::connection::{Authentication, PublishRate, Settings};
+use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
 use ledgermq_core::event::{BatchBuilder, DeliveryRef};
 use ledgermq_core::identity::{ClientId, PacketId, ProducerId};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
@@ -244,6 +244,7 @@ fn settings() -> Settings {
         rules: Rules::open(),
         takes_publishes: true,
         takes_sessions: true,
+        shortage: Refusal::Storage,
         takes_persistent: true,
         takes_retained: true,
     }

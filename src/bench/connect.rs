@@ -21,6 +21,8 @@ const REST: Duration = Duration::from_secs(1);
 pub(crate) struct Plan {
     /// Clients.
     pub(crate) count: usize,
+    /// What their Client Identifiers begin with; a number follows.
+    pub(crate) prefix: String,
     /// Clients a second; otherwise as fast as they are let in.
     pub(crate) rate: Option<f64>,
     /// Whether their sessions outlive their connections.
@@ -98,11 +100,11 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
 
 fn client(plan: &Plan, number: usize) -> Client {
     let filter = |place| match plan.subscriptions {
-        1 => format!("bench/session/{number}"),
-        _ => format!("bench/session/{number}/{place}"),
+        1 => format!("bench/{}/{number}", plan.prefix),
+        _ => format!("bench/{}/{number}/{place}", plan.prefix),
     };
     Client {
-        id: format!("bench-session-{number}"),
+        id: format!("{}-{number}", plan.prefix),
         target: number,
         is_clean: !plan.is_kept,
         is_kept: plan.is_kept,

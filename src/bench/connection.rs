@@ -22,6 +22,7 @@ pub(super) struct Connection {
     /// The front of a packet whose rest has not come.
     input: Vec<u8>,
     output: Output,
+    is_open: bool,
 }
 
 /// Bytes that wait to be written.
@@ -46,6 +47,14 @@ impl Output {
     pub(super) fn waiting(&self) -> usize {
         self.bytes.len() - self.written
     }
+
+    /// Lets go of what was written, where a socket that is always a little behind never takes all.
+    fn compact(&mut self) {
+        if self.written > self.bytes.len() / 2 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+    }
 }
 
 fn impossible(error: codec::EncodeError) -> BenchError {
@@ -67,12 +76,18 @@ impl Connection {
             Err(source) => return Err(BenchError::Connection { client: client_id, url, source }),
         };
         let output = Output { version, bytes: Vec::new(), written: 0 };
-        Ok(Self { socket, url, client_id, version, input: Vec::new(), output })
+        let input = Vec::new();
+        Ok(Self { socket, url, client_id, version, input, output, is_open: false })
     }
 
     /// What is written next.
     pub(super) fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    /// Whether something waits to be written, here or below.
+    pub(super) fn wants_write(&self) -> bool {
+        self.output.waiting() > 0 || self.socket.wants_write()
     }
 
     /// Writes as much as the socket takes. What is left is written when it is writable again.
@@ -97,7 +112,10 @@ impl Connection {
             match self.socket.write(&output.bytes[output.written..]) {
                 Ok(bytes) => output.written += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    output.compact();
+                    return Err(error);
+                }
             }
         }
         output.written = 0;
@@ -105,18 +123,26 @@ impl Connection {
         self.socket.flush()
     }
 
-    /// Frees the buffers of a connection that will be idle.
-    pub(super) fn rest(&mut self) {
+    /// Whether the broker has let it in, and all its subscriptions.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// The broker has let it in. Frees its buffers, for it may be idle from now on.
+    pub(super) fn set_open(&mut self) {
+        self.is_open = true;
         self.input.shrink_to_fit();
         if self.output.bytes.is_empty() {
             self.output.bytes = Vec::new();
         }
     }
 
-    /// Reads what is there and gives each packet to `take`, which may answer.
+    /// Reads what is there and gives each packet to `take`, which may answer. If the broker has
+    /// closed its side (`is_closed`), that comes behind the last bytes.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
+        is_closed: bool,
         mut take: impl FnMut(&Packet<'_>, &mut Output) -> Result<(), BenchError>,
     ) -> Result<(), BenchError> {
         loop {
@@ -137,7 +163,7 @@ impl Connection {
                 input.drain(..taken);
                 self.input = input;
             }
-            if bytes < buffer.len() && self.socket.is_drained_by_short_read() {
+            if bytes < buffer.len() && self.socket.is_drained_by_short_read() && !is_closed {
                 return Ok(());
             }
         }

@@ -31,6 +31,9 @@ pub(super) struct Fleet<'a> {
     dirty: Vec<usize>,
     buffer: Vec<u8>,
     last_input: Instant,
+    next_ping: Instant,
+    /// Slot of the client that was last to be pinged.
+    pinged: usize,
 }
 
 impl<'a> Fleet<'a> {
@@ -50,6 +53,8 @@ impl<'a> Fleet<'a> {
             dirty: Vec::new(),
             buffer: vec![0; READ_BYTES],
             last_input: Instant::now(),
+            next_ping: Instant::now(),
+            pinged: 0,
         })
     }
 
@@ -91,7 +96,7 @@ impl<'a> Fleet<'a> {
     pub(super) fn flush(&mut self) -> Result<(), BenchError> {
         for slot in self.dirty.drain(..) {
             if let Some(connection) = &mut self.clients[slot]
-                && connection.output().waiting() > 0
+                && connection.wants_write()
             {
                 connection.flush()?;
             }
@@ -106,16 +111,45 @@ impl<'a> Fleet<'a> {
         until: Option<Instant>,
         mut take: impl FnMut(usize, &Packet<'_>, &mut Output) -> Result<(), BenchError>,
     ) -> Result<(), BenchError> {
+        self.ping()?;
         self.flush()?;
         self.wait(until)?;
         for event in &self.events {
             let Token(slot) = event.token();
             let Some(Some(connection)) = self.clients.get_mut(slot) else { continue };
             if event.is_readable() || event.is_read_closed() || event.is_error() {
-                connection.read(&mut self.buffer, |packet, output| take(slot, packet, output))?;
+                let (buffer, is_closed) = (&mut self.buffer, event.is_read_closed());
+                connection.read(buffer, is_closed, |packet, output| take(slot, packet, output))?;
                 self.last_input = Instant::now();
             }
-            if connection.output().waiting() > 0 || event.is_writable() {
+            if event.is_writable() || connection.wants_write() {
+                self.dirty.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every client say that it is alive, one after the other, each twice in its Keep Alive.
+    fn ping(&mut self) -> Result<(), BenchError> {
+        let period = u64::from(self.brokers.keep_alive) * 500_000_000;
+        let clients = self.clients.len() as u64;
+        if period == 0 || clients == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let each = period / clients;
+        // Whoever was away does not make up for it.
+        self.next_ping = self.next_ping.max(Instant(now.0.saturating_sub(period)));
+        while self.next_ping <= now {
+            self.next_ping = self.next_ping.after(Duration::from_nanos(each.max(1)));
+            self.pinged = (self.pinged + 1) % self.clients.len();
+            let slot = self.pinged;
+            // Who has something to say is heard by that.
+            if let Some(connection) = &mut self.clients[slot]
+                && connection.is_open()
+                && !connection.wants_write()
+            {
+                connection.output().send(&Packet::PingReq)?;
                 self.dirty.push(slot);
             }
         }

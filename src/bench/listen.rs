@@ -17,7 +17,7 @@ use super::opening::{Client, Pace, open};
 use super::payload::{Head, Run};
 use super::progress::Progress;
 use super::streams::{Stream, Tally};
-use super::{BenchError, Brokers, float};
+use super::{BenchError, Brokers, float, names};
 
 /// Topics whose numbers are followed; those of later ones are only counted.
 const STREAMS_MAX: usize = 1_000_000;
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
 /// What came.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    /// Seconds since the subscriptions were acknowledged.
+    /// Seconds from the first CONNECT on.
     pub(crate) seconds: f64,
     /// Messages that came, over all subscribers.
     pub(crate) received: u64,
@@ -86,17 +86,17 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
     let mut listener = Listener::new();
     let filters: Vec<_> = plan.filters.iter().map(|filter| (filter.clone(), plan.qos)).collect();
     let clients = (0..plan.subscribers).map(|number| Client {
-        id: format!("bench-{}-l{number}", std::process::id()),
+        id: names::client("l", number),
         target: number,
         is_clean: true,
         is_kept: false,
         filters: filters.clone(),
     });
+    let (before, start) = (Snapshot::take(&brokers.pids), Instant::now());
+    // What is retained comes at once.
     open(&mut fleet, clients, Pace::default(), |slot, packet, output| {
         listener.take(slot, packet, output)
     })?;
-    let before = Snapshot::take(&brokers.pids);
-    let start = Instant::now();
     let end = start.after(plan.duration.unwrap_or(Duration::MAX));
     let mut progress = Progress::new(brokers.shows_progress);
     while Instant::now() < end && plan.count.is_none_or(|count| listener.received < count) {

@@ -16,7 +16,7 @@ use super::payload::{HEAD_BYTES, Head, Run};
 use super::progress::Progress;
 use super::store::{Store, Turn, store};
 use super::streams::{Stream, Tally};
-use super::{BenchError, Brokers, float};
+use super::{BenchError, Brokers, float, names};
 
 /// Silence after which what is missing is taken for lost.
 const GIVEN_UP: Duration = Duration::from_secs(3);
@@ -79,11 +79,11 @@ impl fmt::Display for Report {
 
 /// Stores for sessions whose clients are away, and lets these come back.
 pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> {
-    let prefix = format!("bench/offline-{}", std::process::id());
+    let prefix = names::topic("offline");
     let sessions = |is_clean, is_kept| {
         let prefix = &prefix;
         (0..plan.sessions).map(move |number| Client {
-            id: format!("bench-{}-o{number}", std::process::id()),
+            id: names::client("o", number),
             target: number,
             is_clean,
             is_kept,

@@ -56,8 +56,8 @@ pub(super) struct Opened {
 enum Stage {
     /// CONNECT was sent to a client that was due at that instant.
     Connecting(Client, Instant),
-    /// So many SUBACKs are missing.
-    Subscribing(usize),
+    /// So many SUBACKs are missing, for subscriptions of that QoS.
+    Subscribing(usize, QoS),
     Ready,
 }
 
@@ -131,6 +131,10 @@ impl Opening {
             let now = Instant::now();
             let due = self.schedule.map_or(now, |schedule| schedule.due(self.begun));
             if due > now {
+                if self.under_way == 0 {
+                    // Nothing was asked for, so nothing has to come.
+                    fleet.break_silence();
+                }
                 return Ok(Some(due));
             }
             let Some(client) = clients.next() else { return Ok(None) };
@@ -173,17 +177,16 @@ impl Opening {
                 self.handshakes.record(Instant::now().since(*due));
                 let maximum = connack.receive_maximum.unwrap_or(u16::MAX);
                 self.receive_maximum = self.receive_maximum.min(maximum);
-                *stage = Stage::Subscribing(subscribe(&client.filters, output)?);
+                let qos = client.filters.first().map_or(QoS::AtMostOnce, |(_, qos)| *qos);
+                *stage = Stage::Subscribing(subscribe(&client.filters, output)?, qos);
             }
-            (Packet::SubAck(suback), Stage::Subscribing(missing)) => {
-                if let Some(reason) = suback.reasons.iter().find(|reason| reason.is_error()) {
-                    return Err(refused("a subscription", *reason));
-                }
+            (Packet::SubAck(suback), Stage::Subscribing(missing, qos)) => {
+                check(&suback.reasons, *qos)?;
                 *missing -= 1;
             }
             _ => return Ok(false),
         }
-        if matches!(stage, Stage::Subscribing(0)) {
+        if matches!(stage, Stage::Subscribing(0, _)) {
             *stage = Stage::Ready;
             self.ready.push(slot);
         }
@@ -200,7 +203,7 @@ impl Opening {
                 fleet.output(slot).send(&goodbye)?;
                 fleet.close(slot)?;
             } else {
-                fleet.client(slot).rest();
+                fleet.client(slot).set_open();
             }
         }
         self.progress.show(Instant::now(), self.done, "connected", String::new);
@@ -222,6 +225,22 @@ fn subscribe(filters: &[(String, QoS)], output: &mut Output) -> Result<usize, Be
         packets += 1;
     }
     Ok(packets)
+}
+
+/// Whether all subscriptions were granted with the QoS that was asked for: with a lower one something
+/// else would be measured.
+fn check(reasons: &[ReasonCode], asked: QoS) -> Result<(), BenchError> {
+    let client = || "a subscription".to_owned();
+    for reason in reasons {
+        if reason.is_error() {
+            return Err(refused(&client(), *reason));
+        }
+        let granted = u8::from(*reason);
+        if granted < asked as u8 {
+            return Err(BenchError::Downgraded { client: client(), asked: asked as u8, granted });
+        }
+    }
+    Ok(())
 }
 
 fn options(qos: QoS) -> SubscriptionOptions {

@@ -3,10 +3,11 @@
 use std::fs;
 
 use super::clock::Instant;
+use super::names::nonce;
 
 /// Bytes of the front; a payload has at least these.
 pub(crate) const HEAD_BYTES: usize = 24;
-const MAGIC: u16 = 0x4c51;
+const MAGIC: u8 = 0x4c;
 
 /// Which message this is and when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +26,16 @@ pub(super) struct Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Run {
     host: u8,
-    id: u8,
+    id: u16,
 }
 
 impl Run {
     /// This process' run.
     pub(super) fn of_this_process() -> Self {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self { host: fold(&boot), id: fold(&std::process::id().to_le_bytes()) }
+        let host = boot.iter().fold(0, |sum: u8, byte| sum.rotate_left(3) ^ byte);
+        let [a, b, c, d] = nonce().to_le_bytes();
+        Self { host, id: u16::from_le_bytes([a ^ c, b ^ d]) }
     }
 
     /// Whether both count time by the same clock.
@@ -41,16 +44,11 @@ impl Run {
     }
 }
 
-fn fold(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |sum: u8, byte| sum.rotate_left(3) ^ byte)
-}
-
 impl Head {
     /// Writes it to the front of `payload`, which has at least [`HEAD_BYTES`].
     pub(super) fn write(&self, payload: &mut [u8]) {
-        payload[..2].copy_from_slice(&MAGIC.to_le_bytes());
-        payload[2] = self.run.host;
-        payload[3] = self.run.id;
+        payload[..2].copy_from_slice(&[MAGIC, self.run.host]);
+        payload[2..4].copy_from_slice(&self.run.id.to_le_bytes());
         payload[4..8].copy_from_slice(&self.stream.to_le_bytes());
         payload[8..16].copy_from_slice(&self.number.to_le_bytes());
         payload[16..24].copy_from_slice(&self.at.0.to_le_bytes());
@@ -59,12 +57,12 @@ impl Head {
     /// Reads it; `None` if the payload is not one of ours.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let head = payload.first_chunk::<HEAD_BYTES>()?;
-        if head[..2] != MAGIC.to_le_bytes() {
+        if head[0] != MAGIC {
             return None;
         }
         let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| head[at + i]));
         Some(Self {
-            run: Run { host: head[2], id: head[3] },
+            run: Run { host: head[1], id: u16::from_le_bytes([head[2], head[3]]) },
             stream: u32::from_le_bytes([head[4], head[5], head[6], head[7]]),
             number: u64_at(8),
             at: Instant(u64_at(16)),

@@ -30,7 +30,10 @@ pub(crate) struct Report {
     pub(crate) ack_latency_us: Option<Percentiles>,
     /// How long after it was due a message was sent: what the generator was late.
     pub(crate) send_lag_us: Option<Percentiles>,
-    /// Messages that had not come when the run ended, over the whole run.
+    /// Messages that were due at the end and could not be sent. They stand among the latencies and lags
+    /// as late as they were by then.
+    pub(crate) unsent: u64,
+    /// Messages that had not come when the run ended, over the whole run, without those refused.
     pub(crate) lost: u64,
     /// Messages that came again, over the whole run.
     pub(crate) duplicates: u64,
@@ -59,6 +62,9 @@ impl fmt::Display for Report {
             if let Some(latency) = latency {
                 writeln!(f, "{what} {latency}")?;
             }
+        }
+        if self.unsent > 0 {
+            writeln!(f, "{} messages were due and could not be sent", self.unsent)?;
         }
         write!(f, "lost {}, duplicates {}", self.lost, self.duplicates)?;
         if let Some(out_of_order) = self.out_of_order {

@@ -14,7 +14,8 @@ use super::fleet::Fleet;
 use super::opening::{Client, Pace, open};
 use super::payload::{HEAD_BYTES, Head, Run};
 use super::store::{Store, Turn, store};
-use super::{BenchError, Brokers, float};
+use super::streams::{Stream, Tally};
+use super::{BenchError, Brokers, float, names};
 
 /// Topics below one level, as machines below a line.
 const BELOW_ONE: u64 = 100;
@@ -41,10 +42,12 @@ pub(crate) struct Report {
     pub(crate) count: u64,
     /// Stored (acknowledged) a second, by one publisher at QoS 1.
     pub(crate) stored_per_second: f64,
-    /// From the SUBSCRIBE of one new client to the last message.
+    /// From the first step of one new client's connection to the last message.
     pub(crate) read_milliseconds: f64,
     /// Messages that did not come.
     pub(crate) lost: u64,
+    /// Messages that came again.
+    pub(crate) duplicates: u64,
     /// What each message cost when it was stored.
     pub(crate) storing: Effort,
     /// What each message cost when it was read.
@@ -55,14 +58,18 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "stored {:.0} messages/s ({})", self.stored_per_second, self.count)?;
         writeln!(f, "{}", self.storing)?;
-        writeln!(f, "read all in {:.1} ms, lost {}", self.read_milliseconds, self.lost)?;
+        writeln!(
+            f,
+            "read all in {:.1} ms, lost {}, duplicates {}",
+            self.read_milliseconds, self.lost, self.duplicates
+        )?;
         self.reading.fmt(f)
     }
 }
 
 /// Stores, reads by one wildcard, and removes.
 pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> {
-    let prefix = format!("bench/retained-{}", std::process::id());
+    let prefix = names::topic("retained");
     let (before, start) = (Snapshot::take(&brokers.pids), Instant::now());
     store_all(brokers, plan, &prefix, plan.payload_bytes.max(HEAD_BYTES))?;
     let took = Instant::now().since(start).as_secs_f64();
@@ -77,7 +84,8 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
         count: plan.count,
         stored_per_second: thousandths(float(plan.count) / took),
         read_milliseconds: thousandths(seconds * 1000.0),
-        lost: plan.count - read.min(plan.count),
+        lost: plan.count - read.delivered.min(plan.count),
+        duplicates: read.duplicates,
         storing,
         reading,
     })
@@ -105,34 +113,39 @@ fn store_all(
     })
 }
 
-/// Subscribes and waits for all: how many came, and the seconds it took.
-fn read(brokers: &Brokers, plan: &Plan, prefix: &str) -> Result<(u64, f64), BenchError> {
-    let mut fleet = Fleet::new(brokers)?;
-    let (mut read, mut last) = (0, Instant::now());
-    let mut take = |packet: &Packet<'_>, output: &mut Output| {
-        if matches!(packet, Packet::Publish(_)) {
-            read += 1;
-            last = Instant::now();
+/// What came of reading.
+struct Read {
+    stream: Stream,
+    tally: Tally,
+    last: Instant,
+}
+
+impl Read {
+    fn take(&mut self, packet: &Packet<'_>, output: &mut Output) -> Result<(), BenchError> {
+        if let Packet::Publish(publish) = packet
+            && let Some(head) = Head::read(publish.payload)
+            && head.run == Run::of_this_process()
+        {
+            self.tally.add(self.stream.take(head.number));
+            self.last = Instant::now();
         }
-        answer(packet, output)?;
-        Ok::<u64, BenchError>(read)
-    };
-    let id = format!("bench-{}-read", std::process::id());
-    let filters = vec![(format!("{prefix}/#"), QoS::AtLeastOnce)];
-    let client = Client { id, target: 1, is_clean: true, is_kept: false, filters };
-    let start = Instant::now();
-    let mut came = 0;
-    let clients = [client].into_iter();
-    open(&mut fleet, clients, Pace::default(), |_, packet, output| {
-        came = take(packet, output)?;
-        Ok(())
-    })?;
-    fleet.break_silence();
-    while came < plan.count && fleet.silence() < GIVEN_UP {
-        fleet.turn(None, |_, packet, output| {
-            came = take(packet, output)?;
-            Ok(())
-        })?;
+        answer(packet, output)
     }
-    Ok((read, last.since(start).as_secs_f64()))
+}
+
+/// Connects, subscribes and waits for all: what came, and the seconds it took.
+fn read(brokers: &Brokers, plan: &Plan, prefix: &str) -> Result<(Tally, f64), BenchError> {
+    let mut fleet = Fleet::new(brokers)?;
+    let start = Instant::now();
+    let mut read = Read { stream: Stream::default(), tally: Tally::default(), last: start };
+    let filters = vec![(format!("{prefix}/#"), QoS::AtLeastOnce)];
+    let id = names::client("read", 0);
+    let client = Client { id, target: 1, is_clean: true, is_kept: false, filters };
+    let clients = [client].into_iter();
+    open(&mut fleet, clients, Pace::default(), |_, packet, output| read.take(packet, output))?;
+    fleet.break_silence();
+    while read.tally.delivered < plan.count && fleet.silence() < GIVEN_UP {
+        fleet.turn(None, |_, packet, output| read.take(packet, output))?;
+    }
+    Ok((read.tally, read.last.since(start).as_secs_f64()))
 }

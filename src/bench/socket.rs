@@ -66,9 +66,18 @@ impl Socket {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Tls(tls) => {
                 tls.push()?;
-                tls.session.writer().write(bytes)
+                match tls.session.writer().write(bytes)? {
+                    // As much waits for the handshake as may.
+                    0 => Err(io::ErrorKind::WouldBlock.into()),
+                    taken => Ok(taken),
+                }
             }
         }
+    }
+
+    /// Whether TLS holds something back.
+    pub(super) fn wants_write(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.session.wants_write())
     }
 
     /// Pushes out what TLS holds back.

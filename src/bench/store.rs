@@ -9,7 +9,7 @@ use super::fleet::Fleet;
 use super::opening::{Client, Pace, open};
 use super::progress::Progress;
 use super::window::Window;
-use super::{BenchError, Brokers};
+use super::{BenchError, Brokers, names};
 
 /// What to store.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ pub(super) fn store(
 ) -> Result<(), BenchError> {
     let mut fleet = Fleet::new(brokers)?;
     let clients = (0..plan.publishers).map(|number| Client {
-        id: format!("bench-{}-store{number}", std::process::id()),
+        id: names::client("store", number),
         target: number,
         is_clean: true,
         is_kept: false,

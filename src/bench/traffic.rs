@@ -24,7 +24,7 @@ use super::progress::Progress;
 use super::report::Report;
 use super::streams::{Arrival, Stream, Tally};
 use super::window::Window;
-use super::{BenchError, Brokers, float};
+use super::{BenchError, Brokers, float, names};
 
 /// Time for the last messages to arrive, as long as they keep coming.
 const TAIL: Duration = Duration::from_secs(2);
@@ -72,14 +72,15 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
     traffic.load_until(&mut fleet, start.after(plan.warm_up), &mut progress)?;
     let before = Snapshot::take(&brokers.pids);
     let counts = traffic.counts();
-    traffic.measured = Some(Measured::new());
     let began = Instant::now();
+    traffic.measured = Some(Measured::new(began, began.after(plan.measured)));
     traffic.load_until(&mut fleet, began.after(plan.measured), &mut progress)?;
     let seconds = Instant::now().since(began).as_secs_f64();
     let after = Snapshot::take(&brokers.pids);
     let counts = traffic.counts().since(counts);
-    let measured = traffic.measured.take();
+    let unsent = traffic.give_up_unsent();
     traffic.finish(&mut fleet)?;
+    let measured = traffic.measured.take();
     drop(progress);
     let of_each = if plan.subscribers > 0 { counts.delivered } else { counts.sent };
     let rate = |count| thousandths(float(count) / seconds);
@@ -96,6 +97,7 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
         latency_us: percentiles(|measured| &measured.delivery),
         ack_latency_us: percentiles(|measured| &measured.acknowledgement),
         send_lag_us: percentiles(|measured| &measured.lag),
+        unsent,
         lost: traffic.lost(),
         duplicates: traffic.tally.duplicates,
         out_of_order: traffic.map.has_order().then_some(traffic.tally.out_of_order),
@@ -104,17 +106,24 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
     })
 }
 
-/// What is measured between warm-up and end.
+/// Latencies of the messages that were due (flat out: sent) between warm-up and end, whenever their
+/// answers came.
 struct Measured {
+    from: Instant,
+    until: Instant,
     delivery: Latencies,
     acknowledgement: Latencies,
     lag: Latencies,
 }
 
 impl Measured {
-    fn new() -> Self {
+    fn new(from: Instant, until: Instant) -> Self {
         let [delivery, acknowledgement, lag] = [(); 3].map(|()| Latencies::new());
-        Self { delivery, acknowledgement, lag }
+        Self { from, until, delivery, acknowledgement, lag }
+    }
+
+    fn covers(&self, at: Instant) -> bool {
+        (self.from..self.until).contains(&at)
     }
 }
 
@@ -146,6 +155,12 @@ struct Traffic<'a> {
     acknowledged: u64,
     refused: u64,
     schedule: Option<Schedule>,
+    /// Messages of all publishers that were due so far.
+    due: u64,
+    /// Publishers that may have something to send.
+    listed: Vec<usize>,
+    /// When it is looked again for messages that were lost.
+    next_look: Instant,
     measured: Option<Measured>,
     run: Run,
     /// When the input that is being taken came.
@@ -155,7 +170,7 @@ struct Traffic<'a> {
 impl<'a> Traffic<'a> {
     fn new(plan: &'a Plan) -> Self {
         let run = Run::of_this_process();
-        let prefix = format!("bench/{}-{:x}", std::process::id(), Instant::now().0 & 0xff_ffff);
+        let prefix = names::topic("traffic");
         let map = Map::new(plan.layout, plan.publishers, plan.subscribers, plan.topics, prefix);
         let each = map.receivers() as u64;
         let bound = || match plan.qos {
@@ -163,7 +178,8 @@ impl<'a> Traffic<'a> {
                 Bound::Acknowledgements(Window::new(plan.window))
             }
             QoS::AtMostOnce if plan.rate.is_none() && each > 0 => {
-                Bound::Deliveries { missing: 0, most: u64::from(plan.window) * each, each }
+                let most = u64::from(plan.window) * each;
+                Bound::Deliveries { missing: 0, most, each, since: Instant::default() }
             }
             QoS::AtMostOnce => Bound::Socket,
         };
@@ -181,6 +197,9 @@ impl<'a> Traffic<'a> {
             acknowledged: 0,
             refused: 0,
             schedule: None,
+            due: 0,
+            listed: (0..plan.publishers).collect(),
+            next_look: Instant::default(),
             measured: None,
             run,
             now: Instant::now(),
@@ -190,7 +209,6 @@ impl<'a> Traffic<'a> {
     /// Connects all clients; nothing is sent before all have their answers. Publishers are dealt to
     /// the targets from the first on, subscribers from the second: with several, messages cross.
     fn connect(&mut self, fleet: &mut Fleet<'_>) -> Result<(), BenchError> {
-        let pid = std::process::id();
         let client = |id: String, target, filters| Client {
             id,
             target,
@@ -199,10 +217,10 @@ impl<'a> Traffic<'a> {
             filters,
         };
         let publishers = (0..self.map.publishers())
-            .map(|number| client(format!("bench-{pid}-p{number}"), number, Vec::new()));
+            .map(|number| client(names::client("p", number), number, Vec::new()));
         let subscribers = (0..self.plan.subscribers).map(|number| {
             let filters = self.map.filters(number, self.plan.wildcard, self.plan.qos);
-            client(format!("bench-{pid}-s{number}"), number + 1, filters)
+            client(names::client("s", number), number + 1, filters)
         });
         let clients = publishers.chain(subscribers);
         let opened = open(fleet, clients, Pace::default(), |_, _, _| Ok(()))?;
@@ -234,12 +252,8 @@ impl<'a> Traffic<'a> {
             }
             let next = self.publish(fleet, now)?;
             self.turn(fleet, next.unwrap_or(end).min(end))?;
-            if fleet.silence() > GIVEN_UP {
-                self.publishers.iter_mut().for_each(Publisher::give_up);
-            }
-            if self.plan.rate.is_none()
-                && (self.plan.qos > QoS::AtMostOnce || self.plan.subscribers > 0)
-            {
+            self.give_up_lost(now);
+            if self.is_waiting() {
                 fleet.check_silence("messages are sent")?;
             }
             let listens = self.plan.subscribers > 0;
@@ -261,11 +275,12 @@ impl<'a> Traffic<'a> {
         Ok(())
     }
 
+    /// Whether the broker owes an answer.
     fn is_waiting(&self) -> bool {
         self.publishers.iter().any(Publisher::is_waiting)
     }
 
-    /// Messages of the whole run that a receiver has not got.
+    /// Messages of the whole run that a receiver has not got, though they were not refused.
     fn lost(&self) -> u64 {
         let each = self.message.topics_each;
         let lost = |(place, stream): (usize, &Stream)| {
@@ -273,34 +288,115 @@ impl<'a> Traffic<'a> {
             let publisher = &self.publishers[self.map.publisher(topic)];
             stream.lost(publisher.sent_to(topic as u64 % each, each))
         };
-        self.streams.iter().enumerate().map(lost).sum()
+        let lost: u64 = self.streams.iter().enumerate().map(lost).sum();
+        lost.saturating_sub(self.refused * self.map.receivers() as u64)
     }
 
-    /// Sends what may be sent, and says when the next message is due if that is known.
+    /// Lets publishers go on whose messages of QoS 0 were lost.
+    fn give_up_lost(&mut self, now: Instant) {
+        if self.plan.qos > QoS::AtMostOnce || now < self.next_look {
+            return;
+        }
+        self.next_look = now.after(GIVEN_UP / 4);
+        for publisher in 0..self.publishers.len() {
+            if self.publishers[publisher].gives_up(now, GIVEN_UP) {
+                self.list(publisher);
+            }
+        }
+    }
+
+    /// Counts messages that were due and not sent, as late as they are by now.
+    fn give_up_unsent(&mut self) -> u64 {
+        let Some(schedule) = self.schedule else { return 0 };
+        let (now, publishers) = (Instant::now(), self.publishers.len() as u64);
+        let mut unsent = 0;
+        for (number, publisher) in self.publishers.iter().enumerate() {
+            for nth in publisher.sent..publisher.sent + publisher.due {
+                let late = now.since(schedule.due(nth * publishers + number as u64));
+                unsent += 1;
+                if let Some(measured) = &mut self.measured {
+                    measured.lag.record(late);
+                    measured.acknowledgement.record(late);
+                    measured.delivery.record(late);
+                }
+            }
+        }
+        unsent
+    }
+
+    fn list(&mut self, publisher: usize) {
+        if !std::mem::replace(&mut self.publishers[publisher].is_listed, true) {
+            self.listed.push(publisher);
+        }
+    }
+
+    /// Sends what may be sent, and says when there is more if that is known.
     fn publish(
         &mut self,
         fleet: &mut Fleet<'_>,
         now: Instant,
     ) -> Result<Option<Instant>, BenchError> {
-        let mut next: Option<Instant> = None;
-        let count = self.publishers.len() as u64;
-        for (slot, publisher) in self.publishers.iter_mut().enumerate() {
-            let due =
-                |sent: u64| self.schedule.map(|schedule| schedule.due(sent * count + slot as u64));
-            let output = fleet.output(slot);
-            while publisher.may_send(output) {
-                let at = due(publisher.sent);
-                if let Some(at) = at.filter(|at| *at > now) {
-                    next = Some(next.map_or(at, |next| next.min(at)));
-                    break;
-                }
-                if let (Some(at), Some(measured)) = (at, &mut self.measured) {
-                    measured.lag.record(now.since(at));
-                }
-                publisher.send(&self.map, &mut self.message, at.unwrap_or(now), output)?;
+        let next = self.schedule.map(|schedule| self.note_due(schedule, now));
+        let mut stopped = Vec::new();
+        for number in std::mem::take(&mut self.listed) {
+            self.publishers[number].is_listed = false;
+            self.publish_one(fleet, number, now)?;
+            let publisher = &self.publishers[number];
+            if !publisher.is_full() && (self.schedule.is_none() || publisher.due > 0) {
+                // Its socket may take more before it ever says that it takes nothing.
+                stopped.push(number);
             }
         }
-        Ok(next)
+        if stopped.is_empty() {
+            return Ok(next);
+        }
+        fleet.flush()?;
+        let mut has_room = false;
+        for number in stopped {
+            has_room |= fleet.client(number).output().waiting() == 0;
+            self.list(number);
+        }
+        Ok(if has_room { Some(now) } else { next })
+    }
+
+    /// Gives out what is due, and says when the next message is.
+    fn note_due(&mut self, schedule: Schedule, now: Instant) -> Instant {
+        loop {
+            let due = schedule.due(self.due);
+            if due > now {
+                return due;
+            }
+            let number = usize::try_from(self.due % self.publishers.len() as u64).unwrap_or(0);
+            self.publishers[number].due += 1;
+            self.due += 1;
+            self.list(number);
+        }
+    }
+
+    fn publish_one(
+        &mut self,
+        fleet: &mut Fleet<'_>,
+        number: usize,
+        now: Instant,
+    ) -> Result<(), BenchError> {
+        let publishers = self.publishers.len() as u64;
+        let publisher = &mut self.publishers[number];
+        let output = fleet.output(number);
+        while publisher.may_send(output) {
+            let mut at = now;
+            if let Some(schedule) = self.schedule {
+                if publisher.due == 0 {
+                    break;
+                }
+                publisher.due -= 1;
+                at = schedule.due(publisher.sent * publishers + number as u64);
+                if let Some(measured) = self.measured.as_mut().filter(|held| held.covers(at)) {
+                    measured.lag.record(now.since(at));
+                }
+            }
+            publisher.send(&self.map, &mut self.message, at, output)?;
+        }
+        Ok(())
     }
 
     fn turn(&mut self, fleet: &mut Fleet<'_>, until: Instant) -> Result<(), BenchError> {
@@ -332,12 +428,13 @@ impl<'a> Traffic<'a> {
     fn settle(&mut self, slot: usize, ack: &Ack<'_>) {
         let Some(publisher) = self.publishers.get_mut(slot) else { return };
         let Some(at) = publisher.settle(ack.packet_id) else { return };
+        self.list(slot);
         if ack.reason.is_error() {
             self.refused += 1;
             return;
         }
         self.acknowledged += 1;
-        if let Some(measured) = &mut self.measured {
+        if let Some(measured) = self.measured.as_mut().filter(|measured| measured.covers(at)) {
             measured.acknowledgement.record(self.now.since(at));
         }
     }
@@ -356,7 +453,11 @@ impl<'a> Traffic<'a> {
             Arrival::Late => u64::from(!self.map.has_order()),
             Arrival::Again => 0,
         };
-        self.publishers[self.map.publisher(stream)].delivered(settled);
+        let publisher = self.map.publisher(stream);
+        self.publishers[publisher].delivered(settled, self.now);
+        if !self.publishers[publisher].is_full() {
+            self.list(publisher);
+        }
         if !self.map.has_order() || publish.dup {
             // Sent again after its first time was lost: that is no disorder.
             self.tally.delivered += u64::from(arrival != Arrival::Again);
@@ -364,7 +465,7 @@ impl<'a> Traffic<'a> {
         } else {
             self.tally.add(arrival);
         }
-        if let Some(measured) = &mut self.measured
+        if let Some(measured) = self.measured.as_mut().filter(|measured| measured.covers(head.at))
             && arrival != Arrival::Again
         {
             measured.delivery.record(self.now.since(head.at));

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::{Exit, Failure, Output, chain};
 use crate::bench::target::{Target, Trust};
 use crate::bench::{BenchError, Brokers};
+use crate::process::usage;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -97,7 +98,7 @@ enum Version {
 impl Common {
     /// The brokers that these arguments name.
     fn brokers(self) -> Result<Brokers, Failure> {
-        let usage = |message| Failure::new(Exit::Usage, message);
+        let usage_error = |message| Failure::new(Exit::Usage, message);
         let trust = match (self.ca, self.insecure) {
             (Some(file), _) => Trust::Authority(file),
             (None, true) => Trust::Everyone,
@@ -106,11 +107,14 @@ impl Common {
         let targets: Result<Vec<_>, _> =
             self.url.iter().map(|url| Target::parse(url, &trust)).collect();
         let password = match self.password_file {
-            Some(file) => Some(first_line(&file).map_err(usage)?),
+            Some(file) => Some(first_line(&file).map_err(usage_error)?),
             None => None,
         };
+        if let Some(pid) = self.pid.iter().find(|pid| usage(**pid).is_none()) {
+            return Err(usage_error(format!("--pid {pid}: there is no such process")));
+        }
         Ok(Brokers {
-            targets: targets.map_err(usage)?,
+            targets: targets.map_err(usage_error)?,
             version: match self.mqtt {
                 Version::V311 => ProtocolVersion::V311,
                 Version::V5 => ProtocolVersion::V5,
@@ -184,7 +188,7 @@ fn tell<R: Display + Serialize>(
     let report = result.map_err(|error| {
         let exit = match error {
             BenchError::Plan(_) => Exit::Usage,
-            BenchError::Refused { .. } => Exit::NotAllowed,
+            BenchError::Refused { .. } | BenchError::Downgraded { .. } => Exit::NotAllowed,
             _ => Exit::Failure,
         };
         Failure::new(exit, chain(&error))

@@ -1,6 +1,7 @@
 //! The load generator: every load against a real broker, counted exactly.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -26,9 +27,12 @@ fn count(report: &Value, key: &str) -> u64 {
 
 fn assert_exact(report: &Value, what: &str) {
     assert!(count(report, "delivered") > 0, "{what}: {report}");
-    for key in ["lost", "duplicates", "out_of_order", "refused"] {
-        assert_eq!(report[key].as_u64().unwrap_or(0), 0, "{what}: {key} in {report}");
+    for key in ["lost", "duplicates", "refused", "unsent"] {
+        assert_eq!(count(report, key), 0, "{what}: {key} in {report}");
     }
+    // Nobody can see an order among those who share.
+    let expected = if what.contains("shared") { Value::Null } else { 0.into() };
+    assert_eq!(report["out_of_order"], expected, "{what}: {report}");
     assert!(report["effort"]["broker_resident_bytes"].as_u64() > Some(1 << 20), "{report}");
 }
 
@@ -70,6 +74,48 @@ fn a_fixed_rate_is_kept_and_measured_from_when_messages_were_due() {
         assert!(told["count"].as_u64() > Some(0), "{key}: {report}");
         assert!(told["p50"].as_f64() <= told["p99"].as_f64(), "{key}: {report}");
     }
+}
+
+#[test]
+fn a_broker_that_stands_still_is_seen_in_the_latencies_at_the_end_of_the_run_too() {
+    let broker = Broker::run();
+    // 100 messages fit into the window; the other ones that are due wait with the generator.
+    let load = "pubsub --rate 1000 --seconds 1.5 --warm-up 0 --window 100";
+    let report = std::thread::scope(|scope| {
+        let running = scope.spawn(|| bench(&broker, load));
+        std::thread::sleep(Duration::from_millis(900));
+        broker.pause();
+        std::thread::sleep(Duration::from_millis(1200));
+        broker.go_on();
+        running.join().expect("the load ends")
+    });
+    assert_eq!(count(&report, "lost"), 0, "{report}");
+    // It stood still over the end: what was sent came late, the rest was not sent at all.
+    assert!(count(&report, "unsent") > 100, "{report}");
+    for key in ["latency_us", "ack_latency_us"] {
+        assert!(report[key]["max"].as_f64() > Some(500_000.0), "{key}: {report}");
+        // Some 500 of 1,500 messages were due while it stood still.
+        assert!(report[key]["p90"].as_f64() > Some(200_000.0), "{key}: {report}");
+    }
+}
+
+#[test]
+fn publishers_without_acknowledgements_send_as_fast_as_their_sockets_take_it() {
+    let broker = Broker::run();
+    // In 256 KiB a tenth of a second, the generator's longest wait, there are 10,000 of these a second.
+    let report = bench(&broker, "pub --qos 0 --size 256 --seconds 1 --warm-up 0.2");
+    assert!(count(&report, "sent") > 15_000, "{report}");
+    let report = bench(&broker, "pub --qos 0 --size 300000 --rate 40 --seconds 1 --warm-up 0");
+    assert!(count(&report, "sent") >= 35, "{report}");
+}
+
+#[test]
+fn clients_that_say_nothing_stay_connected() {
+    let broker = Broker::run();
+    let report = bench(&broker, "connect --count 20 --keep-alive 1 --hold 2.5");
+    assert_eq!(count(&report, "connected"), 20);
+    let report = bench(&broker, "pubsub --qos 0 --keep-alive 1 --rate 20 --seconds 3");
+    assert_exact(&report, "quiet subscribers");
 }
 
 #[test]
@@ -137,6 +183,8 @@ fn tls_is_spoken_with_whom_is_trusted() {
     let broker = Options::default().listener(keys).start();
     let url = format!("mqtts://localhost:{}", broker.listeners[0].port());
     let mut load = vec!["bench", "pubsub", "--url", &url, "--seconds", "0.2", "--output", "json"];
+    // More than the socket and TLS take at once.
+    load.extend(["--size", "300000", "--window", "2"]);
     let (code, _, stderr) = run_to_end(dir.path(), &load);
     assert_eq!(code, 2, "{stderr}");
     assert!(stderr.contains("--ca FILE"), "{stderr}");
@@ -166,6 +214,8 @@ fn what_cannot_be_run_is_refused_with_the_reason() {
         (&["pubsub", "--rate", "0"], 2, "above 0"),
         (&["offline", "--qos", "0"], 2, "say 1 or 2"),
         (&["connect", "--count", "0"], 2, "at least 1"),
+        (&["pubsub", "--subscribers", "7"], 2, "--layout fan-out"),
+        (&["pubsub", "--pid", "4194304"], 2, "no such process"),
     ] {
         let all = [&["bench"], arguments].concat();
         let (code, _, stderr) = run_to_end(dir.path(), &all);

@@ -15,6 +15,9 @@ use crate::views::fold::Place;
 use crate::views::retained::RetainedMessage;
 use crate::views::sessions::Slot;
 
+/// Answers below which it does not matter that some stand there more than once.
+const MERGED_MIN: usize = 1024;
+
 /// A retained message with what the subscriptions that match it say.
 struct Answer {
     /// That of the message, which need not be looked at to sort by it.
@@ -27,7 +30,7 @@ struct Answer {
 /// In the order in which they were published, each message once: with the highest QoS that was granted
 /// for it and the identifiers of all subscriptions that brought it.
 fn merged(mut answers: Vec<Answer>) -> Vec<Answer> {
-    answers.sort_by_key(|answer| answer.offset);
+    answers.sort_by_cached_key(|answer| answer.offset);
     answers.dedup_by(|again, first| {
         let is_same = again.offset == first.offset;
         if is_same {
@@ -51,13 +54,13 @@ impl Views {
         subscriptions: Vec<Subscription>,
         notices: &mut Vec<Notice>,
     ) {
-        let mut answers = Vec::new();
+        let (mut answers, mut merged_at) = (Vec::new(), MERGED_MIN);
         for subscription in subscriptions {
-            let of_others = answers.len();
             self.subscribe(place, slot, subscription, &mut answers);
             // Filters that overlap must not gather what they have in common many times.
-            if of_others > 0 && answers.len() > of_others {
+            if answers.len() > merged_at * 2 {
                 answers = merged(answers);
+                merged_at = answers.len().max(MERGED_MIN);
             }
         }
         let Some(session) = self.sessions.by_slot(slot) else { return };

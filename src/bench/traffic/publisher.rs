@@ -1,5 +1,7 @@
 //! One publisher: what it may send, and when.
 
+use std::time::Duration;
+
 use ledgermq_core::identity::PacketId;
 use ledgermq_core::packet::{ForwardedProperties, Publish, QoS};
 
@@ -18,7 +20,7 @@ pub(super) enum Bound {
     /// Acknowledgements (QoS 1 and 2).
     Acknowledgements(Window),
     /// So many deliveries at the most may be missing (QoS 0, flat out).
-    Deliveries { missing: u64, most: u64, each: u64 },
+    Deliveries { missing: u64, most: u64, each: u64, since: Instant },
     /// The socket alone.
     Socket,
 }
@@ -29,6 +31,10 @@ pub(super) struct Publisher {
     bound: Bound,
     /// Messages sent.
     pub(super) sent: u64,
+    /// Messages that are due and were not sent.
+    pub(super) due: u64,
+    /// Whether it stands in the list of those that may have something to send.
+    pub(super) is_listed: bool,
 }
 
 /// What all publishers of a run have in common.
@@ -43,18 +49,21 @@ pub(super) struct Message {
 
 impl Publisher {
     pub(super) fn new(number: usize, bound: Bound) -> Self {
-        Self { number, bound, sent: 0 }
+        Self { number, bound, sent: 0, due: 0, is_listed: true }
     }
 
     /// Whether it may send now.
     pub(super) fn may_send(&self, output: &Output) -> bool {
-        let has_room = output.waiting() < WAITING_BYTES_MAX;
-        has_room
-            && match &self.bound {
-                Bound::Acknowledgements(window) => !window.is_full(),
-                Bound::Deliveries { missing, most, .. } => missing < most,
-                Bound::Socket => true,
-            }
+        output.waiting() < WAITING_BYTES_MAX && !self.is_full()
+    }
+
+    /// Whether it waits for the broker, and not only for its socket.
+    pub(super) fn is_full(&self) -> bool {
+        match &self.bound {
+            Bound::Acknowledgements(window) => window.is_full(),
+            Bound::Deliveries { missing, most, .. } => missing >= most,
+            Bound::Socket => false,
+        }
     }
 
     /// Sends the next message, which was due at `at`.
@@ -68,8 +77,9 @@ impl Publisher {
         let stream = map.stream(self.number, self.sent);
         let packet_id = match &mut self.bound {
             Bound::Acknowledgements(window) => window.take(at),
-            Bound::Deliveries { missing, each, .. } => {
+            Bound::Deliveries { missing, each, since, .. } => {
                 *missing += *each;
+                *since = at;
                 None
             }
             Bound::Socket => None,
@@ -106,16 +116,24 @@ impl Publisher {
     }
 
     /// That many of its messages reached a receiver, or are known to be lost on the way to it.
-    pub(super) fn delivered(&mut self, count: u64) {
-        if let Bound::Deliveries { missing, .. } = &mut self.bound {
+    pub(super) fn delivered(&mut self, count: u64, now: Instant) {
+        if let Bound::Deliveries { missing, since, .. } = &mut self.bound {
             *missing = missing.saturating_sub(count);
+            *since = now;
         }
     }
 
-    /// What is missing will not come.
-    pub(super) fn give_up(&mut self) {
-        if let Bound::Deliveries { missing, .. } = &mut self.bound {
-            *missing = 0;
+    /// Whether what is missing is taken for lost, since nothing came or was sent for so long. It may send
+    /// again then.
+    pub(super) fn gives_up(&mut self, now: Instant, patience: Duration) -> bool {
+        match &mut self.bound {
+            Bound::Deliveries { missing, since, .. }
+                if *missing > 0 && now.since(*since) > patience =>
+            {
+                *missing = 0;
+                true
+            }
+            _ => false,
         }
     }
 

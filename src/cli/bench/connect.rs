@@ -16,6 +16,10 @@ pub(super) struct Arguments {
     /// Clients.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
     count: usize,
+    /// What Client Identifiers begin with; a number from 0 follows. Two generators at one broker need
+    /// different ones.
+    #[arg(long, value_name = "TEXT", default_value = "bench-session")]
+    prefix: String,
     /// Clients a second, instead of as many as --at-once lets through.
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
@@ -40,6 +44,7 @@ impl Arguments {
     pub(super) fn run(self) -> Result<(), Failure> {
         let plan = Plan {
             count: self.count,
+            prefix: self.prefix,
             rate: self.rate,
             is_kept: self.persistent,
             subscriptions: self.subscriptions,

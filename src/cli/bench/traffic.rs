@@ -7,7 +7,7 @@ use ledgermq_core::packet::QoS;
 
 use super::{Common, at_least_one, qos, rate, seconds, tell};
 use crate::bench::traffic::{self, Layout, Plan};
-use crate::cli::Failure;
+use crate::cli::{Exit, Failure};
 
 /// What both take.
 #[derive(Debug, Args)]
@@ -60,7 +60,7 @@ pub(super) struct Pubsub {
     /// Publishers [default: 1; fan-in: 50; shared: 10].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     publishers: Option<usize>,
-    /// Subscribers [default: as many as publishers; fan-in: 1; fan-out: 200].
+    /// Subscribers [default: as many as publishers; fan-in: 1; fan-out: 200]. Pairs have as many.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     subscribers: Option<usize>,
     /// Subscribe by one filter with #, not by one for each topic.
@@ -125,6 +125,11 @@ impl Pubsub {
             Shape::Shared => (10, None, Layout::Shared),
         };
         let publishers = self.publishers.unwrap_or(publishers);
+        if layout == Layout::Pairs && self.subscribers.is_some_and(|count| count != publishers) {
+            let message = "--subscribers: in pairs there are as many as publishers; say \
+                           --layout fan-out, fan-in or shared for another number";
+            return Err(Failure::new(Exit::Usage, message));
+        }
         let subscribers = match layout {
             Layout::Pairs => publishers,
             Layout::Every | Layout::Shared => {
