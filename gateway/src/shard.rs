@@ -9,6 +9,7 @@ mod access;
 mod backlog;
 mod client;
 mod committed;
+mod copying;
 mod counts;
 mod cursor;
 mod delivery;
@@ -104,6 +105,7 @@ pub struct Shard {
     /// Passwords that are to be compared.
     asked: Vec<Asked>,
     spare: SpareBuffers,
+    copies: copying::Copies,
     dirty: Vec<Token>,
     resumed: Vec<Token>,
     closed: Vec<Token>,
@@ -165,6 +167,7 @@ impl Shard {
             read: Cursor::default(),
             asked: Vec::new(),
             spare: SpareBuffers::default(),
+            copies: copying::Copies::default(),
             dirty: Vec::new(),
             resumed: Vec::new(),
             closed: Vec::new(),

@@ -35,6 +35,11 @@ impl Aliases {
         Self { outgoing_max, ..Self::default() }
     }
 
+    /// Whether topics may be written to the client by an alias.
+    pub(super) fn writes_aliases(&self) -> bool {
+        self.outgoing_max > 0
+    }
+
     /// The topic of a message from the client with `alias`: `topic`, which the alias means from now
     /// on, or if that is empty what the alias means. `[MQTT-3.3.2-8]` to `[MQTT-3.3.2-12]`
     pub(super) fn resolve(

@@ -89,6 +89,15 @@ impl Connection {
         self.deliver.upto
     }
 
+    /// Whether a PUBLISH of QoS 0 with so many bytes can be sent as it is: the client takes packets of
+    /// that size, and its topics are written by their names. Nothing is to be noted here then.
+    #[must_use]
+    pub fn takes_unchanged(&self, packet_bytes: usize) -> bool {
+        self.state == State::Open
+            && self.aliases.as_ref().is_none_or(|aliases| !aliases.writes_aliases())
+            && (self.packet_bytes_max == u32::MAX || packet_bytes <= self.packet_bytes_max as usize)
+    }
+
     /// Sends a message, or begins to. A QoS above 0 needs [`Connection::has_room_for`] it.
     pub fn deliver(&mut self, delivery: &Delivery<'_>, out: &mut impl Outputs) -> Handed {
         if self.is_too_large(delivery) {

@@ -180,6 +180,15 @@ impl Link {
         &self.output[self.written..]
     }
 
+    /// Adds packets of that many messages, which are encoded already, to what is written next.
+    pub(crate) fn copy(&mut self, bytes: &[u8], messages: u64, spare: &mut SpareBuffers) {
+        self.counts.get_or_insert_default().messages_sent += messages;
+        if self.output.capacity() == 0 {
+            self.output = spare.take();
+        }
+        self.output.extend_from_slice(bytes);
+    }
+
     /// So many bytes were written. A buffer that is empty by that goes to `spare`.
     pub(crate) fn written(&mut self, bytes: usize, spare: &mut SpareBuffers) {
         self.is_blocked = false;

@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     payload_bytes: usize,
     /// They differ in QoS or RETAIN.
     is_mixed: bool,
+    /// One of them expires.
+    has_expiry: bool,
 }
 
 /// A message of a [`Run`].
@@ -52,13 +54,30 @@ impl<'a> Run<'a> {
             let next = &routed.message;
             self.is_mixed |= (first.qos, first.retain) != (next.qos, next.retain);
         }
+        self.has_expiry |= routed.message.message_expiry_interval.is_some();
         self.payload_bytes += routed.message.payload.len();
         self.messages.push(routed);
     }
 
+    /// Its messages.
+    pub(super) fn messages(&self) -> impl ExactSizeIterator<Item = &MessagePublished<'a>> {
+        self.messages.iter().map(|routed| &routed.message)
+    }
+
+    /// Bytes of their payloads.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// The first of its messages, if all of them have the same QoS and RETAIN, and none expires.
+    pub(super) fn alike(&self) -> Option<&MessagePublished<'a>> {
+        let first = self.messages.first().map(|routed| &routed.message);
+        first.filter(|_| !self.is_mixed && !self.has_expiry)
+    }
+
     fn clear(&mut self) {
         self.messages.clear();
-        (self.payload_bytes, self.is_mixed) = (0, false);
+        (self.payload_bytes, self.is_mixed, self.has_expiry) = (0, false, false);
     }
 }
 
@@ -73,9 +92,14 @@ impl Shard {
     ) {
         let messages = run.messages.len() as u64;
         self.stats.dropped_not_authorized += u64::from(matches.forbidden) * messages;
+        // What only one gets need not be encoded apart.
+        let may_copy = matches.found.len() > 1;
         for found in &*matches.found {
-            self.offer(now, batch, run, found);
+            if !(may_copy && self.copy(now, run, found)) {
+                self.offer(now, batch, run, found);
+            }
         }
+        self.copies.clear();
         run.clear();
     }
 
@@ -123,7 +147,7 @@ impl Shard {
     /// Puts the messages of a run from the one at `first` on into the backlog of a connection that
     /// cannot take them now.
     fn queue(&mut self, batch: &Arc<CommittedBatch>, run: &Run<'_>, first: usize, found: &Match) {
-        if first == 0 && !run.is_mixed && found.is_for_all() {
+        if first == 0 && !run.is_mixed && found.grant_for_all().is_some() {
             let messages = run.messages.len();
             return self.queue_some(batch, &run.messages[0], messages, run.payload_bytes, found);
         }

@@ -136,9 +136,9 @@ impl Match {
         size_of::<Self>() + grants.map(|grant| size_of_val(&*grant.identifiers)).sum::<usize>()
     }
 
-    /// Whether the same holds for messages of all publishers.
-    pub(crate) fn is_for_all(&self) -> bool {
-        self.own.is_none()
+    /// What holds for every message, if it does not depend on the publisher.
+    pub(crate) fn grant_for_all(&self) -> Option<&Grant> {
+        self.own.is_none().then_some(&self.grant)
     }
 
     /// What holds for a message of `publisher`.

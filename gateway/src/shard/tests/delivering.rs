@@ -40,6 +40,46 @@ fn messages_reach_subscribers_of_other_shards_too() {
 }
 
 #[test]
+fn subscribers_of_all_sorts_get_the_same_messages_each_in_its_own_form() {
+    let mut world = World::default();
+    let plain: Vec<_> =
+        ["a", "b"].map(|id| world.subscriber(client::connect(V3, id), "t", 0)).into();
+    let modern = world.subscriber(client::connect(V5, "c"), "t", 0);
+    let mut connect = client::connect(V5, "d");
+    connect.topic_alias_maximum = Some(5);
+    world.shard().settings.topic_aliases = 5;
+    let by_alias = world.subscriber(connect, "t", 0);
+    let mut connect = client::connect(V5, "e");
+    connect.maximum_packet_size = Some(100);
+    let narrow = world.subscriber(connect, "t", 0);
+    let acknowledging = world.subscriber(client::connect(V3, "f"), "t", 1);
+    let mut own = client::subscribe(1, "t", 0);
+    if let Packet::Subscribe(subscribe) = &mut own {
+        subscribe.filters[0].1.no_local = true;
+    }
+    let publisher = publisher(&mut world);
+    world.send(publisher, &own);
+    world.settle();
+    world.read(publisher);
+
+    let long = "x".repeat(100);
+    publish_all(&mut world, publisher, 0, &["1", &long, "3"]);
+    publish_all(&mut world, publisher, 1, &["4", "5"]);
+    for peer in plain.into_iter().chain([modern]) {
+        assert_eq!(world.received(peer), ["t=1", &format!("t={long}"), "t=3", "t=4", "t=5"]);
+    }
+    assert_eq!(world.received(by_alias), ["t=1", &format!("={long}"), "=3", "=4", "=5"]);
+    assert_eq!(world.received(narrow), ["t=1", "t=3", "t=4", "t=5"]);
+    assert_eq!(
+        world.received(acknowledging),
+        ["t=1", &format!("t={long}"), "t=3", "t=4 q1 #1", "t=5 q1 #2"]
+    );
+    let sent = world.shard().stats().sent;
+    assert_eq!(sent[..2], [27, 2], "{sent:?}");
+    assert_eq!(world.received(publisher), ["PUBACK 1", "PUBACK 2"], "nothing of its own");
+}
+
+#[test]
 fn a_full_window_holds_later_messages_of_any_qos_back_in_order() {
     let mut world = World::default();
     let mut connect = client::connect(V5, "c");
