@@ -151,6 +151,10 @@ RATES = (
 )
 COSTS = (
     *(Figure(case, ("effort", "broker_cpu_us"), "us/msg", is_less_better=True) for case in TRAFFIC),
+    *(
+        Figure(case, ("effort", "own_cores"), "cores", "load generator", is_less_better=True)
+        for case in TRAFFIC
+    ),
     Figure(OFFLINE, ("storing", "broker_cpu_us"), "us/msg", "stored", is_less_better=True),
     Figure(OFFLINE, ("draining", "broker_cpu_us"), "us/msg", "drained", is_less_better=True),
     Figure(RETAINED, ("storing", "broker_cpu_us"), "us/msg", "stored", is_less_better=True),
