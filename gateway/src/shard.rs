@@ -341,6 +341,12 @@ impl Shard {
         !self.starving.is_empty()
     }
 
+    /// Whether a connection waits until another lets memory go ([`Shard::retry`]).
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.reserved.is_waited_for()
+    }
+
     /// Whether a connection waits for [`Shard::on_gate_opened`].
     #[must_use]
     pub fn is_withholding(&self) -> bool {
@@ -365,6 +371,7 @@ impl Shard {
             self.progress_due = now.plus(PROGRESS_INTERVAL);
             self.log_progress(now);
         }
+        self.end_stalled(now);
         let last = std::mem::replace(&mut self.last_tick, now);
         // Whoever sleeps is woken by the wheel once a second as long as there are connections.
         let is_unread = !self.is_reading || self.stage.is_congested();
@@ -376,6 +383,11 @@ impl Shard {
         for token in due {
             self.on_silence(now, token);
         }
+    }
+
+    /// Connections with something to read were left unread in this turn: their silence is ours.
+    pub fn set_left_unread(&mut self, now: Timestamp) {
+        self.congested = now;
     }
 
     /// When [`Shard::tick`] has something to do, at the latest.
@@ -399,6 +411,13 @@ impl Shard {
         }
     }
 
+    /// Whether as much waits for a client as may, so that it is to read before it asks for more.
+    fn leaves_unread(&self, client: &Client) -> bool {
+        let Some(backlog) = &client.backlog else { return false };
+        let is_short = !self.has_reference_room(client.held.references_bytes);
+        backlog.len() >= self.limits.unread_messages_max || is_short && !backlog.is_empty()
+    }
+
     /// Turns one connection's machine and looks after what came of it.
     fn turn(
         &mut self,
@@ -406,12 +425,12 @@ impl Shard {
         token: Token,
         turn: impl FnOnce(&mut Connection, &mut Sink<'_>, &Settings),
     ) {
+        let Some(client) = self.table.get(token) else { return };
+        let is_unread = self.leaves_unread(client);
         let Some(client) = self.table.get_mut(token) else { return };
-        let unread = client.backlog.as_ref().map_or(0, |backlog| backlog.len());
         let (subscription_bytes, shared_subscriptions) =
             (client.subscription_bytes, client.shared_subscriptions);
         let Client { machine, link, subscriptions, .. } = client;
-        let is_unread = unread >= self.limits.unread_messages_max;
         let (has_session, is_retained) = (self.has_session, self.is_retained);
         let Self { stage, stats, asked, spare, .. } = self;
         let mut sink = Sink {

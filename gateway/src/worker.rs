@@ -264,7 +264,7 @@ impl Turning {
         for _ in 0..self.readable.len() {
             let shard = &mut self.worker.shard;
             if shard.stage().is_congested() || shard.stage().batches() >= self.pace.batches() {
-                return;
+                return shard.set_left_unread(now);
             }
             let Some(token) = self.readable.pop_front() else { return };
             if !shard.takes_bytes(token) {

@@ -39,7 +39,7 @@ pub(crate) enum Trust {
 }
 
 impl Target {
-    /// Reads `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]` (default ports 1883 and 8883) and
+    /// Reads `mqtt://HOST:PORT` or `mqtts://HOST:PORT` (ports may be left out) (default ports 1883 and 8883) and
     /// resolves the host.
     ///
     /// # Errors

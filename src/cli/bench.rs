@@ -47,7 +47,7 @@ enum Load {
 /// What every load takes.
 #[derive(Debug, Args)]
 struct Common {
-    /// A broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT]; may be repeated: publishers are dealt
+    /// A broker: mqtt://HOST:PORT or mqtts://HOST:PORT; may be repeated: publishers are dealt
     /// out from the first on, subscribers from the second.
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     url: Vec<String>,

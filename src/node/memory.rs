@@ -27,6 +27,10 @@ const TAKEN_AGAIN: u64 = 85;
 /// In percent, too: while what the node holds is less than this, the rest of what is resident is free,
 /// and the allocator has not given it back. It is used again before there is more.
 const HELD_AT_LEAST: u64 = 50;
+/// The same once something is refused.
+const HELD_AGAIN: u64 = 40;
+/// All of it.
+const ALL: u128 = 100;
 
 /// What the process uses, and what it knows that it holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,7 +152,14 @@ impl Watch {
 fn pressure(before: Pressure, sample: Sample, max: u64) -> Pressure {
     let percent = |bytes: u64| u128::from(bytes) * 100 / u128::from(max.max(1));
     let (resident, held) = (percent(sample.resident), percent(sample.held));
-    if held < u128::from(HELD_AT_LEAST) || resident < u128::from(TAKEN_AGAIN) {
+    // Lower once it has begun, so that it does not come and go.
+    let held_at_least = match before {
+        Pressure::None => HELD_AT_LEAST,
+        Pressure::Publishes | Pressure::Sessions => HELD_AGAIN,
+    };
+    // Beyond the whole it is no memory that the allocator merely keeps, or nobody can tell.
+    let is_kept = held < u128::from(held_at_least) && resident < ALL;
+    if is_kept || resident < u128::from(TAKEN_AGAIN) {
         return Pressure::None;
     }
     let now = match resident {
@@ -156,8 +167,12 @@ fn pressure(before: Pressure, sample: Sample, max: u64) -> Pressure {
         resident if resident >= u128::from(PUBLISHES_REFUSED) => Pressure::Publishes,
         _ => Pressure::None,
     };
-    // Between the bounds it stays as it was.
-    now.max(before)
+    // Between the bounds it stays as it was; sessions come in again before messages do.
+    let stays = match before {
+        Pressure::Sessions if resident < u128::from(PUBLISHES_REFUSED) => Pressure::Publishes,
+        before => before,
+    };
+    now.max(stays)
 }
 
 #[cfg(test)]
@@ -173,7 +188,8 @@ mod tests {
             (94, Pressure::Publishes),
             (95, Pressure::Sessions),
             (91, Pressure::Sessions),
-            (86, Pressure::Sessions),
+            (89, Pressure::Publishes),
+            (86, Pressure::Publishes),
             (84, Pressure::None),
             (86, Pressure::None),
         ];
@@ -187,6 +203,9 @@ mod tests {
     fn memory_that_the_allocator_keeps_is_no_shortage() {
         let full = |held| pressure(Pressure::Sessions, Sample { resident: 99, held }, 100);
         assert_eq!(full(60), Pressure::Sessions);
-        assert_eq!(full(40), Pressure::None);
+        assert_eq!(full(45), Pressure::Sessions, "it does not come and go");
+        assert_eq!(full(39), Pressure::None);
+        let beyond = pressure(Pressure::None, Sample { resident: 100, held: 1 }, 100);
+        assert_eq!(beyond, Pressure::Sessions, "nobody foresaw what that is");
     }
 }

@@ -92,6 +92,7 @@ impl Options {
             persistent_messages_max: tight(rng, &[1, 5, 50], 1024),
             recent_bytes_max: tight(rng, &[0, 300], 1 << 20),
             output_bytes_all_max: tight(rng, &[200, 2000], 1 << 30),
+            overdraft_bytes: tight(rng, &[1, 100], 64 << 10),
             references_bytes_max: tight(rng, &[3000, 50_000], 1 << 30),
             pinned_bytes_all_max: tight(rng, &[0, 1000], 1 << 30),
             input_bytes_all_max: tight(rng, &[1, 50_000], 1 << 30),

@@ -203,9 +203,18 @@ impl Link {
         }
     }
 
+    /// The socket takes nothing more for now. The buffer stays as long as that: a large one that came
+    /// from others is let go.
+    pub(crate) fn set_blocked(&mut self) {
+        self.is_blocked = true;
+        if self.output.capacity() / 2 > self.output.len() {
+            self.output.shrink_to_fit();
+        }
+    }
+
     /// Bytes held, those that were written included.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.output.len()
+        if self.is_blocked { self.output.capacity() } else { self.output.len() }
     }
 }
 

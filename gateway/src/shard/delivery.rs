@@ -90,6 +90,9 @@ impl Shard {
         run: &mut Run<'_>,
         matches: &Matches,
     ) {
+        if run.messages.is_empty() {
+            return;
+        }
         let messages = run.messages.len() as u64;
         self.stats.dropped_not_authorized += u64::from(matches.forbidden) * messages;
         // What only one gets need not be encoded apart.

@@ -56,7 +56,8 @@ impl Shard {
             }
             if !self.has_output_room(&client.link) {
                 // What it has to write goes first; if that is nothing, the node has no room.
-                if client.link.unwritten().is_empty() && !backlog.is_empty() {
+                let has_more = !backlog.is_empty() || backlog.behind.is_some();
+                if client.link.unwritten().is_empty() && has_more {
                     self.starve(token);
                 }
                 return;

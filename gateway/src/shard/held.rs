@@ -10,8 +10,6 @@ const SHARE: usize = 16;
 const OUTPUT_BYTES_SHORT: usize = 16 << 10;
 /// Answers that every client may leave unread, however much the others leave.
 const ANSWERS_BYTES_MIN: usize = 4 << 10;
-/// Output that may go beyond the bound in one turn, so that something always goes on.
-const OVERDRAFT_BYTES: usize = 64 << 10;
 
 /// Bytes that connections hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +74,7 @@ impl Shard {
     /// The socket of `token` takes nothing more for now.
     pub fn set_blocked(&mut self, token: Token) {
         if let Some(client) = self.table.get_mut(token) {
-            client.link.is_blocked = true;
+            client.link.set_blocked();
             self.weigh_held(token);
         }
     }
@@ -129,7 +127,9 @@ impl Shard {
     pub(super) fn answers_max(&self) -> usize {
         let held = self.held.output_bytes + self.held.blocked_bytes;
         let share = self.limits.output_bytes_all_max.saturating_sub(held) / SHARE;
-        share.max(ANSWERS_BYTES_MIN).min(self.limits.answers_bytes_max)
+        // Messages that it may have unwritten are no reason not to read what it answers to them.
+        let messages = self.output_max();
+        share.max(messages + ANSWERS_BYTES_MIN).min(self.limits.answers_bytes_max)
     }
 
     /// Whether a connection whose references take `held` bytes may have more of them.
@@ -145,6 +145,6 @@ impl Shard {
     /// A new turn, in which a little may go beyond the bound of the output.
     pub(super) fn renew_overdraft(&mut self) {
         let over = self.held.output_bytes.saturating_sub(self.output_all_max());
-        self.overdraft_bytes = over + OVERDRAFT_BYTES;
+        self.overdraft_bytes = over + self.limits.overdraft_bytes;
     }
 }

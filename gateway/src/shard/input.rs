@@ -29,7 +29,7 @@ impl Shard {
         self.stats.bytes_received += bytes.len() as u64;
         if client.input.is_empty() {
             let taken = self.take_packets(now, token, bytes, sources);
-            self.keep_rest(token, Vec::new(), &bytes[taken..]);
+            self.keep_rest(now, token, Vec::new(), &bytes[taken..]);
         } else {
             let mut input = std::mem::take(&mut client.input);
             if client.machine.state() == State::Connecting {
@@ -38,7 +38,7 @@ impl Shard {
             input.extend_from_slice(bytes);
             let taken = self.take_packets(now, token, &input, sources);
             input.drain(..taken);
-            self.keep_rest(token, input, &[]);
+            self.keep_rest(now, token, input, &[]);
         }
         self.bound_unfinished(now, token);
         if self.table.get(token).is_some_and(|client| client.backlog.is_some()) {
@@ -71,7 +71,7 @@ impl Shard {
         let mut input = std::mem::take(&mut client.input);
         let taken = self.take_packets(now, token, &input, sources);
         input.drain(..taken);
-        self.keep_rest(token, input, &[]);
+        self.keep_rest(now, token, input, &[]);
         if self.takes_bytes(token) {
             self.resumed.push(token);
         }
@@ -88,19 +88,20 @@ impl Shard {
         }
     }
 
-    fn keep_rest(&mut self, token: Token, mut input: Vec<u8>, rest: &[u8]) {
+    fn keep_rest(&mut self, now: Timestamp, token: Token, mut input: Vec<u8>, rest: &[u8]) {
         let Some(client) = self.table.get_mut(token) else { return };
         if client.link.is_ending {
             client.input = Vec::new();
             return;
         }
         input.extend_from_slice(rest);
-        if input.is_empty() && input.capacity() > KEPT_BYTES {
-            input = Vec::new();
+        if input.capacity() > KEPT_BYTES && input.capacity() / 8 > input.len() {
+            // What came before was long; the next packet may be a short one, or never come whole.
+            input.shrink_to(KEPT_BYTES);
         }
         client.input = input;
         self.weigh_held(token);
-        self.reserve(token);
+        self.reserve(now, token);
     }
 
     /// Gives a connection up whose CONNECT is long and has not come whole, if the shard holds too

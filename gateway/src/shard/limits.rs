@@ -26,6 +26,8 @@ pub struct ShardLimits {
     /// Bytes of output of all connections: a half is what is written in a turn, beyond which messages
     /// wait as references; in the other half stays what sockets did not take.
     pub output_bytes_all_max: usize,
+    /// Output that may go beyond that bound in one turn, so that something always goes on.
+    pub overdraft_bytes: usize,
     /// Bytes that the references of all connections take themselves; what is beyond is treated like
     /// what is too much for one session.
     pub references_bytes_max: usize,
@@ -53,6 +55,7 @@ impl Default for ShardLimits {
             backlog_bytes_max: 256 << 20,
             pinned_bytes_max: 4 << 20,
             output_bytes_all_max: usize::MAX,
+            overdraft_bytes: 64 << 10,
             references_bytes_max: usize::MAX,
             pinned_bytes_all_max: usize::MAX,
             input_bytes_all_max: usize::MAX,

@@ -39,7 +39,8 @@ impl Worker {
         // Nobody tells when the gate opens.
         let is_withholding = self.shard.is_withholding();
         let is_congested = self.shard.stage().is_congested();
-        if is_starving || is_withholding || is_congested || draining.is_some() {
+        let is_waiting = is_starving || is_withholding || is_congested || self.shard.is_short();
+        if is_waiting || draining.is_some() {
             until = Some(until.map_or(RETRY_INTERVAL, |until| until.min(RETRY_INTERVAL)));
         }
         // Rounded up: a poll that ends just before the tick would turn for nothing.

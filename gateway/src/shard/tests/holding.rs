@@ -1,5 +1,7 @@
 //! What all connections hold together, and what one leaves to the others.
 
+use std::time::Duration;
+
 use ledgermq_core::packet::Packet;
 
 use crate::shard::{Held, ShardLimits};
@@ -176,6 +178,46 @@ fn a_long_packet_waits_until_there_is_memory_for_it() {
 }
 
 #[test]
+fn who_begins_a_long_packet_and_stops_does_not_hold_others_up_for_ever() {
+    let limits = ShardLimits { input_bytes_all_max: 50_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let [stalled, waiting] = ["a", "b"].map(|name| world.open(client::connect(V5, name)));
+    let payload = "x".repeat(40_000);
+    let packet = client::bytes_of(&Packet::Publish(client::publish(0, 0, "t", &payload)), V5);
+    world.send_bytes(stalled, &packet[..20_000]);
+    world.send_bytes(waiting, &packet[..20_000]);
+    world.wait(Duration::from_secs(9));
+    // Something comes, if little.
+    world.send_bytes(stalled, &packet[20_000..20_001]);
+    world.wait(Duration::from_secs(9));
+    assert!(!world.shard().takes_bytes(waiting.token) && !world.is_closed(stalled));
+    world.wait(Duration::from_secs(2));
+    world.settle();
+    assert!(world.is_closed(stalled));
+    assert!(world.shard().takes_bytes(waiting.token));
+}
+
+#[test]
+fn what_is_set_aside_for_one_packet_is_not_enough_for_a_longer_one_behind_it() {
+    let limits = ShardLimits { input_bytes_all_max: 100_000, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let [other, peer] = ["a", "b"].map(|name| world.open(client::connect(V3, name)));
+    let bytes = |length: usize| {
+        let payload = "x".repeat(length);
+        client::bytes_of(&Packet::Publish(client::publish(0, 0, "t", &payload)), V3)
+    };
+    world.send_bytes(other, &bytes(40_000)[..20_000]);
+    world.send_bytes(peer, &bytes(20_000)[..17_000]);
+    assert!(world.shard().takes_bytes(peer.token));
+    let rest = [&bytes(20_000)[17_000..], &bytes(90_000)[..18_000]].concat();
+    world.send_bytes(peer, &rest);
+    assert!(!world.shard().takes_bytes(peer.token), "40,000 and 90,000 are too much");
+    world.lose(other);
+    world.settle();
+    assert!(world.shard().takes_bytes(peer.token));
+}
+
+#[test]
 fn nothing_is_held_for_connections_that_are_gone() {
     let mut world = World::default();
     let publisher = publisher(&mut world);
@@ -184,7 +226,8 @@ fn nothing_is_held_for_connections_that_are_gone() {
         let name = format!("c{n}");
         let peer = world.subscriber(client::connect(version, &name), "t", n % 3);
         block(&mut world, peer);
-        world.send_bytes(peer, &[0x30, 0xff, 0x7f, 0, 1]);
+        world.send_bytes(peer, &[0x30, 0xff, 0xff, 0x01, 0, 1]);
+        world.send_bytes(peer, &[0; 17_000]);
         peers.push(peer);
     }
     publish(&mut world, publisher, "t", 100);
