@@ -11,6 +11,7 @@ mod lifecycle;
 mod message;
 mod publishing;
 pub(crate) mod rows;
+mod run;
 mod sharing;
 mod subscribing;
 mod subscriptions;
@@ -41,6 +42,7 @@ use crate::views::hints::Hints;
 use crate::views::interest::Interest;
 use crate::views::owed::{BATCH_RECORDS_MAX, INDEX_MAX, Owed, OwedSource};
 use crate::views::retained::Retained;
+use crate::views::run::Run;
 use crate::views::session::Session;
 use crate::views::sessions::Sessions;
 use crate::views::shared::Groups;
@@ -91,6 +93,8 @@ pub struct Views {
     dirty: Dirty,
     hints: Hints,
     interest: Interest,
+    /// Messages of the batch that is folded; empty behind it.
+    run: Run,
 }
 
 impl Views {
@@ -300,6 +304,7 @@ impl Views {
                 }
             }
         }
+        self.owe_run();
         self.topics.end(&mut self.dirty.topics());
         self.tell_given(batch.index, notices);
         Ok(())

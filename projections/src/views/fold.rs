@@ -70,6 +70,7 @@ impl Views {
         match event {
             EventRef::MessagePublished(message) => self.published(place, record, &message, sources),
             EventRef::Other(event) => {
+                self.owe_run();
                 let source = sources.get(place.at, record)?;
                 self.fold_event(place, source, event, notices);
                 Ok(())

@@ -28,9 +28,15 @@ pub(crate) struct Hints {
 }
 
 impl Hints {
-    /// A message that expires at `expires` is owed to the session now.
-    pub(crate) fn owed(&mut self, slot: Slot, session: &mut Session, expires: Option<Timestamp>) {
-        self.owed += 1;
+    /// So many messages more are owed to the session now, of which the first expires at `expires`.
+    pub(crate) fn owed(
+        &mut self,
+        slot: Slot,
+        session: &mut Session,
+        messages: usize,
+        expires: Option<Timestamp>,
+    ) {
+        self.owed += messages;
         let owed = &session.owed;
         if exceeds((owed.len(), owed.bytes()), &self.limits) || self.is_beyond_part(owed.len()) {
             self.over_limit.insert(slot);

@@ -1,6 +1,7 @@
 //! Messages owed to persistent sessions, as references.
 
 mod entry;
+mod references;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::bytes::{Cut, Reader, put_u64};
 use crate::views::message::RetainedMessage;
 
 pub(crate) use entry::{BATCH_RECORDS_MAX, Entry, INDEX_MAX};
+pub(crate) use references::References;
 
 /// A message owed to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,21 +92,44 @@ impl OwedSet {
         self.len += 1;
         self.bytes += u64::from(entry.bytes());
         self.expiring += u32::from(entry.expires().is_some());
-        let is_full = self.chunks.back().is_none_or(|last| last.entries.len() >= CHUNK_ENTRIES);
-        if is_full {
-            let id = self.chunks.back().map_or(0, |last| last.id.wrapping_add(1));
-            self.chunks.push_back(Chunk {
-                id,
-                is_dirty: false,
-                soonest: None,
-                entries: Vec::new(),
-            });
-        }
-        let last = self.chunks.back_mut().expect("there is one now");
+        let last = self.open_chunk();
         debug_assert!(last.entries.last().is_none_or(|before| before.message() < entry.message()));
         last.entries.push(entry);
         last.soonest = earlier(last.soonest, entry.expires());
         if std::mem::replace(&mut last.is_dirty, true) { None } else { Some(last.id) }
+    }
+
+    /// Appends references to messages in the log, as [`OwedSet::push`] does one after the other.
+    /// Tells the chunks that need to be written and were not known to.
+    pub(crate) fn push_all(&mut self, references: &References, mut touched: impl FnMut(u32)) {
+        let mut left = references.entries();
+        self.len += u32::try_from(left.len()).expect("no more than the records of a batch");
+        self.bytes += references.bytes();
+        self.expiring += references.expiring();
+        while let Some(first) = left.first() {
+            let last = self.open_chunk();
+            debug_assert!(last.entries.is_empty() || last.last() < first.message());
+            let (entries, behind) = left.split_at(left.len().min(last.room()));
+            last.entries.extend_from_slice(entries);
+            if references.expiring() > 0 {
+                let expiries = entries.iter().filter_map(|entry| entry.expires());
+                last.soonest = last.soonest.into_iter().chain(expiries).min();
+            }
+            if !std::mem::replace(&mut last.is_dirty, true) {
+                touched(last.id);
+            }
+            left = behind;
+        }
+    }
+
+    /// The last chunk, which has room.
+    fn open_chunk(&mut self) -> &mut Chunk {
+        if self.chunks.back().is_none_or(|last| last.room() == 0) {
+            let id = self.chunks.back().map_or(0, |last| last.id.wrapping_add(1));
+            let entries = Vec::new();
+            self.chunks.push_back(Chunk { id, is_dirty: false, soonest: None, entries });
+        }
+        self.chunks.back_mut().expect("there is one now")
     }
 
     /// Appends a retained message that answers a subscription.
@@ -350,6 +375,11 @@ impl OwedSet {
 }
 
 impl Chunk {
+    /// How many more references it takes.
+    fn room(&self) -> usize {
+        CHUNK_ENTRIES.saturating_sub(self.entries.len())
+    }
+
     fn first(&self) -> DeliveryRef {
         self.entries.first().map(Entry::message_of).unwrap_or_default()
     }
@@ -362,3 +392,6 @@ impl Chunk {
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     a.into_iter().chain(b).min()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The hot path: a message was published.
 
+use std::sync::Arc;
+
 use ledgermq_core::event::MessagePublished;
 use ledgermq_core::event::batch::Record;
 use ledgermq_core::packet::QoS;
@@ -10,6 +12,7 @@ use crate::views::dirty::Row;
 use crate::views::fold::{Broken, Place, Sources};
 use crate::views::owed::Entry;
 use crate::views::retained::RetainedMessage;
+use crate::views::run;
 
 impl Views {
     pub(super) fn published(
@@ -28,7 +31,7 @@ impl Views {
             self.counters.wills += 1;
             self.dirty.touch(Row::Will(epoch));
         }
-        self.count_and_owe(place, record, message, bytes, sources)?;
+        self.count(place, record, message, bytes, sources)?;
         if message.retain {
             self.retain(place, record, message, sources)?;
         }
@@ -38,7 +41,7 @@ impl Views {
         Ok(())
     }
 
-    fn count_and_owe(
+    fn count(
         &mut self,
         place: &Place,
         record: &Record<'_>,
@@ -77,29 +80,39 @@ impl Views {
         if message.qos == QoS::AtMostOnce || known.matches.is_empty() {
             return Ok(());
         }
+        let matches = &known.matches;
+        if !self.run.takes(matches) {
+            let matches = Arc::clone(matches);
+            self.owe_run();
+            self.run.begin(&matches);
+        }
         let mut publisher = None;
-        for found in &known.matches {
-            let is_own = found.depends_on_publisher() && {
-                if publisher.is_none() {
-                    let source = sources.get(place.at, record)?;
-                    publisher = Some(source.and_then(|source| self.sessions.slot(source.client)));
-                }
-                publisher == Some(Some(found.slot))
-            };
-            let Some(granted) = found.granted(is_own) else { continue };
-            let qos = granted.qos.min(message.qos);
-            if qos == QoS::AtMostOnce {
+        if self.run.depends_on_publisher() {
+            let source = sources.get(place.at, record)?;
+            publisher = source.and_then(|source| self.sessions.slot(source.client));
+        }
+        let (at, qos, retain) = (place.at, message.qos, message.retain);
+        self.run.push(run::Message { at, bytes, qos, retain, expires, publisher });
+        Ok(())
+    }
+
+    /// Has the messages of the run owed, which come before everything else that is folded now.
+    pub(super) fn owe_run(&mut self) {
+        if self.run.is_empty() {
+            return;
+        }
+        for found in &*self.run.take_matches() {
+            let references = self.run.references(found);
+            if references.entries().is_empty() {
                 continue;
             }
-            let retain = message.retain && granted.retain_as_published;
-            let entry = Entry::message_at(place.at, bytes, qos, retain, expires);
             let Some(session) = self.sessions.by_slot_mut(found.slot) else { continue };
-            if let Some(chunk) = session.owed.push(entry) {
-                self.dirty.touch(Row::Owed(found.slot, chunk));
-            }
-            self.hints.owed(found.slot, session, entry.expires());
+            let dirty = &mut self.dirty;
+            session.owed.push_all(references, |chunk| dirty.touch(Row::Owed(found.slot, chunk)));
+            let (messages, expires) = (references.entries().len(), references.soonest());
+            self.hints.owed(found.slot, session, messages, expires);
         }
-        Ok(())
+        self.run.clear();
     }
 
     fn retain(

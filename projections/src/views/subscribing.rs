@@ -171,7 +171,7 @@ impl Views {
         let Some(session) = self.sessions.by_slot_mut(slot) else { return };
         if session.is_persistent() {
             session.owed.push_answer(message, qos, Arc::clone(content), touched);
-            self.hints.owed(slot, session, content.expires());
+            self.hints.owed(slot, session, 1, content.expires());
         }
     }
 }

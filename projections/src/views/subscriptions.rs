@@ -1,5 +1,7 @@
 //! Who among the persistent sessions is owed a message of a topic.
 
+use std::sync::Arc;
+
 use ledgermq_core::event::Subscription;
 use ledgermq_core::packet::{QoS, SubscriptionOptions};
 use ledgermq_core::topic::TopicFilter;
@@ -55,7 +57,7 @@ pub(crate) struct Remembered {
     version: u64,
     /// The topic's node in the topic tree, with the version of that tree.
     pub(crate) node: (u64, Option<u32>),
-    pub(crate) matches: Box<[Match]>,
+    pub(crate) matches: Arc<[Match]>,
     /// The groups that it is for, ascending.
     pub(crate) groups: Box<[Number]>,
 }
@@ -154,9 +156,9 @@ fn matches(
     tree: &FilterTree<Slot, SubscriptionOptions>,
     topic: &str,
     may_receive: impl Fn(Slot) -> bool,
-) -> Box<[Match]> {
+) -> Arc<[Match]> {
     if tree.is_empty() {
-        return Box::default();
+        return Arc::default();
     }
     let mut targets = Vec::new();
     tree.for_each_match(topic, |slot, options| targets.push((*slot, *options)));

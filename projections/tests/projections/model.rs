@@ -1,4 +1,6 @@
 //! Owed sets against a naive model: lists, and every subscription asked for every message.
+//!
+//! The model knows messages by the number of their step; several steps make a batch.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -43,8 +45,8 @@ struct Model {
 }
 
 impl Model {
-    /// Applies a step that stands alone in the batch `index`.
-    fn apply(&mut self, index: u64, step: &Step) {
+    /// Applies a step, which is number `number`.
+    fn apply(&mut self, number: u64, step: &Step) {
         match step {
             Step::Open { client, interval, clean } => {
                 let old = self.sessions.remove(client).filter(|old| old.outlives && !clean);
@@ -58,7 +60,7 @@ impl Model {
             }
             Step::Publish { client, topic, qos, retain } => {
                 for (other, held) in &mut self.sessions {
-                    held.publish(index, *other == *client, *topic, *qos, *retain);
+                    held.publish(number, *other == *client, *topic, *qos, *retain);
                 }
             }
             Step::Close { client } => {
@@ -105,12 +107,12 @@ impl Model {
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, places: &Places) -> String {
         let mut text = String::new();
         for (client, held) in &self.sessions {
             let _ = write!(text, "{}:", CLIENTS[*client]);
             for (at, qos, retain) in &held.owed {
-                let _ = write!(text, " {at}:0/{qos}/{retain}");
+                let _ = write!(text, " {}/{qos}/{retain}", places.text(*at));
             }
             text.push('\n');
         }
@@ -119,7 +121,7 @@ impl Model {
 }
 
 impl Held {
-    fn publish(&mut self, index: u64, is_own: bool, topic: usize, qos: u32, retain: bool) {
+    fn publish(&mut self, number: u64, is_own: bool, topic: usize, qos: u32, retain: bool) {
         if !self.is_owed {
             return;
         }
@@ -134,13 +136,26 @@ impl Held {
         let granted = matching.iter().map(|(_, (qos, ..))| *qos).max().unwrap_or(0);
         if granted.min(qos) > 0 {
             let retain = retain && matching.iter().any(|(_, (.., as_published))| *as_published);
-            self.owed.push((index, granted.min(qos), retain));
+            self.owed.push((number, granted.min(qos), retain));
         }
     }
 }
 
-/// The step in the little language; `outstanding` as the model knows it, identifiers by place.
-fn text(step: &Step, outstanding: &[u64]) -> String {
+/// Where the steps are in the log.
+#[derive(Default)]
+struct Places(Vec<(u64, usize)>);
+
+impl Places {
+    /// The place of a step; one behind all for a step that is to come.
+    fn text(&self, number: u64) -> String {
+        let place = usize::try_from(number).ok().and_then(|number| self.0.get(number - 1));
+        let (index, ordinal) = place.copied().unwrap_or((100_000, 0));
+        format!("{index}:{ordinal}")
+    }
+}
+
+/// The step in the little language; `outstanding` as the model knows it, identifiers by number.
+fn text(step: &Step, places: &Places, outstanding: &[u64]) -> String {
     let flag = |is: &bool, name: &str| if *is { format!(" {name}") } else { String::new() };
     match step {
         Step::Open { client, interval, clean } => {
@@ -162,15 +177,17 @@ fn text(step: &Step, outstanding: &[u64]) -> String {
             format!("pub {client} {topic} m qos={qos}{}", flag(retain, "retain"))
         }
         Step::Progress { client, upto, outstanding } => {
-            let outstanding = outstanding.iter().map(|at| format!(" {at}={at}:0"));
-            format!("progress {} {upto}:0{}", CLIENTS[*client], outstanding.collect::<String>())
+            let outstanding = outstanding.iter().map(|at| format!(" {at}={}", places.text(*at)));
+            let (client, upto) = (CLIENTS[*client], places.text(*upto));
+            format!("progress {client} {upto}{}", outstanding.collect::<String>())
         }
         Step::Receive { client, nth } => {
             let id = outstanding.get(*nth).copied().unwrap_or(60_000);
             format!("receive {} {id}", CLIENTS[*client])
         }
         Step::Drop { client, from, length } => {
-            format!("drop {} {from}:0 {}:0 full", CLIENTS[*client], from + length)
+            let (from, upto) = (places.text(*from), places.text(from + length));
+            format!("drop {} {from} {upto} full", CLIENTS[*client])
         }
     }
 }
@@ -206,30 +223,38 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn the_owed_sets_are_those_of_the_model(steps in prop::collection::vec(step(), 0..120)) {
+    fn the_owed_sets_are_those_of_the_model(
+        batches in prop::collection::vec(prop::collection::vec(step(), 1..8), 0..40),
+    ) {
         let (mut world, mut model) = (World::default(), Model::default());
-        for step in &steps {
-            let outstanding = match step {
-                Step::Receive { client, .. } => {
-                    model.sessions.get(client).map(|held| held.outstanding.clone())
+        let mut places = Places::default();
+        for steps in &batches {
+            let mut events = Vec::new();
+            for step in steps {
+                // The little language has no event of a client that was never there.
+                let is_known = match step {
+                    Step::Close { client } => {
+                        model.sessions.get(client).is_some_and(|held| held.is_online)
+                    }
+                    Step::Progress { client, .. } => model.sessions.contains_key(client),
+                    _ => true,
+                };
+                if !is_known {
+                    continue;
                 }
-                _ => None,
-            };
-            // The little language has no event of a client that was never there.
-            let is_known = match step {
-                Step::Close { client } | Step::Progress { client, .. } => {
-                    model.sessions.get(client).is_some_and(|held| {
-                        held.is_online || matches!(step, Step::Progress { .. })
-                    })
-                }
-                _ => true,
-            };
-            if !is_known {
-                continue;
+                let outstanding = match step {
+                    Step::Receive { client, .. } => model.sessions.get(client),
+                    _ => None,
+                };
+                let outstanding = outstanding.map(|held| held.outstanding.clone());
+                places.0.push((world.history.last_index() + 1, events.len()));
+                events.push(text(step, &places, &outstanding.unwrap_or_default()));
+                model.apply(places.0.len() as u64, step);
             }
-            world.fold(&text(step, &outstanding.unwrap_or_default()));
-            model.apply(world.history.last_index(), step);
-            prop_assert_eq!(views_text(&world), model.text(), "after {:?}", step);
+            if !events.is_empty() {
+                world.fold(&events.join("; "));
+            }
+            prop_assert_eq!(views_text(&world), model.text(&places), "after {:?}", steps);
         }
     }
 }

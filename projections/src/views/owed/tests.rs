@@ -1,0 +1,60 @@
+use ledgermq_core::offset::Offset;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Messages that follow each other: how far behind the last, bytes, QoS 2, RETAIN, seconds to live.
+type Given = Vec<(u64, usize, bool, bool, Option<u64>)>;
+
+fn given(length: usize) -> impl Strategy<Value = Given> {
+    let step = prop_oneof![8 => Just(1_u64), 1 => 2_u64..9, 1 => (1_u64 << 20)..(1 << 24)];
+    let bytes = prop_oneof![3 => Just(100_usize), 1 => 0_usize..1 << 29];
+    let flag = || prop::bool::weighted(0.1);
+    let seconds = prop::option::weighted(0.1, 1_u64..9);
+    prop::collection::vec((step, bytes, flag(), flag(), seconds), 0..length)
+}
+
+fn entries(given: &Given, last: &mut u64) -> Vec<Entry> {
+    let each = given.iter().map(|&(step, bytes, is_qos_2, retain, seconds)| {
+        *last += step;
+        let at = Offset::new(*last >> 20, u32::try_from(*last & 0xF_FFFF).unwrap());
+        let qos = if is_qos_2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        Entry::message_at(at, bytes, qos, retain, seconds.map(Timestamp::from_secs))
+    });
+    each.collect()
+}
+
+fn references(entries: &[Entry]) -> References {
+    let mut references = References::default();
+    entries.iter().for_each(|entry| references.push(*entry));
+    references
+}
+
+/// All that can be seen of a set.
+fn seen(set: &OwedSet) -> impl PartialEq + std::fmt::Debug {
+    let rows: Vec<_> = set.chunk_ids().map(|id| (id, set.chunk_row(id))).collect();
+    let entries: Vec<_> = set.iter().collect();
+    (rows, entries, set.len(), set.bytes(), set.next_expiry())
+}
+
+proptest! {
+    #[test]
+    fn together_they_are_owed_as_one_by_one(
+        runs in prop::collection::vec((given(700), any::<bool>()), 0..6),
+    ) {
+        let (mut together, mut one_by_one) = (OwedSet::default(), OwedSet::default());
+        let mut last = 1 << 20;
+        for (given, is_saved) in runs {
+            let entries = entries(&given, &mut last);
+            let mut told = (Vec::new(), Vec::new());
+            together.push_all(&references(&entries), |chunk| told.0.push(chunk));
+            told.1.extend(entries.iter().filter_map(|entry| one_by_one.push(*entry)));
+            prop_assert_eq!(&told.0, &told.1);
+            prop_assert_eq!(seen(&together), seen(&one_by_one));
+            if is_saved {
+                told.0.iter().for_each(|chunk| together.set_clean(*chunk));
+                told.1.iter().for_each(|chunk| one_by_one.set_clean(*chunk));
+            }
+        }
+    }
+}
