@@ -212,7 +212,8 @@ impl Loader {
             let Some(session) = views.sessions.by_slot_mut(slot) else { continue };
             session.owed.finish_load();
             let expires = session.owed.next_expiry();
-            views.hints.owed(slot, session, 1, expires);
+            let messages = session.owed.len();
+            views.hints.owed(slot, session, messages, expires);
             let (is_persistent, is_online) =
                 (session.is_persistent(), session.presence().is_online());
             for subscription in &session.subscriptions {

@@ -160,6 +160,7 @@ fn restarts_at_every_save(
         let reader = projector.reader();
         reader.with(|views| {
             prop_assert_eq!(&seen(views), &expected, "from a checkpoint at batch {}", at);
+            prop_assert_eq!(views.owed_messages(), world.views.owed_messages());
             Ok(())
         })?;
         let due = in_order(due_of(projector, &world));
