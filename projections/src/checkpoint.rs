@@ -18,7 +18,7 @@ pub use table::Table;
 
 /// Version of the fold and of its rows. A checkpoint of another version is not read but rebuilt
 /// from the log: raise it with every change of what an event does or how a row is written.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

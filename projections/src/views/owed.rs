@@ -2,6 +2,7 @@
 
 mod entry;
 mod references;
+mod row;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::QoS;
 
-use crate::bytes::{Cut, Reader, put_u64};
+use crate::bytes::Cut;
 use crate::views::message::RetainedMessage;
 
 pub(crate) use entry::{BATCH_RECORDS_MAX, Entry, INDEX_MAX};
@@ -317,14 +318,7 @@ impl OwedSet {
 
     /// The row of a chunk.
     pub(crate) fn chunk_row(&self, id: u32) -> Option<Vec<u8>> {
-        let chunk = self.chunk(id).map(|at| &self.chunks[at])?;
-        let mut row = Vec::with_capacity(chunk.entries.len() * 16);
-        for entry in &chunk.entries {
-            let [key, info] = entry.words();
-            put_u64(&mut row, key);
-            put_u64(&mut row, info);
-        }
-        Some(row)
+        self.chunk(id).map(|at| row::encode(&self.chunks[at].entries))
     }
 
     /// The chunk is written: its next change is to be told again.
@@ -336,17 +330,14 @@ impl OwedSet {
 
     /// Takes the row of a chunk in; chunks come in the order of their numbers.
     pub(crate) fn load_chunk(&mut self, id: u32, row: &[u8]) -> Result<(), Cut> {
-        let mut from = Reader(row);
-        let mut entries = Vec::with_capacity(row.len() / 16);
-        while !from.0.is_empty() {
-            let entry = Entry::from_words([from.u64()?, from.u64()?]);
+        let entries = row::decode(row, CHUNK_ENTRIES)?;
+        if entries.is_empty() {
+            return Err(Cut);
+        }
+        for entry in &entries {
             self.bytes += u64::from(entry.bytes());
             self.expiring += u32::from(entry.expires().is_some());
             self.len += 1;
-            entries.push(entry);
-        }
-        if entries.is_empty() {
-            return Err(Cut);
         }
         let soonest = entries.iter().filter_map(|entry: &Entry| entry.expires()).min();
         self.chunks.push_back(Chunk { id, is_dirty: false, soonest, entries });

@@ -37,6 +37,14 @@ fn seen(set: &OwedSet) -> impl PartialEq + std::fmt::Debug {
     (rows, entries, set.len(), set.bytes(), set.next_expiry())
 }
 
+fn set_of(entries: &[Entry]) -> OwedSet {
+    let mut set = OwedSet::default();
+    entries.iter().for_each(|entry| {
+        set.push(*entry);
+    });
+    set
+}
+
 proptest! {
     #[test]
     fn together_they_are_owed_as_one_by_one(
@@ -57,4 +65,35 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_row_gives_back_its_chunk(given in given(700)) {
+        let set = set_of(&entries(&given, &mut (1 << 20)));
+        let mut loaded = OwedSet::default();
+        for id in set.chunk_ids() {
+            loaded.load_chunk(id, &set.chunk_row(id).unwrap()).unwrap();
+        }
+        loaded.finish_load();
+        prop_assert_eq!(seen(&loaded), seen(&set));
+    }
+
+    #[test]
+    fn no_bytes_make_a_row_that_breaks_the_set(row in prop::collection::vec(any::<u8>(), 0..64)) {
+        let mut set = OwedSet::default();
+        if set.load_chunk(0, &row).is_ok() {
+            prop_assert!((1..=CHUNK_ENTRIES).contains(&set.len()));
+            prop_assert!(set.iter().is_sorted_by_key(|entry| entry.message()));
+        }
+    }
+}
+
+#[test]
+fn messages_that_follow_each_other_take_little_of_a_row() {
+    let row_bytes = |bytes_of: fn(usize) -> usize| {
+        let given = (0..256).map(|nth| (1, bytes_of(nth), false, false, None)).collect();
+        let set = set_of(&entries(&given, &mut (7 << 20)));
+        set.chunk_row(0).map(|row| row.len())
+    };
+    assert_eq!(row_bytes(|_| 100), Some(8 + 2 + 3));
+    assert_eq!(row_bytes(|nth| 100 + nth % 20), Some(8 + 256 * 2));
 }
