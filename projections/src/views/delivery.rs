@@ -6,7 +6,6 @@ use ledgermq_core::packet::QoS;
 
 use crate::views::Views;
 use crate::views::dirty::Row;
-use crate::views::owed::Entry;
 use crate::views::sessions::Slot;
 
 impl Views {
@@ -100,12 +99,8 @@ impl Views {
             true
         });
         let unsettled = published(&outstanding);
-        let count = session.owed.remove(
-            DeliveryRef::default(),
-            upto,
-            |entry| unsettled.binary_search(&entry.message()).is_ok(),
-            touched,
-        );
+        let first = DeliveryRef::default();
+        let count = session.owed.remove_but(first, upto, &unsettled, touched);
         self.hints.settled(count);
         session.head.cursor = session.head.cursor.max(upto);
         session.head.outstanding = outstanding;
@@ -145,8 +140,7 @@ impl Views {
                 Vec::new()
             }
         };
-        let keeps = |entry: Entry| spared.binary_search(&entry.message()).is_ok();
-        let count = session.owed.remove(from, upto, keeps, touched);
+        let count = session.owed.remove_but(from, upto, &spared, touched);
         self.hints.settled(count);
         self.counters.drop_messages(reason, count);
     }

@@ -234,27 +234,8 @@ fn name(session: &Session) -> (ClientId, Offset) {
 /// The oldest references that have to go for the rest to keep the limits. What is under way counts
 /// for nothing; the work is in proportion to that and to what has to go.
 fn excess(session: &Session, limits: &Limits) -> Option<(DeliveryRef, DeliveryRef)> {
-    let owed = &session.owed;
     let under_way = outstanding_refs(&session.head.outstanding);
-    let (mut messages, mut bytes) = (owed.len(), owed.bytes());
-    for held in under_way.iter().filter_map(|message| owed.bytes_of(*message)) {
-        messages -= 1;
-        bytes -= held;
-    }
-    let mut range = None;
-    for entry in owed.iter() {
-        let message = entry.message();
-        if messages <= limits.queued_messages && bytes <= limits.queued_bytes {
-            break;
-        }
-        if under_way.binary_search(&message).is_ok() {
-            continue;
-        }
-        messages -= 1;
-        bytes -= owed.bytes_of_entry(entry);
-        range = Some((range.map_or(message, |(from, _)| from), message));
-    }
-    range
+    session.owed.excess(&under_way, |messages, bytes| exceeds((messages, bytes), limits))
 }
 
 /// Up to where messages that wait have to go for the rest to keep the limits.

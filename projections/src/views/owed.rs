@@ -1,6 +1,8 @@
 //! Messages owed to persistent sessions, as references.
 
+mod chunk;
 mod entry;
+mod excess;
 mod references;
 mod row;
 
@@ -8,11 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ledgermq_core::event::DeliveryRef;
-use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::QoS;
 
 use crate::bytes::Cut;
 use crate::views::message::RetainedMessage;
+
+use chunk::{CHUNK_ENTRIES, Chunk, Sums};
 
 pub(crate) use entry::{BATCH_RECORDS_MAX, Entry, INDEX_MAX};
 pub(crate) use references::References;
@@ -41,9 +44,6 @@ pub enum OwedSource {
     Answer(Arc<RetainedMessage>),
 }
 
-/// References in a chunk: the unit in which a checkpoint writes them.
-const CHUNK_ENTRIES: usize = 256;
-
 /// What one session is owed, oldest first: 16 bytes a reference, in chunks.
 ///
 /// The chunks' borders depend on nothing but the events, so that two nodes write the same rows.
@@ -59,16 +59,8 @@ pub(crate) struct OwedSet {
 /// Retained messages among the owed ones.
 type Answers = BTreeMap<DeliveryRef, Arc<RetainedMessage>>;
 
-#[derive(Debug)]
-struct Chunk {
-    id: u32,
-    is_dirty: bool,
-    /// When the first of the entries expires.
-    soonest: Option<Timestamp>,
-    entries: Vec<Entry>,
-}
-
 /// What a change of the set means for the checkpoint.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Touched {
     /// The chunk of this number changed or vanished.
     Chunk(u32),
@@ -96,26 +88,24 @@ impl OwedSet {
         let last = self.open_chunk();
         debug_assert!(last.entries.last().is_none_or(|before| before.message() < entry.message()));
         last.entries.push(entry);
-        last.soonest = earlier(last.soonest, entry.expires());
+        last.sums.add(entry);
         if std::mem::replace(&mut last.is_dirty, true) { None } else { Some(last.id) }
     }
 
     /// Appends references to messages in the log, as [`OwedSet::push`] does one after the other.
     /// Tells the chunks that need to be written and were not known to.
     pub(crate) fn push_all(&mut self, references: &References, mut touched: impl FnMut(u32)) {
-        let mut left = references.entries();
+        let (mut left, sums) = (references.entries(), references.sums());
         self.len += u32::try_from(left.len()).expect("no more than the records of a batch");
-        self.bytes += references.bytes();
-        self.expiring += references.expiring();
+        self.bytes += sums.bytes;
+        self.expiring += sums.expiring;
         while let Some(first) = left.first() {
             let last = self.open_chunk();
             debug_assert!(last.entries.is_empty() || last.last() < first.message());
             let (entries, behind) = left.split_at(left.len().min(last.room()));
             last.entries.extend_from_slice(entries);
-            if references.expiring() > 0 {
-                let expiries = entries.iter().filter_map(|entry| entry.expires());
-                last.soonest = last.soonest.into_iter().chain(expiries).min();
-            }
+            let is_whole = entries.len() == references.entries().len();
+            last.sums.add_all(&if is_whole { *sums } else { Sums::of(entries) });
             if !std::mem::replace(&mut last.is_dirty, true) {
                 touched(last.id);
             }
@@ -127,8 +117,9 @@ impl OwedSet {
     fn open_chunk(&mut self) -> &mut Chunk {
         if self.chunks.back().is_none_or(|last| last.room() == 0) {
             let id = self.chunks.back().map_or(0, |last| last.id.wrapping_add(1));
-            let entries = Vec::new();
-            self.chunks.push_back(Chunk { id, is_dirty: false, soonest: None, entries });
+            // Who is owed more than a chunk is likely to be owed all of another.
+            let room = if self.chunks.is_empty() { 0 } else { CHUNK_ENTRIES };
+            self.chunks.push_back(Chunk::new(id, room));
         }
         self.chunks.back_mut().expect("there is one now")
     }
@@ -156,6 +147,33 @@ impl OwedSet {
         &mut self,
         from: DeliveryRef,
         upto: DeliveryRef,
+        keeps: impl FnMut(Entry) -> bool,
+        touched: &mut impl FnMut(Touched),
+    ) -> u32 {
+        self.remove_where(from, upto, |_| false, keeps, touched)
+    }
+
+    /// Removes what lies between `from` and `upto` (both included), but for `spared`, which ascend.
+    /// Returns how many. Of a chunk that goes as a whole no reference is looked at.
+    pub(crate) fn remove_but(
+        &mut self,
+        from: DeliveryRef,
+        upto: DeliveryRef,
+        spared: &[DeliveryRef],
+        touched: &mut impl FnMut(Touched),
+    ) -> u32 {
+        let goes = |chunk: &Chunk| chunk.sums.answers == 0 && chunk.has_none_of(spared);
+        let keeps = |entry: Entry| spared.binary_search(&entry.message()).is_ok();
+        self.remove_where(from, upto, goes, keeps, touched)
+    }
+
+    /// Removes what lies between `from` and `upto`: chunks within that `goes` holds, and of the
+    /// others what `keeps` does not hold.
+    fn remove_where(
+        &mut self,
+        from: DeliveryRef,
+        upto: DeliveryRef,
+        goes: impl Fn(&Chunk) -> bool,
         mut keeps: impl FnMut(Entry) -> bool,
         touched: &mut impl FnMut(Touched),
     ) -> u32 {
@@ -168,6 +186,12 @@ impl OwedSet {
                 break;
             }
             let length = chunk.entries.len();
+            let is_within = from <= chunk.first() && chunk.last() <= upto;
+            if is_within && goes(chunk) {
+                bytes += chunk.sums.bytes;
+                expiring += chunk.sums.expiring;
+                chunk.entries.clear();
+            }
             chunk.entries.retain(|entry| {
                 let message = entry.message();
                 if message < from || message > upto || keeps(*entry) {
@@ -187,7 +211,7 @@ impl OwedSet {
             if chunk.entries.len() < length {
                 self.len -= u32::try_from(length - chunk.entries.len()).expect("a chunk is small");
                 is_any_empty |= chunk.entries.is_empty();
-                chunk.soonest = chunk.entries.iter().filter_map(|entry| entry.expires()).min();
+                chunk.sums = Sums::of(&chunk.entries);
                 if !std::mem::replace(&mut chunk.is_dirty, true) {
                     touched(Touched::Chunk(chunk.id));
                 }
@@ -225,64 +249,6 @@ impl OwedSet {
     /// The content of an answer.
     pub(crate) fn answer(&self, message: DeliveryRef) -> Option<&Arc<RetainedMessage>> {
         self.answers.as_ref()?.get(&message)
-    }
-
-    /// The earliest instant at which a reference expires.
-    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
-        if self.expiring == 0 {
-            return None;
-        }
-        self.chunks.iter().filter_map(|chunk| chunk.soonest).min()
-    }
-
-    /// At most about `max` runs of references that have expired at `now`, first and last of each.
-    /// `spares` are passed over and end no run.
-    pub(crate) fn expired(
-        &self,
-        now: Timestamp,
-        max: usize,
-        spares: impl Fn(DeliveryRef) -> bool,
-    ) -> Vec<(DeliveryRef, DeliveryRef)> {
-        let mut runs = Vec::<(DeliveryRef, DeliveryRef)>::new();
-        let mut is_run = false;
-        for chunk in &self.chunks {
-            if chunk.soonest.is_none_or(|soonest| soonest > now) {
-                is_run = false;
-                continue;
-            }
-            if runs.len() >= max {
-                break;
-            }
-            for entry in &chunk.entries {
-                let message = entry.message();
-                if spares(message) {
-                    continue;
-                }
-                let is_expired = entry.is_expired(now);
-                match runs.last_mut().filter(|_| is_run && is_expired) {
-                    Some((_, last)) => *last = message,
-                    None if is_expired => runs.push((message, message)),
-                    None => {}
-                }
-                is_run = is_expired;
-            }
-        }
-        runs
-    }
-
-    /// The last reference that has expired at `now` and is none of the `spares`.
-    pub(crate) fn last_expired(
-        &self,
-        now: Timestamp,
-        spares: impl Fn(DeliveryRef) -> bool,
-    ) -> Option<DeliveryRef> {
-        let is_any = |chunk: &&Chunk| chunk.soonest.is_some_and(|soonest| soonest <= now);
-        let chunks = self.chunks.iter().rev().filter(is_any);
-        let mut expired = chunks
-            .flat_map(|chunk| chunk.entries.iter().rev())
-            .filter(|entry| entry.is_expired(now))
-            .map(Entry::message_of);
-        expired.find(|message| !spares(*message))
     }
 
     /// Bytes of a message if it is owed.
@@ -334,13 +300,11 @@ impl OwedSet {
         if entries.is_empty() {
             return Err(Cut);
         }
-        for entry in &entries {
-            self.bytes += u64::from(entry.bytes());
-            self.expiring += u32::from(entry.expires().is_some());
-            self.len += 1;
-        }
-        let soonest = entries.iter().filter_map(|entry: &Entry| entry.expires()).min();
-        self.chunks.push_back(Chunk { id, is_dirty: false, soonest, entries });
+        let sums = Sums::of(&entries);
+        self.bytes += sums.bytes;
+        self.expiring += sums.expiring;
+        self.len += u32::try_from(entries.len()).expect("a chunk is small");
+        self.chunks.push_back(Chunk { id, is_dirty: false, entries, sums });
         Ok(())
     }
 
@@ -363,25 +327,6 @@ impl OwedSet {
             .partition_point(|chunk| chunk.id.wrapping_sub(first) < id.wrapping_sub(first));
         (self.chunks.get(at)?.id == id).then_some(at)
     }
-}
-
-impl Chunk {
-    /// How many more references it takes.
-    fn room(&self) -> usize {
-        CHUNK_ENTRIES.saturating_sub(self.entries.len())
-    }
-
-    fn first(&self) -> DeliveryRef {
-        self.entries.first().map(Entry::message_of).unwrap_or_default()
-    }
-
-    fn last(&self) -> DeliveryRef {
-        self.entries.last().map(Entry::message_of).unwrap_or_default()
-    }
-}
-
-fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    a.into_iter().chain(b).min()
 }
 
 #[cfg(test)]

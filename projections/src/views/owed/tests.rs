@@ -1,4 +1,4 @@
-use ledgermq_core::offset::Offset;
+use ledgermq_core::offset::{Offset, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -64,6 +64,71 @@ proptest! {
                 told.1.iter().for_each(|chunk| one_by_one.set_clean(*chunk));
             }
         }
+    }
+
+    #[test]
+    fn what_goes_as_a_whole_goes_as_one_by_one(
+        given in given(1_500),
+        outer in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        spared in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    ) {
+        let entries = entries(&given, &mut (1 << 20));
+        prop_assume!(!entries.is_empty());
+        let at = |place: &prop::sample::Index| place.get(&entries).message();
+        let (from, upto) = (at(&outer.0).min(at(&outer.1)), at(&outer.0).max(at(&outer.1)));
+        let mut spared: Vec<_> = spared.iter().map(at).collect();
+        spared.sort_unstable();
+        let (mut whole, mut one_by_one) = (set_of(&entries), set_of(&entries));
+        let mut told = (Vec::new(), Vec::new());
+        for id in [0, 2] {
+            whole.set_clean(id);
+            one_by_one.set_clean(id);
+        }
+        let counts = (
+            whole.remove_but(from, upto, &spared, &mut |touched| told.0.push(touched)),
+            one_by_one.remove(from, upto, |entry| spared.contains(&entry.message()), &mut |touched| {
+                told.1.push(touched);
+            }),
+        );
+        prop_assert_eq!(counts.0, counts.1);
+        prop_assert_eq!(&told.0, &told.1);
+        let left: Vec<_> = entries.iter().copied().filter(|entry| {
+            let message = entry.message();
+            message < from || message > upto || spared.contains(&message)
+        }).collect();
+        prop_assert!(whole.iter().eq(left.iter().copied()));
+        prop_assert_eq!(whole.bytes(), left.iter().map(|entry| u64::from(entry.bytes())).sum());
+        prop_assert_eq!(seen(&whole), seen(&one_by_one));
+    }
+
+    #[test]
+    fn no_more_goes_than_is_too_much(
+        given in given(1_500),
+        holes in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        spared in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        messages_max in 0_usize..1_500,
+        kib_max in 0_u64..1_000,
+    ) {
+        let entries = entries(&given, &mut (1 << 20));
+        prop_assume!(!entries.is_empty());
+        let at = |place: &prop::sample::Index| place.get(&entries).message();
+        let mut set = set_of(&entries);
+        for hole in holes.iter().map(at) {
+            set.remove(hole, hole, |_| false, &mut |_| {});
+        }
+        let mut spared: Vec<_> = spared.iter().map(at).collect();
+        spared.sort_unstable();
+        spared.dedup();
+        let is_beyond = |messages, bytes| messages > messages_max || bytes > kib_max << 10;
+        let waiting: Vec<_> = set.iter().filter(|entry| !spared.contains(&entry.message())).collect();
+        let stay = (0..waiting.len()).find(|gone| {
+            let rest = &waiting[*gone..];
+            !is_beyond(rest.len(), rest.iter().map(|entry| u64::from(entry.bytes())).sum())
+        });
+        let gone = &waiting[..stay.unwrap_or(waiting.len())];
+        let expected = gone.first().zip(gone.last());
+        let expected = expected.map(|(first, last)| (first.message(), last.message()));
+        prop_assert_eq!(set.excess(&spared, is_beyond), expected);
     }
 
     #[test]
