@@ -1,7 +1,5 @@
 //! The hot path: a message was published.
 
-use std::sync::Arc;
-
 use ledgermq_core::event::MessagePublished;
 use ledgermq_core::event::batch::Record;
 use ledgermq_core::packet::QoS;
@@ -12,7 +10,7 @@ use crate::views::dirty::Row;
 use crate::views::fold::{Broken, Place, Sources};
 use crate::views::owed::Entry;
 use crate::views::retained::RetainedMessage;
-use crate::views::run;
+use crate::views::run::{self, Owing};
 
 impl Views {
     pub(super) fn published(
@@ -80,39 +78,22 @@ impl Views {
         if message.qos == QoS::AtMostOnce || known.matches.is_empty() {
             return Ok(());
         }
-        let matches = &known.matches;
-        if !self.run.takes(matches) {
-            let matches = Arc::clone(matches);
-            self.owe_run();
-            self.run.begin(&matches);
-        }
         let mut publisher = None;
-        if self.run.depends_on_publisher() {
+        if known.depends_on_publisher {
             let source = sources.get(place.at, record)?;
             publisher = source.and_then(|source| self.sessions.slot(source.client));
         }
         let (at, qos, retain) = (place.at, message.qos, message.retain);
-        self.run.push(run::Message { at, bytes, qos, retain, expires, publisher });
+        let message = run::Message { at, bytes, qos, retain, expires, publisher };
+        let (sessions, hints, dirty) = (&mut self.sessions, &mut self.hints, &mut self.dirty);
+        self.run.push(message, &known.matches, Owing { sessions, hints, dirty });
         Ok(())
     }
 
-    /// Has the messages of the run owed, which come before everything else that is folded now.
+    /// Has the messages of the run owed: what is folded now comes behind them.
     pub(super) fn owe_run(&mut self) {
-        if self.run.is_empty() {
-            return;
-        }
-        for found in &*self.run.take_matches() {
-            let references = self.run.references(found);
-            if references.entries().is_empty() {
-                continue;
-            }
-            let Some(session) = self.sessions.by_slot_mut(found.slot) else { continue };
-            let dirty = &mut self.dirty;
-            session.owed.push_all(references, |chunk| dirty.touch(Row::Owed(found.slot, chunk)));
-            let (messages, expires) = (references.entries().len(), references.soonest());
-            self.hints.owed(found.slot, session, messages, expires);
-        }
-        self.run.clear();
+        let (sessions, hints, dirty) = (&mut self.sessions, &mut self.hints, &mut self.dirty);
+        self.run.owe(Owing { sessions, hints, dirty });
     }
 
     fn retain(

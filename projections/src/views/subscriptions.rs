@@ -58,6 +58,8 @@ pub(crate) struct Remembered {
     /// The topic's node in the topic tree, with the version of that tree.
     pub(crate) node: (u64, Option<u32>),
     pub(crate) matches: Arc<[Match]>,
+    /// Whether it makes a difference for one of the matches who published.
+    pub(crate) depends_on_publisher: bool,
     /// The groups that it is for, ascending.
     pub(crate) groups: Box<[Number]>,
 }
@@ -118,7 +120,9 @@ impl Subscriptions {
         };
         let groups = groups(&self.groups, topic);
         let matches = matches(&self.tree, topic, may_receive);
-        let found = Remembered { version: self.version, node, matches, groups };
+        let depends_on_publisher = matches.iter().any(Match::depends_on_publisher);
+        let version = self.version;
+        let found = Remembered { version, node, matches, depends_on_publisher, groups };
         let bytes = found.bytes();
         let place = self.remembered.put(place, topic, found, bytes);
         self.remembered.at(place)
@@ -140,7 +144,7 @@ impl Match {
     }
 
     /// Whether it makes a difference who published.
-    pub(crate) fn depends_on_publisher(&self) -> bool {
+    pub(super) fn depends_on_publisher(&self) -> bool {
         self.own != Some(self.others)
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::support::{World, owed, ref_text, reference};
 
-const CLIENTS: [&str; 3] = ["a", "b", "c"];
+const CLIENTS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const TOPICS: [&str; 5] = ["x", "x/y", "x/z", "$x", "z"];
 const FILTERS: [&str; 7] = ["x", "x/#", "+/y", "#", "$x", "+", "z"];
 
@@ -224,7 +224,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn the_owed_sets_are_those_of_the_model(
-        batches in prop::collection::vec(prop::collection::vec(step(), 1..8), 0..40),
+        batches in prop::collection::vec(prop::collection::vec(step(), 1..12), 0..40),
     ) {
         let (mut world, mut model) = (World::default(), Model::default());
         let mut places = Places::default();
