@@ -98,7 +98,9 @@ impl Views {
     /// too early (then [`Views::due`] finds nothing), never too late.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        if !self.hints.over_limit.is_empty() || !self.hints.groups_over_limit.is_empty() {
+        let hints = &self.hints;
+        let is_over = !hints.over_limit.is_empty() || !hints.groups_over_limit.is_empty();
+        if is_over || hints.owes_too_much() {
             return Some(Timestamp(0));
         }
         let owed = self.hints.expiries.first().map(|(expiry, _)| *expiry);

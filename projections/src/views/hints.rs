@@ -58,9 +58,14 @@ impl Hints {
         self.owed > self.limits.owed_messages && messages > self.even_part
     }
 
+    /// Whether all sessions together are owed more than they may be.
+    pub(crate) fn owes_too_much(&self) -> bool {
+        self.owed > self.limits.owed_messages
+    }
+
     /// The limits of one session as things are.
     pub(crate) fn limits_in_force(&self) -> Limits {
-        if self.owed <= self.limits.owed_messages {
+        if !self.owes_too_much() {
             return self.limits;
         }
         // Somewhat below, so that not every message is followed by a drop.
