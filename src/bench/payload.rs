@@ -30,7 +30,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// This process' run.
+    /// This process' run. Reads a file: ask once.
     pub(super) fn of_this_process() -> Self {
         let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let host = boot.iter().fold(0, |sum: u8, byte| sum.rotate_left(3) ^ byte);

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) payload_bytes: usize,
     /// Messages of the one publisher (QoS 1) that are not acknowledged.
     pub(crate) window: u16,
+    /// Time between storing and reading: what is acknowledged may still have to be filed.
+    pub(crate) pause: Duration,
     /// Whether they stay; otherwise they are removed at the end.
     pub(crate) keeps: bool,
 }
@@ -74,6 +76,7 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
     store_all(brokers, plan, &prefix, plan.payload_bytes.max(HEAD_BYTES))?;
     let took = Instant::now().since(start).as_secs_f64();
     let storing = Snapshot::take(&brokers.pids).since(&before, plan.count);
+    std::thread::sleep(plan.pause);
     let before = Snapshot::take(&brokers.pids);
     let (read, seconds) = read(brokers, plan, &prefix)?;
     let reading = Snapshot::take(&brokers.pids).since(&before, plan.count);
@@ -115,6 +118,7 @@ fn store_all(
 
 /// What came of reading.
 struct Read {
+    run: Run,
     stream: Stream,
     tally: Tally,
     last: Instant,
@@ -124,7 +128,7 @@ impl Read {
     fn take(&mut self, packet: &Packet<'_>, output: &mut Output) -> Result<(), BenchError> {
         if let Packet::Publish(publish) = packet
             && let Some(head) = Head::read(publish.payload)
-            && head.run == Run::of_this_process()
+            && head.run == self.run
         {
             self.tally.add(self.stream.take(head.number));
             self.last = Instant::now();
@@ -137,7 +141,8 @@ impl Read {
 fn read(brokers: &Brokers, plan: &Plan, prefix: &str) -> Result<(Tally, f64), BenchError> {
     let mut fleet = Fleet::new(brokers)?;
     let start = Instant::now();
-    let mut read = Read { stream: Stream::default(), tally: Tally::default(), last: start };
+    let run = Run::of_this_process();
+    let mut read = Read { run, stream: Stream::default(), tally: Tally::default(), last: start };
     let filters = vec![(format!("{prefix}/#"), QoS::AtLeastOnce)];
     let id = names::client("read", 0);
     let client = Client { id, target: 1, is_clean: true, is_kept: false, filters };

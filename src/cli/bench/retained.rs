@@ -1,8 +1,10 @@
 //! `ledgermq bench retained`.
 
+use std::time::Duration;
+
 use clap::Args;
 
-use super::{Common, tell};
+use super::{Common, seconds, tell};
 use crate::bench::retained::{self, Plan};
 use crate::cli::Failure;
 
@@ -19,6 +21,9 @@ pub(super) struct Arguments {
     /// Messages of the publisher (QoS 1) that are not acknowledged.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     window: u16,
+    /// Seconds between storing and reading.
+    #[arg(long, value_name = "S", default_value = "0", value_parser = seconds)]
+    pause: Duration,
     /// Keep them; otherwise they are removed at the end.
     #[arg(long)]
     keep: bool,
@@ -30,6 +35,7 @@ impl Arguments {
             count: self.count,
             payload_bytes: self.size,
             window: self.window,
+            pause: self.pause,
             keeps: self.keep,
         };
         let output = self.common.output;
