@@ -1,6 +1,7 @@
 //! Publishers and subscribers: `pub` and `pubsub`.
 
 mod layout;
+mod measured;
 mod publisher;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ledgermq_core::packet::{Ack, Packet, Publish, QoS};
 
 pub(crate) use layout::Layout;
 use layout::Map;
+use measured::{Counts, Measured};
 use publisher::{Bound, Message, Publisher};
 
 use super::answer::{answer, settled};
@@ -104,44 +106,6 @@ pub(crate) fn run(brokers: &Brokers, plan: &Plan) -> Result<Report, BenchError> 
         refused: traffic.refused,
         effort: after.since(&before, of_each),
     })
-}
-
-/// Latencies of the messages that were due (flat out: sent) between warm-up and end, whenever their
-/// answers came.
-struct Measured {
-    from: Instant,
-    until: Instant,
-    delivery: Latencies,
-    acknowledgement: Latencies,
-    lag: Latencies,
-}
-
-impl Measured {
-    fn new(from: Instant, until: Instant) -> Self {
-        let [delivery, acknowledgement, lag] = [(); 3].map(|()| Latencies::new());
-        Self { from, until, delivery, acknowledgement, lag }
-    }
-
-    fn covers(&self, at: Instant) -> bool {
-        (self.from..self.until).contains(&at)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Counts {
-    sent: u64,
-    acknowledged: u64,
-    delivered: u64,
-}
-
-impl Counts {
-    fn since(self, earlier: Self) -> Self {
-        Self {
-            sent: self.sent - earlier.sent,
-            acknowledged: self.acknowledged - earlier.acknowledged,
-            delivered: self.delivered - earlier.delivered,
-        }
-    }
 }
 
 struct Traffic<'a> {
@@ -253,8 +217,11 @@ impl<'a> Traffic<'a> {
             let next = self.publish(fleet, now)?;
             self.turn(fleet, next.unwrap_or(end).min(end))?;
             self.give_up_lost(now);
-            if self.is_waiting() {
-                fleet.check_silence("messages are sent")?;
+            // Asked only then: it looks at every publisher.
+            if let Err(silent) = fleet.check_silence("messages are sent")
+                && self.is_waiting()
+            {
+                return Err(silent);
             }
             let listens = self.plan.subscribers > 0;
             let done = if listens { self.tally.delivered } else { self.counts().sent };
@@ -316,8 +283,12 @@ impl<'a> Traffic<'a> {
                 unsent += 1;
                 if let Some(measured) = &mut self.measured {
                     measured.lag.record(late);
-                    measured.acknowledgement.record(late);
-                    measured.delivery.record(late);
+                    if self.plan.qos > QoS::AtMostOnce {
+                        measured.acknowledgement.record(late);
+                    }
+                    if self.plan.subscribers > 0 {
+                        measured.delivery.record(late);
+                    }
                 }
             }
         }
