@@ -208,12 +208,7 @@ impl Views {
             self.interest.remove(&subscription.filter);
             self.dirty.touch(Row::Subscription(slot, subscription.filter.clone()));
         }
-        for chunk in session.owed.chunk_ids() {
-            self.dirty.touch(Row::Owed(slot, chunk));
-        }
-        for message in session.owed.answer_refs() {
-            self.dirty.touch(Row::Answer(slot, message));
-        }
+        session.owed.ended().for_each(self.dirty.owed(slot));
         self.hints.forget(slot, &session);
     }
 

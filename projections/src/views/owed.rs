@@ -62,8 +62,12 @@ type Answers = BTreeMap<DeliveryRef, Arc<RetainedMessage>>;
 /// What a change of the set means for the checkpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Touched {
-    /// The chunk of this number changed or vanished.
-    Chunk(u32),
+    /// A chunk of this number began: no checkpoint has it, but for one of that number which ended.
+    Began(u32),
+    /// The chunk of this number changed, and was not known to.
+    Changed(u32),
+    /// The chunk of this number is no more.
+    Ended(u32),
     /// The answer came or went.
     Answer(DeliveryRef),
 }
@@ -79,22 +83,23 @@ impl OwedSet {
         self.bytes
     }
 
-    /// Appends a reference to a message in the log. Returns the chunk if it needs to be written
-    /// and was not known to.
-    pub(crate) fn push(&mut self, entry: Entry) -> Option<u32> {
+    /// Appends a reference to a message in the log. Tells the chunk if it needs to be written and
+    /// was not known to.
+    pub(crate) fn push(&mut self, entry: Entry) -> Option<Touched> {
         self.len += 1;
         self.bytes += u64::from(entry.bytes());
         self.expiring += u32::from(entry.expires().is_some());
         let last = self.open_chunk();
         debug_assert!(last.entries.last().is_none_or(|before| before.message() < entry.message()));
+        let touched = last.touch();
         last.entries.push(entry);
         last.sums.add(entry);
-        if std::mem::replace(&mut last.is_dirty, true) { None } else { Some(last.id) }
+        touched
     }
 
     /// Appends references to messages in the log, as [`OwedSet::push`] does one after the other.
     /// Tells the chunks that need to be written and were not known to.
-    pub(crate) fn push_all(&mut self, references: &References, mut touched: impl FnMut(u32)) {
+    pub(crate) fn push_all(&mut self, references: &References, mut touched: impl FnMut(Touched)) {
         let (mut left, sums) = (references.entries(), references.sums());
         self.len += u32::try_from(left.len()).expect("no more than the records of a batch");
         self.bytes += sums.bytes;
@@ -102,13 +107,11 @@ impl OwedSet {
         while let Some(first) = left.first() {
             let last = self.open_chunk();
             debug_assert!(last.entries.is_empty() || last.last() < first.message());
+            last.touch().into_iter().for_each(&mut touched);
             let (entries, behind) = left.split_at(left.len().min(last.room()));
             last.entries.extend_from_slice(entries);
             let is_whole = entries.len() == references.entries().len();
             last.sums.add_all(&if is_whole { *sums } else { Sums::of(entries) });
-            if !std::mem::replace(&mut last.is_dirty, true) {
-                touched(last.id);
-            }
             left = behind;
         }
     }
@@ -136,9 +139,7 @@ impl OwedSet {
         self.bytes += content.bytes();
         self.answers.get_or_insert_default().insert(message, content);
         touched(Touched::Answer(message));
-        if let Some(chunk) = self.push(entry) {
-            touched(Touched::Chunk(chunk));
-        }
+        self.push(entry).into_iter().for_each(touched);
     }
 
     /// Removes what lies between `from` and `upto` (both included), but for what `keeps` holds.
@@ -210,10 +211,13 @@ impl OwedSet {
             });
             if chunk.entries.len() < length {
                 self.len -= u32::try_from(length - chunk.entries.len()).expect("a chunk is small");
-                is_any_empty |= chunk.entries.is_empty();
                 chunk.sums = Sums::of(&chunk.entries);
-                if !std::mem::replace(&mut chunk.is_dirty, true) {
-                    touched(Touched::Chunk(chunk.id));
+                let change = chunk.touch();
+                if chunk.entries.is_empty() {
+                    is_any_empty = true;
+                    touched(Touched::Ended(chunk.id));
+                } else {
+                    change.into_iter().for_each(&mut *touched);
                 }
             }
         }
@@ -270,6 +274,12 @@ impl OwedSet {
             Some(content) => content.bytes(),
             None => u64::from(entry.bytes()),
         }
+    }
+
+    /// What the end of the whole set means.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = Touched> {
+        let answers = self.answer_refs().map(Touched::Answer);
+        self.chunk_ids().map(Touched::Ended).chain(answers)
     }
 
     /// Numbers of all chunks.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::QoS;
 
-use crate::views::dirty::{Dirty, Row};
+use crate::views::dirty::Dirty;
 use crate::views::hints::Hints;
 use crate::views::owed::{Entry, References};
 use crate::views::sessions::{Sessions, Slot};
@@ -78,9 +78,7 @@ impl Run {
             else {
                 continue;
             };
-            session.owed.push_all(references, |chunk| {
-                owing.dirty.touch(Row::Owed(found.slot, chunk));
-            });
+            session.owed.push_all(references, owing.dirty.owed(found.slot));
             owing.hints.owed(found.slot, session, messages, references.soonest());
         }
         self.messages.clear();
@@ -116,9 +114,7 @@ impl Message {
         for found in matches {
             let Some(entry) = self.entry(found) else { continue };
             let Some(session) = owing.sessions.by_slot_mut(found.slot) else { continue };
-            if let Some(chunk) = session.owed.push(entry) {
-                owing.dirty.touch(Row::Owed(found.slot, chunk));
-            }
+            session.owed.push(entry).into_iter().for_each(owing.dirty.owed(found.slot));
             owing.hints.owed(found.slot, session, 1, entry.expires());
         }
     }

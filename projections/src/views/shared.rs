@@ -220,7 +220,7 @@ impl Groups {
         let group = self.groups.remove(&number)?;
         self.by_filter.remove(group.filter());
         group.holders().for_each(|holder| self.forget(number, holder));
-        group.touch_all(&mut dirty.group(number));
+        group.ended(&mut dirty.group(number));
         Some(group)
     }
 

@@ -3,7 +3,7 @@
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::Timestamp;
 
-use crate::views::owed::Entry;
+use crate::views::owed::{Entry, Touched};
 
 /// References in a chunk: the unit in which a checkpoint writes them.
 pub(super) const CHUNK_ENTRIES: usize = 256;
@@ -36,6 +36,15 @@ impl Chunk {
     pub(super) fn new(id: u32, room: usize) -> Self {
         let entries = Vec::with_capacity(room);
         Self { id, is_dirty: false, entries, sums: Sums::default() }
+    }
+
+    /// Before a change: says what it means, if that was not known.
+    pub(super) fn touch(&mut self) -> Option<Touched> {
+        if std::mem::replace(&mut self.is_dirty, true) {
+            return None;
+        }
+        let is_new = self.entries.is_empty();
+        Some(if is_new { Touched::Began(self.id) } else { Touched::Changed(self.id) })
     }
 
     /// How many more references it takes.

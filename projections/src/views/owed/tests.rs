@@ -60,8 +60,9 @@ proptest! {
             prop_assert_eq!(&told.0, &told.1);
             prop_assert_eq!(seen(&together), seen(&one_by_one));
             if is_saved {
-                told.0.iter().for_each(|chunk| together.set_clean(*chunk));
-                told.1.iter().for_each(|chunk| one_by_one.set_clean(*chunk));
+                for set in [&mut together, &mut one_by_one] {
+                    set.chunk_ids().collect::<Vec<_>>().into_iter().for_each(|id| set.set_clean(id));
+                }
             }
         }
     }

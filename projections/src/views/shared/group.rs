@@ -200,9 +200,7 @@ impl Group {
 
     /// A message of QoS 1 or 2 for the group.
     pub(crate) fn push(&mut self, entry: Entry, rows: &mut GroupRows<'_>) {
-        if let Some(chunk) = self.owed.push(entry) {
-            rows.chunk(chunk);
-        }
+        self.owed.push(entry).into_iter().for_each(rows.owed());
     }
 
     /// Gives what waits to those who are ready, in turn, the oldest first.
@@ -327,10 +325,10 @@ impl Group {
 
 /// Rows.
 impl Group {
-    /// Everything of the group changed.
-    pub(super) fn touch_all(&self, rows: &mut GroupRows<'_>) {
+    /// The group is no more, and none of its rows.
+    pub(super) fn ended(&self, rows: &mut GroupRows<'_>) {
         rows.head();
-        self.owed.chunk_ids().for_each(|chunk| rows.chunk(chunk));
+        self.owed.ended().for_each(rows.owed());
         self.holders().for_each(|slot| rows.held(slot));
     }
 
