@@ -29,6 +29,7 @@ mod stats;
 mod sys;
 mod table;
 mod volume;
+mod waiting;
 mod wheel;
 
 #[cfg(test)]
@@ -106,6 +107,7 @@ pub struct Shard {
     asked: Vec<Asked>,
     spare: SpareBuffers,
     copies: copying::Copies,
+    waiting: waiting::Waiting,
     dirty: Vec<Token>,
     resumed: Vec<Token>,
     closed: Vec<Token>,
@@ -168,6 +170,7 @@ impl Shard {
             asked: Vec::new(),
             spare: SpareBuffers::default(),
             copies: copying::Copies::default(),
+            waiting: waiting::Waiting::default(),
             dirty: Vec::new(),
             resumed: Vec::new(),
             closed: Vec::new(),

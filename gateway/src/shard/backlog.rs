@@ -244,6 +244,12 @@ impl Backlog {
         }
     }
 
+    /// Takes the first messages of what is owed, no more than those of the first run; `next` is the
+    /// place of the one behind them in their batch.
+    pub(crate) fn skip(&mut self, messages: usize, next: Option<Fence>) {
+        self.queue.skip(messages, next);
+    }
+
     /// Sets a delivery aside until its identifier is logged.
     pub(crate) fn start(&mut self, id: PacketId, mut pending: Pending, limits: &ShardLimits) {
         pending.starting = Some(id);

@@ -25,7 +25,6 @@ use crate::shard::{Shard, ShardLimits, stats};
 #[derive(Debug, Default)]
 pub(super) struct Run<'a> {
     messages: Vec<Routed<'a>>,
-    payload_bytes: usize,
     /// They differ in QoS or RETAIN.
     is_mixed: bool,
     /// One of them expires.
@@ -55,18 +54,12 @@ impl<'a> Run<'a> {
             self.is_mixed |= (first.qos, first.retain) != (next.qos, next.retain);
         }
         self.has_expiry |= routed.message.message_expiry_interval.is_some();
-        self.payload_bytes += routed.message.payload.len();
         self.messages.push(routed);
     }
 
     /// Its messages.
     pub(super) fn messages(&self) -> impl ExactSizeIterator<Item = &MessagePublished<'a>> {
         self.messages.iter().map(|routed| &routed.message)
-    }
-
-    /// Bytes of their payloads.
-    pub(super) fn payload_bytes(&self) -> usize {
-        self.payload_bytes
     }
 
     /// The first of its messages, if all of them have the same QoS and RETAIN, and none expires.
@@ -77,7 +70,7 @@ impl<'a> Run<'a> {
 
     fn clear(&mut self) {
         self.messages.clear();
-        (self.payload_bytes, self.is_mixed, self.has_expiry) = (0, false, false);
+        (self.is_mixed, self.has_expiry) = (false, false);
     }
 }
 
@@ -98,16 +91,25 @@ impl Shard {
         // What only one gets need not be encoded apart.
         let may_copy = matches.found.len() > 1;
         for found in &*matches.found {
-            if !(may_copy && self.copy(now, run, found)) {
-                self.offer(now, batch, run, found);
+            let copied = if may_copy { self.copy(now, run, found) } else { 0 };
+            if copied < run.messages.len() {
+                self.offer(now, batch, run, copied, found);
             }
         }
         self.copies.clear();
         run.clear();
     }
 
-    fn offer(&mut self, now: Timestamp, batch: &Arc<CommittedBatch>, run: &Run<'_>, found: &Match) {
-        for (nth, routed) in run.messages.iter().enumerate() {
+    /// Gives a connection the messages of a run from the one at `first` on.
+    fn offer(
+        &mut self,
+        now: Timestamp,
+        batch: &Arc<CommittedBatch>,
+        run: &Run<'_>,
+        first: usize,
+        found: &Match,
+    ) {
+        for (nth, routed) in run.messages.iter().enumerate().skip(first) {
             let Some(grant) = found.grant(routed.publisher) else { continue };
             let Some(client) = self.table.get(found.token) else { return };
             let message = &routed.message;
@@ -150,24 +152,19 @@ impl Shard {
     /// Puts the messages of a run from the one at `first` on into the backlog of a connection that
     /// cannot take them now.
     fn queue(&mut self, batch: &Arc<CommittedBatch>, run: &Run<'_>, first: usize, found: &Match) {
-        if first == 0 && !run.is_mixed && found.grant_for_all().is_some() {
-            let messages = run.messages.len();
-            return self.queue_some(batch, &run.messages[0], messages, run.payload_bytes, found);
+        let rest = &run.messages[first..];
+        if !run.is_mixed && found.grant_for_all().is_some() {
+            return self.queue_some(batch, rest, found);
         }
-        for routed in &run.messages[first..] {
-            self.queue_some(batch, routed, 1, routed.message.payload.len(), found);
+        for routed in rest {
+            self.queue_some(batch, std::slice::from_ref(routed), found);
         }
     }
 
-    /// The same with `messages` alike from `first` on.
-    fn queue_some(
-        &mut self,
-        batch: &Arc<CommittedBatch>,
-        first: &Routed<'_>,
-        messages: usize,
-        payload_bytes: usize,
-        found: &Match,
-    ) {
+    /// The same with messages that are alike.
+    fn queue_some(&mut self, batch: &Arc<CommittedBatch>, alike: &[Routed<'_>], found: &Match) {
+        let Some(first) = alike.first() else { return };
+        let messages = alike.len();
         let Some(grant) = found.grant(first.publisher) else { return };
         let Some(client) = self.table.get_mut(found.token) else { return };
         let qos = first.message.qos.min(grant.qos);
@@ -188,10 +185,14 @@ impl Shard {
         let Some(client) = self.table.get_mut(found.token) else { return };
         let backlog = client.backlog.get_or_insert_default();
         // One message may go beyond the bytes.
-        let taken = match payload_bytes <= room_bytes || (messages == 1 && room_bytes > 0) {
-            true => messages.min(room),
-            false => (room_bytes * messages).div_ceil(payload_bytes.max(1)).min(room),
-        };
+        let (mut taken, mut payload_bytes) = (0, 0);
+        for routed in alike.iter().take(room) {
+            if payload_bytes >= room_bytes {
+                break;
+            }
+            taken += 1;
+            payload_bytes += routed.message.payload.len();
+        }
         if taken > 0 {
             let source = match self.pins.pin(batch, self.limits.pinned_bytes_all_max) {
                 Some(pin) => Source::Pinned(pin, first.place),
@@ -201,10 +202,7 @@ impl Shard {
             let retain = first.message.retain && grant.retain_as_published;
             let mut pending = Pending::new(reference, qos, retain, source);
             pending.messages = u32::try_from(taken).unwrap_or(u32::MAX);
-            pending.payload_bytes = bytes(payload_bytes / messages * taken);
-            if taken == messages {
-                pending.payload_bytes = bytes(payload_bytes);
-            }
+            pending.payload_bytes = bytes(payload_bytes);
             backlog.push(pending, &self.limits);
         }
         if taken < messages && is_owed {

@@ -79,7 +79,7 @@ impl Shard {
                     client.backlog = None;
                 }
                 return;
-            } else {
+            } else if !self.copy_waiting(now, token) {
                 let Some(next) = self.take_next(token, sources) else { return };
                 self.deliver_next(now, token, next);
             }
@@ -254,7 +254,7 @@ fn content_of<'a>(
 }
 
 /// Identifiers of the subscriptions of `client`, but for shared ones, that match `topic`.
-fn identifiers(client: &Client, topic: &str) -> Vec<u32> {
+pub(super) fn identifiers(client: &Client, topic: &str) -> Vec<u32> {
     let matching = |filter: &TopicFilter| !filter.is_shared() && filter.matches(topic);
     client
         .subscriptions

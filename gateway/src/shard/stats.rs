@@ -126,6 +126,13 @@ impl ShardStats {
 }
 
 impl ShardStats {
+    /// Messages were copied to a connection at QoS 0.
+    pub(super) fn copied(&mut self, messages: u64, payload_bytes: u64) {
+        self.packets_sent += messages;
+        self.payload_bytes_sent += payload_bytes;
+        self.sent[by(QoS::AtMostOnce)] += messages;
+    }
+
     /// How often a `request` was refused for that reason.
     #[must_use]
     pub const fn refused(&self, request: Request, refusal: Refusal) -> u64 {

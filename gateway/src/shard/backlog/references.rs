@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use ledgermq_core::event::DeliveryRef;
+use ledgermq_core::event::batch::Fence;
 use ledgermq_core::offset::Index;
 
 use crate::shard::backlog::{Pending, Source};
@@ -108,7 +109,26 @@ impl References {
         Some(pending)
     }
 
-    /// Takes the first run, which is one message.
+    /// Takes the first messages of the first run, or all of it; `next` is the place of the one behind
+    /// them in their batch.
+    pub(super) fn skip(&mut self, messages: usize, next: Option<Fence>) {
+        let Some(first) = self.runs.front_mut() else { return };
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        if messages >= first.messages {
+            self.pop_run();
+            return;
+        }
+        let before = first.cut(messages);
+        if let Source::Pinned(_, place) = &mut first.source {
+            match next {
+                Some(next) => *place = next,
+                None => first.source = Source::Logged,
+            }
+        }
+        self.count_off(&before);
+    }
+
+    /// Takes the first run.
     fn pop_run(&mut self) -> Option<Pending> {
         let pending = self.runs.pop_front()?;
         self.count_off(&pending);
@@ -165,20 +185,26 @@ impl Pending {
         self.split_before(second)
     }
 
+    /// Takes the first messages, which are not all, but does not look for the content of the next.
+    fn cut(&mut self, messages: u32) -> Self {
+        let mut before = self.clone();
+        before.messages = messages;
+        // Of how many bytes which message is, nobody wrote down.
+        let bytes = u64::from(self.payload_bytes) * u64::from(messages);
+        let bytes = bytes / u64::from(self.messages);
+        before.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.payload_bytes -= before.payload_bytes;
+        self.messages -= messages;
+        self.message.at.ordinal += messages;
+        before
+    }
+
     /// Takes what lies before `message` out of a run that has it further back.
     fn split_before(&mut self, message: DeliveryRef) -> Option<Self> {
         if self.messages == 1 || message <= self.message || message > self.last() {
             return None;
         }
-        let mut before = self.clone();
-        before.messages = message.at.ordinal - self.message.at.ordinal;
-        // Of how many bytes which message is, nobody wrote down.
-        let bytes = u64::from(self.payload_bytes) * u64::from(before.messages);
-        let bytes = bytes / u64::from(self.messages);
-        before.payload_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.payload_bytes -= before.payload_bytes;
-        self.messages -= before.messages;
-        self.message = message;
+        let before = self.cut(message.at.ordinal - self.message.at.ordinal);
         if let Source::Pinned(pin, place) = &self.source {
             let mut records = pin.batch.batch().records_from(*place);
             let next = records.nth(before.messages as usize).and_then(Result::ok);
