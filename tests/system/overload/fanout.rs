@@ -18,7 +18,9 @@ const PUBLISHER: Token = Token(usize::MAX - 1);
 /// Messages and what they cost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throughput {
-    /// Messages a second that every subscriber received.
+    /// Messages that every subscriber received.
+    pub(super) messages: f64,
+    /// The same a second.
     pub(super) per_second: f64,
     /// CPU time of the broker for each of them.
     pub(super) cpu_each: Duration,
@@ -88,6 +90,7 @@ impl Fanout {
         let messages = (self.received() - before).max(1);
         let cpu = raw::cpu_time(broker) - cpu;
         Throughput {
+            messages: messages as f64,
             per_second: messages as f64 / started.elapsed().as_secs_f64(),
             cpu_each: cpu.div_f64(messages as f64),
         }

@@ -238,3 +238,40 @@ fn nothing_is_held_for_connections_that_are_gone() {
     let held = world.shard().held();
     assert_eq!(held, Held { pinned_bytes: held.pinned_bytes, ..Held::default() });
 }
+
+/// More batches than are kept encoded, topics in turn, and subscribers that get them in different forms.
+#[test]
+fn what_waits_for_many_is_what_each_would_get_by_itself() {
+    let limits = ShardLimits { output_bytes_max: 70, ..ShardLimits::default() };
+    let mut world = World::with_limits(limits);
+    let versions = [V3, V5, V3, V5];
+    let peers = ["a", "b", "c", "d"]
+        .into_iter()
+        .zip(versions)
+        .map(|(client_id, version)| world.subscriber(client::connect(version, client_id), "#", 0));
+    let peers: Vec<_> = peers.collect();
+    let publisher = publisher(&mut world);
+    peers.iter().for_each(|peer| block(&mut world, *peer));
+    let mut expected = Vec::new();
+    for batch in 0..40 {
+        for n in 0..20 {
+            let topic = ["t", "t", "t", "u", "a/longer/topic/than/the/others"][n % 5];
+            let payload = format!("{batch}.{n}");
+            world.publish(publisher, 0, 0, topic, &payload);
+            expected.push(format!("{topic}={payload}"));
+        }
+        world.settle();
+    }
+    let sent = world.shard().stats().payload_bytes_sent;
+    let payload_bytes: usize =
+        expected.iter().map(|line| line.split_once('=').unwrap().1.len()).sum();
+    for peer in &peers {
+        world.block(*peer, false);
+        assert_eq!(world.read(*peer), expected);
+    }
+    let stats = world.shard().stats();
+    let rest = stats.payload_bytes_sent - sent;
+    // A few were in the outputs before they were blocked.
+    assert!(rest as usize <= payload_bytes * peers.len() && rest as usize > payload_bytes * 3);
+    assert_eq!(stats.sent[0], (expected.len() * peers.len()) as u64);
+}
