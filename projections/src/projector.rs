@@ -31,13 +31,8 @@ const DUE_INTERVAL: Duration = Duration::from_millis(50);
 const DUE_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Most events that are due in one append.
 const DUE_EVENTS_MAX: usize = 1_000;
-/// Changed rows at which a checkpoint does not wait for its time, but for [`CHECKPOINT_PAUSE`]: what
-/// comes and goes within that is not written at all.
-const UNSAVED_ROWS_MANY: usize = 20_000;
-/// Least time between two checkpoints of many rows.
-const CHECKPOINT_PAUSE: Duration = Duration::from_secs(1);
-/// Changed rows at which a checkpoint waits for nothing: bounds the work of one.
-const UNSAVED_ROWS_MAX: usize = 64 << 10;
+/// Changed rows at which a checkpoint does not wait for its time: bounds the work of one.
+const UNSAVED_ROWS_MAX: usize = 20_000;
 /// Time between two sweeps of the kept messages.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Time until something that was refused is tried again.
@@ -93,7 +88,6 @@ pub struct Projector {
     next_due: Timestamp,
     saving: Option<Arc<Changes>>,
     is_save_running: bool,
-    last_save: Timestamp,
     next_checkpoint: Timestamp,
     checkpointed: Index,
     purge_wanted: Option<Index>,
@@ -349,13 +343,10 @@ impl Projector {
         if self.is_save_running {
             return;
         }
-        let has_paused = now >= self.last_save.plus(CHECKPOINT_PAUSE);
-        let rows_max = if has_paused { UNSAVED_ROWS_MANY } else { UNSAVED_ROWS_MAX };
-        let is_large = || self.reader.with(|views| views.unsaved_rows()) >= rows_max;
+        let is_large = || self.reader.with(|views| views.unsaved_rows()) >= UNSAVED_ROWS_MAX;
         if now < self.next_checkpoint && (self.saving.is_some() || !is_large()) {
             return;
         }
-        self.last_save = now;
         let is_time_to_sweep = now >= self.next_sweep;
         if let Some(changes) = self.take_changes(is_time_to_sweep) {
             if is_time_to_sweep {

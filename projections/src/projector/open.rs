@@ -68,7 +68,6 @@ impl Projector {
             next_due: Timestamp(0),
             saving: None,
             is_save_running: false,
-            last_save: Timestamp(0),
             next_checkpoint: Timestamp(0),
             checkpointed,
             purge_wanted: None,

@@ -31,11 +31,19 @@ pub(crate) enum Row {
     Access,
 }
 
+impl Row {
+    fn is_chunk(&self) -> bool {
+        matches!(self, Self::Owed(..) | Self::GroupOwed(..))
+    }
+}
+
 /// The rows that changed since the last checkpoint: those to be written or, if they are no longer
 /// there, to be deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Dirty {
     rows: BTreeMap<Row, Stored>,
+    /// How many of them are chunks of references.
+    chunks: usize,
 }
 
 /// Whether the checkpoints up to now hold a row.
@@ -48,26 +56,30 @@ enum Stored {
 impl Dirty {
     /// The row changed, came or went.
     pub(crate) fn touch(&mut self, row: Row) {
-        self.rows.entry(row).or_insert(Stored::Maybe);
+        self.add(row, Stored::Maybe);
     }
 
-    /// The row came: no checkpoint has it, or its deletion is among the changes.
-    fn came(&mut self, row: Row) {
-        self.rows.entry(row).or_insert(Stored::No);
+    fn add(&mut self, row: Row, stored: Stored) {
+        if let Entry::Vacant(place) = self.rows.entry(row) {
+            self.chunks += usize::from(place.key().is_chunk());
+            place.insert(stored);
+        }
     }
 
     /// The row went. Nothing is left to do if it came after the last checkpoint.
     fn went(&mut self, row: Row) {
-        match self.rows.entry(row) {
-            Entry::Occupied(held) if *held.get() == Stored::No => drop(held.remove()),
-            Entry::Occupied(_) => {}
-            Entry::Vacant(place) => drop(place.insert(Stored::Maybe)),
+        if self.rows.get(&row) == Some(&Stored::No) {
+            self.chunks -= usize::from(row.is_chunk());
+            self.rows.remove(&row);
+        } else {
+            self.touch(row);
         }
     }
 
     fn owed_by(&mut self, touched: &owed::Touched, chunk: impl Fn(u32) -> Row) {
         match *touched {
-            owed::Touched::Began(id) => self.came(chunk(id)),
+            // If a checkpoint has one of that number, its deletion is among the changes.
+            owed::Touched::Began(id) => self.add(chunk(id), Stored::No),
             owed::Touched::Changed(id) => self.touch(chunk(id)),
             owed::Touched::Ended(id) => self.went(chunk(id)),
             owed::Touched::Answer(_) => {}
@@ -97,11 +109,14 @@ impl Dirty {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    /// How many they are. A chunk of references, which is smaller than other rows may be, counts for a
+    /// quarter.
+    pub(crate) fn weight(&self) -> usize {
+        self.rows.len() - self.chunks + self.chunks.div_ceil(4)
     }
 
     pub(crate) fn take(&mut self) -> impl ExactSizeIterator<Item = Row> + use<> {
+        self.chunks = 0;
         std::mem::take(&mut self.rows).into_keys()
     }
 }
@@ -143,6 +158,7 @@ mod tests {
         dirty.owed(1)(Touched::Ended(0));
         dirty.group(1).owed()(Touched::Began(0));
         dirty.group(1).owed()(Touched::Ended(0));
+        assert_eq!(dirty.weight(), 0);
         assert_eq!(rows(&mut dirty), []);
     }
 

@@ -20,10 +20,11 @@ use crate::views::{Limits, Views};
 type Encoded = (Table, Vec<u8>, Option<Vec<u8>>);
 
 impl Views {
-    /// Number of rows that changed since the last [`Views::changes`].
+    /// Number of rows that changed since the last [`Views::changes`]; a chunk of references counts for
+    /// a quarter.
     #[must_use]
     pub fn unsaved_rows(&self) -> usize {
-        self.dirty.len()
+        self.dirty.weight()
     }
 
     /// The rows that changed since the last call, as they are now.

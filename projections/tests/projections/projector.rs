@@ -245,21 +245,12 @@ fn the_last_checkpoint_leaves_nothing_to_fold() {
 #[test]
 fn many_changes_do_not_wait_for_their_time() {
     let mut turned = Turned::ready("open c expiry=10");
-    let retain = |turned: &mut Turned, thousands: std::ops::Range<u32>| {
-        for number in thousands {
-            let retained = (0..1_000).map(|topic| format!("pub p t/{number}/{topic} 1 retain"));
-            turned.world.fold(&retained.collect::<Vec<_>>().join(";"));
-        }
-        turned.turn();
-    };
-    retain(&mut turned, 0..30);
-    assert!(turned.take_save().is_none(), "within a second of the last");
-    turned.pass(1);
+    for number in 0..30 {
+        let retained = (0..1_000).map(|topic| format!("pub p t/{number}/{topic} 1 retain"));
+        turned.world.fold(&retained.collect::<Vec<_>>().join(";"));
+    }
     turned.turn();
     assert!(turned.take_save().is_some());
-    turned.projector.saved(turned.now, Ok(()), &mut turned.out);
-    retain(&mut turned, 30..100);
-    assert!(turned.take_save().is_some(), "more than wait for anything");
 }
 
 #[test]
