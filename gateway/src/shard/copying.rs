@@ -10,7 +10,7 @@ use crate::shard::delivery::Run;
 use crate::shard::matching::Match;
 
 /// Memory of encoded packets that is kept for the next ones.
-pub(super) const BYTES_KEPT: usize = 512 << 10;
+const BYTES_KEPT: usize = 512 << 10;
 
 /// The packets of the run in hand, as far as somebody gets them.
 #[derive(Debug, Default)]

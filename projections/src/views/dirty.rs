@@ -109,8 +109,8 @@ impl Dirty {
         }
     }
 
-    /// How many they are. A chunk of references, which is smaller than other rows may be, counts for a
-    /// quarter.
+    /// How many they are, in rows of 4 KiB at the most: a chunk of references, of about 1 KiB at the
+    /// most, counts for a quarter.
     pub(crate) fn weight(&self) -> usize {
         self.rows.len() - self.chunks + self.chunks.div_ceil(4)
     }

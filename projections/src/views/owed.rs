@@ -212,12 +212,11 @@ impl OwedSet {
             if chunk.entries.len() < length {
                 self.len -= u32::try_from(length - chunk.entries.len()).expect("a chunk is small");
                 chunk.sums = Sums::of(&chunk.entries);
-                let change = chunk.touch();
                 if chunk.entries.is_empty() {
                     is_any_empty = true;
                     touched(Touched::Ended(chunk.id));
                 } else {
-                    change.into_iter().for_each(&mut *touched);
+                    chunk.touch().into_iter().for_each(&mut *touched);
                 }
             }
         }

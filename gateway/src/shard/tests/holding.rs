@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledgermq_core::packet::Packet;
+use ledgermq_core::packet::{Packet, SubscriptionOptions};
 
 use crate::shard::{Held, ShardLimits};
 
@@ -275,4 +275,70 @@ fn what_waits_for_many_is_what_each_would_get_by_itself() {
     let all = (payload_bytes * peers.len()) as u64;
     assert!(rest <= all && rest > all / 4 * 3, "{rest} of {all}");
     assert_eq!(stats.sent[0], (expected.len() * peers.len()) as u64);
+}
+
+/// Clients that get the same messages in ways of their own: what they read, at once or after waiting.
+fn read_by_each(limits: ShardLimits, waits: bool) -> Vec<Vec<String>> {
+    let mut world = World::with_limits(limits);
+    let mut small = client::connect(V5, "small");
+    small.maximum_packet_size = Some(40);
+    let mut aliases = client::connect(V5, "aliases");
+    aliases.topic_alias_maximum = Some(3);
+    let plain = SubscriptionOptions::default();
+    let as_published = SubscriptionOptions { retain_as_published: true, ..plain };
+    let no_local = SubscriptionOptions { no_local: true, ..plain };
+    let subscribers = [
+        (client::connect(V5, "plain"), plain, None),
+        (client::connect(V3, "older"), plain, None),
+        (client::connect(V5, "as published"), as_published, None),
+        (client::connect(V5, "identified"), plain, Some(7)),
+        (client::connect(V5, "local"), no_local, None),
+        (small, plain, None),
+        (aliases, plain, None),
+    ];
+    let mut peers = Vec::new();
+    for (connect, options, identifier) in subscribers {
+        let peer = world.open(connect);
+        world.send(peer, &client::subscribe_with(1, &[("t/#", options)], identifier));
+        world.settle();
+        world.read(peer);
+        peers.push(peer);
+    }
+    // One that takes a part of what the others take.
+    let part = world.subscriber(client::connect(V5, "part"), "t/b", 0);
+    peers.push(part);
+    let publisher = publisher(&mut world);
+    if waits {
+        peers.iter().for_each(|peer| block(&mut world, *peer));
+    }
+    let long = "x".repeat(50);
+    for batch in 0..3 {
+        for n in 0..30_u32 {
+            let topic = ["t/a", "t/b", "t/b"][n as usize / 10];
+            let payload = if n % 8 == 7 { long.clone() } else { format!("{batch}.{n}") };
+            let mut publish = client::publish(0, 0, topic, &payload);
+            publish.retain = n % 10 == 4;
+            publish.message_expiry_interval = (n % 10 == 6).then_some(100);
+            // "local" hears of itself only what others said.
+            let from = if n % 10 == 2 { peers[4] } else { publisher };
+            world.send(from, &Packet::Publish(publish));
+        }
+        world.settle();
+    }
+    let mut all = Vec::new();
+    for peer in peers {
+        world.block(peer, false);
+        all.push(world.read(peer));
+    }
+    all
+}
+
+#[test]
+fn who_waits_reads_what_it_had_read_at_once() {
+    let at_once = read_by_each(ShardLimits::default(), false);
+    assert_eq!(at_once.iter().map(Vec::len).collect::<Vec<_>>(), [90, 90, 90, 90, 81, 81, 90, 60]);
+    for output_bytes_max in [1, 30, 100, 700, 1 << 20] {
+        let limits = ShardLimits { output_bytes_max, ..ShardLimits::default() };
+        assert_eq!(read_by_each(limits, true), at_once, "with {output_bytes_max} bytes of output");
+    }
 }

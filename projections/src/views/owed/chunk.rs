@@ -38,7 +38,7 @@ impl Chunk {
         Self { id, is_dirty: false, entries, sums: Sums::default() }
     }
 
-    /// Before a change: says what it means, if that was not known.
+    /// It changes, or gets its first reference next: says what that means if it was not known.
     pub(super) fn touch(&mut self) -> Option<Touched> {
         if std::mem::replace(&mut self.is_dirty, true) {
             return None;
