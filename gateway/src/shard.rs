@@ -317,7 +317,7 @@ impl Shard {
         self.stats.bytes_sent += bytes as u64;
         self.weigh_held(token);
         let Some(client) = self.table.get(token) else { return };
-        if client.link.unwritten().len() > self.output_max() / 2 {
+        if client.link.unwritten().len() > self.output_max(&client.link) / 2 {
             return;
         }
         self.resume_input(now, token, Pause::Answers, sources);

@@ -68,6 +68,10 @@ pub(crate) enum Pause {
     Subscribing,
 }
 
+/// What a client that has read nothing can be given: what the system keeps of what it cannot send yet,
+/// and what the client's system takes for it, with room to spare.
+const READ_BYTES_MIN: u32 = 1 << 20;
+
 /// The outward side of a connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -82,6 +86,8 @@ pub(crate) struct Link {
     pub(crate) is_dirty: bool,
     /// Its socket took nothing more when it was last written to.
     pub(crate) is_blocked: bool,
+    /// Bytes that its socket took since it last took nothing more.
+    taken: u32,
     /// It waits for a batch or a view.
     pub(crate) is_starving: bool,
     /// The transport is to be closed after the output.
@@ -109,6 +115,7 @@ impl Client {
                 written: 0,
                 is_dirty: false,
                 is_blocked: false,
+                taken: 0,
                 is_starving: false,
                 is_ending: false,
                 is_gone: false,
@@ -192,6 +199,7 @@ impl Link {
     /// So many bytes were written. A buffer that is empty by that goes to `spare`.
     pub(crate) fn written(&mut self, bytes: usize, spare: &mut SpareBuffers) {
         self.is_blocked = false;
+        self.taken = self.taken.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.written += bytes;
         if self.written == self.output.len() {
             self.written = 0;
@@ -207,9 +215,16 @@ impl Link {
     /// from others is let go.
     pub(crate) fn set_blocked(&mut self) {
         self.is_blocked = true;
+        self.taken = 0;
         if self.output.capacity() / 2 > self.output.len() {
             self.output.shrink_to_fit();
         }
+    }
+
+    /// Whether there is no doubt that its client reads: it took more than systems keep for one that
+    /// does not.
+    pub(crate) fn is_read(&self) -> bool {
+        self.taken >= READ_BYTES_MIN
     }
 
     /// Bytes held, those that were written included.

@@ -96,7 +96,7 @@ impl Shard {
         if !is_plain || !is_live || !self.has_output_room(&client.link) {
             return 0;
         }
-        let output_max = self.output_max();
+        let output_max = self.output_max(&client.link);
         let Self { table, copies, spare, stats, .. } = self;
         let Some(client) = table.get_mut(found.token) else { return 0 };
         let retain = first.retain && grant.retain_as_published;

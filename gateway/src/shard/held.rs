@@ -8,6 +8,8 @@ use crate::shard::table::Token;
 const SHARE: usize = 16;
 /// Output that a connection gets at a time once those that do not read hold half of what all may have.
 const OUTPUT_BYTES_SHORT: usize = 16 << 10;
+/// The same for one whose client reads, until they hold all of it.
+const OUTPUT_BYTES_READ: usize = 128 << 10;
 /// Answers that every client may leave unread, however much the others leave.
 const ANSWERS_BYTES_MIN: usize = 4 << 10;
 
@@ -105,15 +107,19 @@ impl Shard {
         let unwritten = link.unwritten().len();
         let is_stuck = link.is_blocked && unwritten > 0;
         !is_stuck
-            && unwritten < self.output_max()
+            && unwritten < self.output_max(link)
             && self.held.output_bytes < self.output_all_max() + self.overdraft_bytes
     }
 
     /// Bytes of output of a connection beyond which messages wait as references.
-    pub(super) fn output_max(&self) -> usize {
+    pub(super) fn output_max(&self, link: &Link) -> usize {
         let all_max = self.output_all_max();
-        let is_short = self.held.blocked_bytes > all_max;
-        let most = if is_short { OUTPUT_BYTES_SHORT } else { self.limits.output_bytes_max };
+        let blocked = self.held.blocked_bytes;
+        let most = match link.is_read() {
+            _ if blocked <= all_max => self.limits.output_bytes_max,
+            true if blocked <= 2 * all_max => OUTPUT_BYTES_READ,
+            _ => OUTPUT_BYTES_SHORT,
+        };
         let share = all_max.saturating_sub(self.held.output_bytes) / SHARE;
         share.clamp(1, most.min(self.limits.output_bytes_max))
     }
@@ -124,11 +130,11 @@ impl Shard {
     }
 
     /// Bytes of output of a connection beyond which it is not read.
-    pub(super) fn answers_max(&self) -> usize {
+    pub(super) fn answers_max(&self, link: &Link) -> usize {
         let held = self.held.output_bytes + self.held.blocked_bytes;
         let share = self.limits.output_bytes_all_max.saturating_sub(held) / SHARE;
         // Messages that it may have unwritten are no reason not to read what it answers to them.
-        let messages = self.output_max();
+        let messages = self.output_max(link);
         share.max(messages + ANSWERS_BYTES_MIN).min(self.limits.answers_bytes_max)
     }
 

@@ -176,7 +176,7 @@ impl Shard {
     fn leaves_answers(&mut self, token: Token) -> bool {
         let Some(client) = self.table.get(token) else { return false };
         let unwritten = client.link.unwritten().len();
-        if unwritten == 0 || unwritten < self.answers_max() {
+        if unwritten == 0 || unwritten < self.answers_max(&client.link) {
             return false;
         }
         if let Some(client) = self.table.get_mut(token) {

@@ -186,7 +186,8 @@ impl Shard {
     /// Copies what waits first for a connection, as far as its output has room, if that is at QoS 0 in
     /// a batch at hand. Says whether it did; if not, the first message has to be looked at by itself.
     pub(super) fn copy_waiting(&mut self, now: Timestamp, token: Token) -> bool {
-        let output_max = self.output_max();
+        let Some(client) = self.table.get(token) else { return false };
+        let output_max = self.output_max(&client.link);
         let Self { table, waiting, spare, stats, settings, .. } = self;
         let Some(client) = table.get_mut(token) else { return false };
         let Some(backlog) = &client.backlog else { return false };
