@@ -168,7 +168,7 @@ impl Shard {
             recent: shared::Recent::default(),
             read: Cursor::default(),
             asked: Vec::new(),
-            spare: SpareBuffers::default(),
+            spare: SpareBuffers::new(limits.output_bytes_all_max),
             copies: copying::Copies::default(),
             waiting: waiting::Waiting::default(),
             dirty: Vec::new(),
