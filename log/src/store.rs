@@ -49,6 +49,15 @@ impl Unit {
             && self.deletes.is_empty()
     }
 
+    /// Up to which entry it leaves what was there as it is; all if it touches no entry.
+    pub(crate) fn rest(&self) -> Index {
+        match (self.snapshot, self.entries.first()) {
+            (Some(_), _) => 0,
+            (None, Some(first)) => first.index - 1,
+            (None, None) => Index::MAX,
+        }
+    }
+
     /// About how many bytes the write has.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -127,7 +136,7 @@ pub trait LogStore: Send + 'static {
     fn sync(&mut self) -> Result<(), StoreError>;
 
     /// Notes durably that everything written so far was synced (the caller has just done so): it
-    /// must be found at the next opening. `clean` says that nothing more will be written.
+    /// must be found at the next opening, but for what later writes overwrote. `clean` says that nothing more will be written.
     ///
     /// # Errors
     ///

@@ -170,6 +170,18 @@ impl EngineStore {
         self.watermark.write(self.record).map_err(|source| io_failed("announce to", source))
     }
 
+    /// Lowers the watermark to what a write leaves of the entries that it promises: a deposed leader's
+    /// tail may be longer than what takes its place.
+    fn lower_mark(&mut self, unit: &Unit) -> Result<(), StoreError> {
+        let rest = unit.rest().max(self.record.truncated);
+        if rest >= self.record.last.0 {
+            return Ok(());
+        }
+        let term = if rest > self.truncated.0 { self.shared.term(rest)? } else { 0 };
+        self.record.last = (rest, term);
+        self.watermark.write(self.record).map_err(|source| io_failed("mark", source))
+    }
+
     /// Writes `self.batch`; on a full disk the batch is thrown away.
     fn put_batch(&mut self, sync: bool) -> Result<(u64, u64), StoreError> {
         let written = self.shared.engine.write(&mut self.batch, sync);
@@ -235,6 +247,7 @@ impl LogStore for EngineStore {
     }
 
     fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+        self.lower_mark(unit)?;
         self.announce(unit.bytes() as u64)?;
         self.fill(unit)?;
         let (bytes, file) = self.put_batch(sync)?;

@@ -283,6 +283,7 @@ impl LogStore for SimulatedStore {
         let mut disk = self.disk.lock();
         let bytes = unit.bytes() as u64;
         let write = Write { unit: unit.clone(), bytes };
+        disk.mark = disk.mark.min(unit.rest());
         if disk.capacity.is_some_and(|capacity| disk.used() + bytes > capacity) {
             return Err(StoreError::NoSpace);
         }

@@ -24,6 +24,7 @@ pub fn check_all<H: Harness>(new: impl Fn() -> H) {
     entries_are_read_back_in_order(new());
     everything_synced_is_there_after_a_kill(new());
     a_later_write_overwrites_the_tail(new());
+    what_is_marked_may_be_overwritten(new());
     a_snapshot_takes_the_place_of_all_entries(new());
     keys_are_kept_listed_and_forgotten(new());
     only_whole_files_are_purged_and_keys_survive(new());
@@ -123,6 +124,25 @@ fn a_later_write_overwrites_the_tail<H: Harness>(mut disk: H) {
     let store = disk.open();
     assert_eq!(store.recovered().last, (6, 2));
     assert_eq!(all(&*store.reader()), expected);
+}
+
+/// A follower's tail may be marked and not committed: the next leader's is shorter.
+fn what_is_marked_may_be_overwritten<H: Harness>(mut disk: H) {
+    let mut store = disk.open();
+    store.write(&unit(1..=9, 1, 50), true).expect("room");
+    store.mark(false).expect("possible");
+    store.write(&unit(5..=6, 2, 60), true).expect("room");
+    disk.kill(store);
+    let mut store = disk.open();
+    assert_eq!(store.recovered().last, (6, 2));
+    store.write(&unit(7..=8, 2, 50), true).expect("room");
+    store.mark(false).expect("possible");
+    let snapshot =
+        Unit { snapshot: Some((7, 3)), hard_state: Some(state(3, 0, 7)), ..Unit::default() };
+    store.write(&snapshot, true).expect("room");
+    disk.kill(store);
+    let store = disk.open();
+    assert_eq!((store.recovered().truncated, store.recovered().last), ((7, 3), (7, 3)));
 }
 
 fn a_snapshot_takes_the_place_of_all_entries<H: Harness>(mut disk: H) {
