@@ -31,6 +31,16 @@ impl LeaderClock {
         Self { time: last.max(now.wall), monotonic: now.monotonic, jumped: None }
     }
 
+    /// The time as read last.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.time
+    }
+
+    /// Is not below `time` from now on.
+    pub(crate) fn raise(&mut self, time: Timestamp) {
+        self.time = self.time.max(time);
+    }
+
     /// The time now.
     pub(crate) fn read(&mut self, now: Now) -> Timestamp {
         let passed = now.monotonic.saturating_sub(self.monotonic);

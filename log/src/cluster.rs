@@ -3,12 +3,14 @@
 //! Everything in here is pure. `peers.rs` has the sockets.
 
 pub mod conf_change;
+pub mod exchange;
 pub mod frame;
 pub mod identity;
 pub mod members;
 pub mod token;
 
 pub use conf_change::{ConfChange, ConfChangeError};
+pub use exchange::{NoPeers, PeerInput, Peers, Sent};
 pub use frame::{
     Answer, Command, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane, Pulse,
     Refusal, RefusalCode, Refused, Secret, Why, admit,

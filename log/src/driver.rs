@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ledgermq_core::offset::Timestamp;
 
 use crate::clock::Now;
+use crate::cluster::NoPeers;
 use crate::config::Options;
 use crate::error::{OpenError, Stopped};
 use crate::log::Log;
@@ -51,7 +52,8 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
     let store = EngineStore::open(&options, lock, millis)?;
     let Options { node, seed, config, dir } = options;
     let stopwatch = Box::new(move || clock.now().monotonic);
-    let beginning = Beginning { node, seed, config, space, stopwatch };
+    let is_founder = true;
+    let beginning = Beginning { node, seed, is_founder, config, space, stopwatch };
     let (log, machine) = LogMachine::recover(store, beginning, clock.now())?;
     let shared = Arc::clone(log.shared());
     let thread = thread::Builder::new()
@@ -93,7 +95,7 @@ fn turn_until_stopped<S: LogStore>(
     clock: Clock,
 ) -> Result<(), TurnError> {
     loop {
-        let has_more = machine.turn(clock.now())?;
+        let has_more = machine.turn(clock.now(), &mut NoPeers)?;
         if has_more {
             continue;
         }
@@ -116,7 +118,7 @@ fn pause<S: LogStore>(
     shared: &Shared,
     monotonic: Duration,
 ) -> Option<Duration> {
-    let must_turn = machine.has_work() || shared.is_stopping.load(Ordering::SeqCst);
+    let must_turn = machine.has_work(monotonic) || shared.is_stopping.load(Ordering::SeqCst);
     (!must_turn).then(|| machine.next_turn().saturating_sub(monotonic))
 }
 

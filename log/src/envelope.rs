@@ -83,6 +83,12 @@ pub(crate) fn node_of(bytes: &[u8]) -> u64 {
     node.map_or(0, |node| u64::from_le_bytes(*node))
 }
 
+/// The time in an envelope; nothing of it is checked.
+pub(crate) fn time_of(bytes: &[u8]) -> Option<Timestamp> {
+    let time = bytes.get(8..ENVELOPE_BYTES)?.first_chunk::<8>()?;
+    Some(Timestamp(u64::from_le_bytes(*time)))
+}
+
 /// Reads the envelope. `check` also takes the checksum of the body.
 pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), EnvelopeError> {
     let (head, body) = bytes

@@ -17,6 +17,7 @@ mod envelope;
 mod error;
 mod log;
 mod machine;
+mod outbox;
 mod producer;
 mod receipt;
 mod replica;
@@ -34,6 +35,7 @@ pub mod testing;
 
 pub use crate::class::{Class, Gate};
 pub use crate::clock::Now;
+pub use crate::cluster::{NoPeers, PeerInput, Peers, Sent};
 pub use crate::committed::CommittedBatch;
 pub use crate::config::{Config, Durability, Options};
 pub use crate::driver::{LogThread, open};

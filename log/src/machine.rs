@@ -2,36 +2,33 @@
 //! hands it to the tails. The log thread (`driver.rs`) and the simulator turn it.
 
 mod keeping;
+mod peers;
+mod proposing;
 mod recovery;
 
 pub use recovery::Beginning;
 pub(crate) use recovery::describe;
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
-use raft::eraftpb::{Entry, EntryType, Message};
+use raft::eraftpb::{Entry, EntryType};
 
 use crate::admission::{Admission, Checkpoint};
 use crate::clock::{LeaderClock, Now};
+use crate::cluster::Peers;
 use crate::committed::{CommittedBatch, Voids};
 use crate::config::{Config, Durability};
-use crate::envelope;
 use crate::receipt::Receipt;
 use crate::replica::{Replica, Turned};
 use crate::shared::{Shared, lock};
 use crate::space::Monitor;
-use crate::staging::Staged;
 use crate::status::Buckets;
 use crate::store::{LogStore, StoreError, Unit};
 
-/// Bytes of batches proposed in one turn, which one sync makes durable.
-const TURN_BYTES: usize = 1 << 20;
 /// Time between two ticks of raft.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// After a write for which the disk had no space, room is looked for so often.
@@ -72,10 +69,10 @@ pub struct LogMachine<S: LogStore> {
     config: Config,
     /// The log's own producer, for [`crate::Log::append`].
     own: ProducerId,
-    /// Batches that raft did not take yet.
-    unproposed: VecDeque<Vec<u8>>,
-    /// Batches that are being closed.
-    staged: Vec<Staged>,
+    /// The way of batches to raft, here or at the leader.
+    proposing: proposing::Proposing,
+    /// What is known of the other nodes.
+    peers: peers::Table,
     /// When a write is tried again for which the disk had no space.
     retry: Option<Duration>,
     /// When it is tried again though the system says that there is no room.
@@ -86,6 +83,7 @@ pub struct LogMachine<S: LogStore> {
     is_unsynced: bool,
     /// The last sync found the disk full.
     awaits_sync: bool,
+    /// Time of the last batch that is committed.
     last_time: Timestamp,
     counts: Counts,
     keeping: keeping::Keeping,
@@ -104,61 +102,50 @@ struct Counts {
 }
 
 impl<S: LogStore> LogMachine<S> {
-    /// One turn. Answers whether there is more to do at once.
+    /// One turn: takes what came from peers, proposes what waits, writes once, hands out what was
+    /// committed. What leaves goes to `peers`. Answers whether there is more to do at once.
     ///
     /// # Errors
     ///
     /// [`TurnError`] is final: the log must be dropped, and the node stops.
-    pub fn turn(&mut self, now: Now) -> Result<bool, TurnError> {
+    pub fn turn(&mut self, now: Now, peers: &mut dyn Peers) -> Result<bool, TurnError> {
         let time = self.clock.read(now);
+        // First what came: a node that was held up must not stand for election beside it.
+        self.take_inputs(now, peers);
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now.monotonic;
-            if !self.replica.is_stuck() {
-                self.replica.tick();
-            }
+            self.tick(now, peers);
         }
         if let Some(gate) = self.space.look(now.monotonic) {
             self.shared.set_gate(gate);
         }
         if self.may_write(now) {
-            self.propose(time);
+            self.propose(now, time, peers);
             self.checkpoint.step(&self.admission, &mut self.extra);
-            self.write(now)?;
+            self.write(now, peers)?;
         }
         self.sync_if_due(now)?;
         self.publish()?;
         self.keep(now)?;
         self.report(time);
-        let is_waiting = lock(&self.shared.staging).waiting_bytes() > 0;
-        Ok(self.retry.is_none() && (is_waiting || self.checkpoint.is_due()))
+        Ok(self.retry.is_none() && (self.may_propose(now.monotonic) || self.checkpoint.is_due()))
     }
 
-    /// Takes a peer's message for the turns to come; `false` if it makes no sense to raft now. A
-    /// single node has no peers.
-    pub fn step(&mut self, message: Message) -> bool {
-        !self.replica.is_stuck() && self.replica.step(message)
-    }
-
-    /// Messages for peers that the turns so far left, in order. What they promise is durable.
-    pub fn take_messages(&mut self) -> Vec<Message> {
-        std::mem::take(&mut self.turned.messages)
-    }
-
-    /// Whether everything that was pushed is committed.
+    /// Whether everything that was pushed is committed here.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.unproposed.is_empty()
+        self.proposing.is_idle()
             && self.retry.is_none()
             && lock(&self.shared.staging).waiting_bytes() == 0
     }
 
-    /// Whether the next turn has something to do at once: a mark that is wanted, or a push (not
-    /// before there is room on the disk, and not before what was taken last is proposed).
+    /// Whether the next turn has something to do at once: a mark that is wanted, what came from
+    /// peers, or a push that has a way to the leader (not before there is room on the disk).
     #[must_use]
-    pub fn has_work(&self) -> bool {
+    pub fn has_work(&self, now: Duration) -> bool {
         let is_mark_wanted = self.is_mark_wanted() && !self.is_mark_late();
-        let may_take = self.retry.is_none() && self.unproposed.is_empty();
-        is_mark_wanted || (may_take && lock(&self.shared.staging).waiting_bytes() > 0)
+        let may_write = self.retry.is_none();
+        is_mark_wanted || (may_write && (self.has_inputs() || self.may_propose(now)))
     }
 
     /// Until when the machine need not be turned if nothing is pushed.
@@ -166,7 +153,10 @@ impl<S: LogStore> LogMachine<S> {
     pub fn next_turn(&self) -> Duration {
         let tick = self.last_tick + TICK;
         let sync = self.is_unsynced.then_some(self.last_sync + SYNC_INTERVAL);
-        sync.into_iter().chain(self.retry).fold(tick, Duration::min)
+        sync.into_iter()
+            .chain(self.proposing.next_try())
+            .chain(self.retry)
+            .fold(tick, Duration::min)
     }
 
     /// Whether a write is worth trying. On a full disk each try costs raft-engine an empty file, so
@@ -184,46 +174,18 @@ impl<S: LogStore> LogMachine<S> {
         may
     }
 
-    /// Gives raft what waits, stamped with the leader's time.
-    fn propose(&mut self, time: Timestamp) {
-        if !self.replica.is_leader() || self.replica.is_stuck() {
-            return;
-        }
-        if self.unproposed.is_empty() {
-            self.take_staged();
-        }
-        if self.unproposed.is_empty() {
-            return;
-        }
-        while let Some(mut bytes) = self.unproposed.pop_front() {
-            envelope::stamp(&mut bytes, time);
-            let bytes = Bytes::from(bytes);
-            if !self.replica.propose(bytes.clone()) {
-                // Leadership is on its way to another: it stays first in the queue.
-                self.unproposed.push_front(bytes.into());
-                break;
-            }
-        }
-    }
-
-    /// Closes what waits: the lock is held for the taking only.
-    fn take_staged(&mut self) {
-        {
-            let mut staging = lock(&self.shared.staging);
-            if staging.waiting_bytes() == 0 {
-                return;
-            }
-            staging.take(TURN_BYTES, &mut self.staged);
-            staging.wake_waiting();
-        }
-        self.unproposed.extend(self.staged.iter_mut().map(Staged::close));
-        lock(&self.shared.staging).give_back(self.staged.drain(..));
-    }
-
-    fn write(&mut self, now: Now) -> Result<(), TurnError> {
+    fn write(&mut self, now: Now, peers: &mut dyn Peers) -> Result<(), TurnError> {
         let is_fsync = self.config.durability == Durability::Fsync;
         let before = (self.stopwatch)();
-        match self.replica.turn(&mut self.extra, is_fsync, &mut self.turned) {
+        let mut outgoing = self.peers.outgoing(self.heard(), peers);
+        let mut send = |message| outgoing.send(message);
+        let written = self.replica.turn(&mut self.extra, is_fsync, &mut send, &mut self.turned);
+        let lost = outgoing.lost();
+        lost.into_iter().for_each(|peer| self.replica.unreachable(peer));
+        if let Some(index) = self.replica.take_unreadable() {
+            return Err(TurnError::Damaged { index, what: "it cannot be read for a follower" });
+        }
+        match written {
             Ok(()) => {
                 if self.retry.take().is_some() && !self.awaits_sync {
                     self.space.found_room();
@@ -285,7 +247,12 @@ impl<S: LogStore> LogMachine<S> {
         }
         lock(&self.shared.ring).extend(batches.iter().cloned(), last);
         // Whoever has a receipt finds the batch.
-        batches.iter().for_each(|batch| self.answer(batch));
+        for batch in &batches {
+            if (batch.producer.node, batch.producer.start) == (self.own.node, self.own.start) {
+                self.proposing.passed_own(batch);
+            }
+            self.answer(batch);
+        }
         Ok(())
     }
 
@@ -294,10 +261,8 @@ impl<S: LogStore> LogMachine<S> {
         let index = entry.index;
         let check = index <= self.found;
         let damaged = |what| TurnError::Damaged { index, what };
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err(damaged("an entry of a kind that a single node never writes"));
-        }
-        if entry.data.is_empty() {
+        // Raft's own entries, and the members, which the replica has applied.
+        if entry.get_entry_type() != EntryType::EntryNormal || entry.data.is_empty() {
             self.admission.pass(index);
             return Ok(None);
         }
@@ -334,12 +299,16 @@ impl<S: LogStore> LogMachine<S> {
         };
         let first = self.shared.reader.first_index();
         let gate = self.shared.gate();
+        let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
+        let safe = self.peers.safe().max(self.last_time);
         let mut status = lock(&self.shared.status);
         status.gate = gate;
         status.first_index = first;
         status.commit_index = last;
         status.term = self.replica.term();
-        status.time = time;
+        status.leader = self.replica.leader();
+        // With others, a later leader may be behind this one: what a quorum has heard holds.
+        status.time = status.time.max(if is_alone { time } else { safe });
         status.last_time = self.last_time;
         status.clock_jumped = self.clock.jumped();
         status.entries = (last + 1).saturating_sub(first);
@@ -347,7 +316,7 @@ impl<S: LogStore> LogMachine<S> {
         status.committed_bytes = self.counts.bytes;
         status.void_batches = self.counts.void_batches;
         status.no_space = self.counts.no_space;
-        status.waiting_bytes = waiting_bytes as u64;
+        status.waiting_bytes = (waiting_bytes + self.proposing.outbox_bytes()) as u64;
         status.refused = refused;
         status.free_bytes = self.space.free();
         status.ballast = self.space.has_ballast();

@@ -1,31 +1,43 @@
 //! The replica machine: raft-rs turned over a [`LogStore`]. No thread, clock or socket.
 //!
 //! A turn takes what raft has ready, writes it as one unit with at most one sync, and hands out
-//! what may leave: messages for peers (none with one voter) and committed entries.
+//! what may leave: messages for peers and committed entries. What a leader sends leaves before its
+//! own write, so that the followers' disks work beside its own; everything else promises something,
+//! and leaves when that is durable.
 
+mod election;
 mod storage;
+mod terms;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
 use ledgermq_core::offset::Index;
 
-use crate::store::{LogStore, StoreError, Unit};
+use crate::cluster::{MemberChange, Members, conf_change};
+use crate::store::{Configuration, LogStore, StoreError, Unit};
 
 use storage::RaftStorage;
 
 /// Ticks between heartbeats.
 const HEARTBEAT_TICKS: usize = 3;
-/// Ticks before an election, at least; the seed adds up to as many again.
-const ELECTION_TICKS: usize = 20;
 /// Bytes of one append message to a follower.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Append messages under way to a follower.
 const INFLIGHT_MESSAGES_MAX: usize = 64;
+/// Bytes proposed and not committed; what is beyond waits.
+const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of committed entries handed out in one turn, about.
+const COMMITTED_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes of entries kept in memory for followers that are a little behind.
+const CACHE_BYTES: usize = 32 << 20;
+/// Key of the store under which the members stand.
+pub(crate) const MEMBERS_KEY: &[u8] = b"C";
 
 /// One raft replica over its store.
 pub(crate) struct Replica<S> {
@@ -33,6 +45,24 @@ pub(crate) struct Replica<S> {
     store: S,
     /// A write for which the disk had no space; it comes first when there is some.
     stuck: Option<Stuck>,
+    /// Draws how long it waits before it stands for election.
+    seed: u64,
+    /// Who is in, as applied.
+    configuration: Configuration,
+    members: Members,
+    /// They changed since the last write.
+    is_configuration_unwritten: bool,
+    /// The last term in which this node led, and its first entry of that term.
+    led: Leading,
+}
+
+/// A term in which a node leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leading {
+    /// The term.
+    pub(crate) term: u64,
+    /// Its first entry: whoever has applied it has applied all that earlier leaders wrote.
+    pub(crate) first: Index,
 }
 
 /// What raft had ready when the disk was full.
@@ -45,8 +75,6 @@ struct Stuck {
 /// What a turn brought.
 #[derive(Default)]
 pub(crate) struct Turned {
-    /// Messages for peers.
-    pub(crate) messages: Vec<Message>,
     /// Entries that are committed now, in order.
     pub(crate) committed: Vec<Entry>,
     /// Bytes written.
@@ -62,58 +90,86 @@ impl Turned {
     }
 }
 
+/// Where messages for peers go.
+pub(crate) type Send<'a> = &'a mut dyn FnMut(Message);
+
+/// What a replica begins with besides its store.
+#[derive(Clone, Debug)]
+pub(crate) struct Birth {
+    /// Number of the node.
+    pub(crate) node: u64,
+    /// Draws how long it waits before it stands for election.
+    pub(crate) seed: u64,
+    /// Entries up to here were applied by the caller.
+    pub(crate) applied: Index,
+    /// An empty log is the beginning of a cluster of one. If not, it waits to be told who is in.
+    pub(crate) is_founder: bool,
+    /// Who is in, as written with the configuration.
+    pub(crate) members: Members,
+}
+
 impl<S: LogStore> Replica<S> {
-    /// A replica of `node` on what `store` recovered. Entries up to `applied` were applied by the
-    /// caller.
+    /// A replica on what `store` recovered.
     ///
     /// # Errors
     ///
     /// If the store cannot be written, or raft refuses what was recovered.
-    pub(crate) fn new(
-        node: u64,
-        seed: u64,
-        mut store: S,
-        applied: Index,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn new(birth: Birth, mut store: S) -> Result<Self, StoreError> {
+        let Birth { node, seed, applied, is_founder, members } = birth;
         let mut recovered = store.recovered();
         // The commit index on disk lags behind; what was applied is committed.
         recovered.hard_state.commit = recovered.hard_state.commit.max(applied);
-        let mut conf_state = recovered.conf_state.clone();
-        if conf_state.voters.is_empty() {
-            conf_state = ConfState { voters: vec![node], ..ConfState::default() };
-            let unit = Unit { conf_state: Some(conf_state.clone()), ..Unit::default() };
-            store.write(&unit, true)?;
+        if recovered.configuration.is_empty() && is_founder {
+            recovered.configuration = Configuration::of_voters(&[node]);
+            let configuration = Some(recovered.configuration.clone());
+            store.write(&Unit { configuration, ..Unit::default() }, true)?;
         }
-        let election = ELECTION_TICKS + usize::try_from(seed % ELECTION_TICKS as u64).unwrap_or(0);
         let config = Config {
             id: node,
             applied,
-            election_tick: election,
-            min_election_tick: election,
-            // raft-rs draws the timeout from a global generator: the range has one value.
-            max_election_tick: election + 1,
+            election_tick: election::TICKS_MIN,
+            min_election_tick: election::TICKS_MIN,
+            max_election_tick: election::TICKS_MAX,
             heartbeat_tick: HEARTBEAT_TICKS,
             max_size_per_msg: MESSAGE_BYTES_MAX,
             max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             pre_vote: true,
             check_quorum: true,
             ..Config::default()
         };
-        let storage = RaftStorage::new(&recovered, conf_state, store.reader());
+        let configuration = recovered.configuration.clone();
+        let storage = RaftStorage::new(&recovered, store.reader());
         let logger = Logger::root(Discard, o!());
         let raw =
             RawNode::new(&config, storage, &logger).map_err(|error| failed("start", error))?;
-        Ok(Self { raw, store, stuck: None })
+        let mut replica = Self {
+            raw,
+            store,
+            stuck: None,
+            seed,
+            configuration,
+            members,
+            is_configuration_unwritten: false,
+            led: Leading::default(),
+        };
+        replica.settle();
+        replica.settle_cache();
+        Ok(replica)
     }
 
     /// Stands for election at once: right for the only voter.
     pub(crate) fn campaign(&mut self) -> Result<(), StoreError> {
-        self.raw.campaign().map_err(|error| failed("campaign on", error))
+        self.raw.campaign().map_err(|error| failed("campaign on", error))?;
+        self.settle();
+        Ok(())
     }
 
     /// A tenth of a second passed.
     pub(crate) fn tick(&mut self) {
         self.raw.tick();
+        self.settle();
     }
 
     /// Whether proposals are taken here.
@@ -121,9 +177,44 @@ impl<S: LogStore> Replica<S> {
         self.raw.raft.state == StateRole::Leader
     }
 
+    /// The leader of the term, as far as it is known; 0 if it is not.
+    pub(crate) fn leader(&self) -> u64 {
+        self.raw.raft.leader_id
+    }
+
     /// Current term.
     pub(crate) fn term(&self) -> u64 {
         self.raw.raft.term
+    }
+
+    /// The term in which this node leads, if it does.
+    pub(crate) fn leading(&self) -> Option<Leading> {
+        self.is_leader().then_some(self.led)
+    }
+
+    /// Who is in, as applied.
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// What the nodes of the cluster are, as applied.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The last entry, which may be neither durable nor committed.
+    pub(crate) fn last_index(&self) -> Index {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// How far the log is known to be committed.
+    pub(crate) fn committed(&self) -> Index {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// An entry that could not be read for a follower.
+    pub(crate) fn take_unreadable(&self) -> Option<Index> {
+        self.raw.store().take_unreadable()
     }
 
     /// Whether a write waits for space on the disk.
@@ -138,13 +229,49 @@ impl<S: LogStore> Replica<S> {
 
     /// Takes a peer's message; `false` if it makes no sense to raft now.
     pub(crate) fn step(&mut self, message: Message) -> bool {
-        self.raw.step(message).is_ok()
+        let is_taken = self.raw.step(message).is_ok();
+        self.settle();
+        is_taken
+    }
+
+    /// What was sent to `peer` last was lost, as far as is known.
+    pub(crate) fn unreachable(&mut self, peer: u64) {
+        self.raw.report_unreachable(peer);
+    }
+
+    /// Hands leadership over to `peer`, if it is here; nothing tells whether it works but the next
+    /// term.
+    pub(crate) fn transfer(&mut self, peer: u64) {
+        // A follower's raft would ask the leader for it.
+        if self.is_leader() {
+            self.raw.transfer_leader(peer);
+        }
     }
 
     /// Proposes a batch; `false` if raft does not take it now.
     pub(crate) fn propose(&mut self, batch: Bytes) -> bool {
         let mut entry = Entry::new();
         entry.data = batch;
+        self.propose_entry(entry)
+    }
+
+    /// Proposes a change of the members; `false` if raft does not take it now, or another is not
+    /// applied yet. Whether it counts is known when it is applied.
+    pub(crate) fn propose_change(&mut self, change: &MemberChange) -> bool {
+        if self.raw.raft.has_pending_conf() {
+            return false;
+        }
+        let mut entry = Entry::new();
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        entry.data = conf_change::encode(&conf_change::propose(change, &self.members)).into();
+        self.propose_entry(entry)
+    }
+
+    fn propose_entry(&mut self, entry: Entry) -> bool {
+        // A follower's raft would forward it: what is lost on the way then would be lost for good.
+        if !self.is_leader() {
+            return false;
+        }
         let mut message = Message::new();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.raw.raft.id;
@@ -152,8 +279,31 @@ impl<S: LogStore> Replica<S> {
         self.raw.step(message).is_ok()
     }
 
+    /// How far each peer's log is known to be the same as this leader's, and whether it was heard of
+    /// lately; empty if this node does not lead.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = (u64, Index, bool)> {
+        let node = self.raw.raft.id;
+        let progress = self.is_leader().then(|| self.raw.raft.prs().iter()).into_iter().flatten();
+        progress
+            .filter(move |(id, _)| **id != node)
+            .map(|(id, progress)| (*id, progress.matched, progress.recent_active))
+    }
+
+    /// What raft would draw by lot, and what it does not say.
+    fn settle(&mut self) {
+        let raft = &mut self.raw.raft;
+        let ticks = election::ticks(self.seed, raft.term);
+        if raft.randomized_election_timeout() != ticks {
+            raft.set_randomized_election_timeout(ticks);
+        }
+        if raft.state == StateRole::Leader && self.led.term != raft.term {
+            self.led = Leading { term: raft.term, first: raft.raft_log.last_index() };
+        }
+    }
+
     /// Does all that is ready, and writes the keys of `extra` in the same unit. With `sync` what is
-    /// written is durable before anything leaves; without, only votes and terms are.
+    /// written is durable before anything leaves that promises it; without, only votes and terms
+    /// are.
     ///
     /// A write is always synced before the next begins (recovery counts on it), so nothing may be
     /// written to the store beside this.
@@ -166,28 +316,83 @@ impl<S: LogStore> Replica<S> {
         &mut self,
         extra: &mut Unit,
         sync: bool,
+        send: Send<'_>,
         turned: &mut Turned,
     ) -> Result<(), StoreError> {
         if let Some(stuck) = self.stuck.take() {
-            self.persist(stuck, turned)?;
+            self.persist(stuck, send, turned)?;
         }
-        if !extra.is_empty() && !self.raw.has_ready() {
+        if !self.raw.has_ready() && (!extra.is_empty() || self.is_configuration_unwritten) {
+            self.add_configuration(extra);
             self.store.write(extra, sync)?;
             turned.note(extra, sync);
             *extra = Unit::default();
         }
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            turned.messages.append(&mut ready.take_messages());
-            turned.committed.append(&mut ready.take_committed_entries());
+            ready.take_messages().into_iter().for_each(&mut *send);
+            let committed = ready.take_committed_entries();
+            self.apply(committed, turned);
             let state = self.hard_state(ready.hs());
             // A vote or a term must hold whatever comes with it.
             let sync = sync || self.is_vote_or_term(&state);
             let entries = ready.take_entries();
-            let unit = Unit { entries, hard_state: Some(state), ..std::mem::take(extra) };
-            self.persist(Stuck { ready, unit, sync }, turned)?;
+            let mut unit = Unit { entries, hard_state: Some(state), ..std::mem::take(extra) };
+            self.add_configuration(&mut unit);
+            self.persist(Stuck { ready, unit, sync }, send, turned)?;
         }
+        self.step_down_if_removed();
         Ok(())
+    }
+
+    /// Hands out committed entries; a change of the configuration holds from its entry on.
+    fn apply(&mut self, mut committed: Vec<Entry>, turned: &mut Turned) {
+        committed.iter().for_each(|entry| self.apply_change(entry));
+        turned.committed.append(&mut committed);
+    }
+
+    /// Applies the entry if it is a change of the configuration that is not applied yet.
+    pub(crate) fn apply_change(&mut self, entry: &Entry) {
+        let is_change = entry.get_entry_type() == EntryType::EntryConfChangeV2;
+        if !is_change || entry.index <= self.configuration.index {
+            return;
+        }
+        self.configuration.index = entry.index;
+        self.is_configuration_unwritten = true;
+        // One that makes no sense, or that cannot be read, is refused by every node alike.
+        let Ok(change) = conf_change::decode(&entry.data) else { return };
+        let counts = change.members.is_none_or(|change| self.members.apply(entry.index, &change));
+        if counts && let Ok(state) = self.raw.apply_conf_change(&change.raft) {
+            self.configuration.state = state;
+            self.settle_cache();
+        }
+    }
+
+    /// With others, somebody may be a little behind: what is applied is kept for a while.
+    fn settle_cache(&mut self) {
+        let is_alone = self.configuration.is_sole_voter(self.raw.raft.id);
+        let has_learners = !self.configuration.state.learners.is_empty();
+        let bytes = if is_alone && !has_learners { 0 } else { CACHE_BYTES };
+        self.raw.mut_store().set_cache_bytes(bytes);
+    }
+
+    fn add_configuration(&mut self, unit: &mut Unit) {
+        if std::mem::take(&mut self.is_configuration_unwritten) {
+            unit.configuration = Some(self.configuration.clone());
+            unit.puts.push((MEMBERS_KEY.to_vec(), self.members.encode()));
+        }
+    }
+
+    /// A leader that is no member any more leads no longer: raft would let it.
+    fn step_down_if_removed(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader
+            && self.stuck.is_none()
+            && !self.configuration.is_empty()
+            && raft.prs().get(raft.id).is_none()
+        {
+            raft.become_follower(raft.term, 0);
+        }
     }
 
     /// The state to write: raft tells only changes of term and vote, and its commit index with the
@@ -205,11 +410,17 @@ impl<S: LogStore> Replica<S> {
         (state.term, state.vote) != (known.term, known.vote)
     }
 
-    fn persist(&mut self, stuck: Stuck, turned: &mut Turned) -> Result<(), StoreError> {
+    fn persist(
+        &mut self,
+        stuck: Stuck,
+        send: Send<'_>,
+        turned: &mut Turned,
+    ) -> Result<(), StoreError> {
         let Stuck { mut ready, unit, sync } = stuck;
         // A commit index alone needs no write of its own: it goes with the next one, and what is
         // lost of it by a crash is found again by the election.
         let is_needed = !unit.entries.is_empty()
+            || unit.configuration.is_some()
             || !unit.puts.is_empty()
             || !unit.deletes.is_empty()
             || unit.hard_state.as_ref().is_some_and(|state| self.is_vote_or_term(state));
@@ -228,16 +439,18 @@ impl<S: LogStore> Replica<S> {
             self.raw.mut_store().set_hard_state(state);
         }
         self.raw.mut_store().append(unit.entries);
-        turned.messages.append(&mut ready.take_persisted_messages());
-        let mut light = self.raw.advance(ready);
+        ready.take_persisted_messages().into_iter().for_each(&mut *send);
+        let mut light = self.raw.advance_append(ready);
         if let Some(commit) = light.commit_index() {
             self.raw.mut_store().set_commit(commit);
         }
-        turned.messages.append(&mut light.take_messages());
-        turned.committed.append(&mut light.take_committed_entries());
+        light.take_messages().into_iter().for_each(send);
+        let committed = light.take_committed_entries();
+        self.apply(committed, turned);
         self.raw.advance_apply();
         let applied = self.raw.raft.raft_log.applied;
         self.raw.mut_store().applied(applied);
+        self.settle();
         Ok(())
     }
 

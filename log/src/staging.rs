@@ -54,6 +54,11 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
+    /// Whose it is, and which of theirs.
+    pub(crate) fn name(&self) -> (ProducerId, u64) {
+        (self.producer, self.sequence)
+    }
+
     /// The bytes of the batch in its envelope, which is still to be stamped. Leaves the builder
     /// empty.
     pub(crate) fn close(&mut self) -> Vec<u8> {

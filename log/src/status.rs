@@ -20,6 +20,8 @@ pub struct Status {
     pub unclean: bool,
     /// Raft term.
     pub term: u64,
+    /// The node that leads in this term; 0 if this node knows of none.
+    pub leader: u64,
     /// The log's time, read in every turn, at least ten times a second. No batch that is pushed from
     /// now on is stamped with less.
     pub time: Timestamp,

@@ -1,5 +1,6 @@
 //! Where entries become durable: the trait and its two implementations.
 
+mod configuration;
 pub(crate) mod engine;
 mod files;
 mod raw;
@@ -16,9 +17,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::{Entry, HardState};
 
 use crate::error::ReadError;
+
+pub use configuration::Configuration;
 
 /// What one atomic write makes durable.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +31,7 @@ pub struct Unit {
     /// Term, vote and commit index.
     pub hard_state: Option<HardState>,
     /// Members.
-    pub conf_state: Option<ConfState>,
+    pub configuration: Option<Configuration>,
     /// A snapshot took the place of all entries up to (index, term).
     pub snapshot: Option<(Index, u64)>,
     /// Values to keep, by key.
@@ -43,7 +46,7 @@ impl Unit {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
             && self.hard_state.is_none()
-            && self.conf_state.is_none()
+            && self.configuration.is_none()
             && self.snapshot.is_none()
             && self.puts.is_empty()
             && self.deletes.is_empty()
@@ -90,7 +93,7 @@ pub struct Recovered {
     /// Term, vote and commit index.
     pub hard_state: HardState,
     /// Members; empty before the first write.
-    pub conf_state: ConfState,
+    pub configuration: Configuration,
     /// The entry before the first one: (index, term).
     pub truncated: (Index, u64),
     /// The last entry: (index, term); the truncated one if there is none.

@@ -17,6 +17,7 @@ mod node;
 mod options;
 mod oracle;
 mod peers;
+mod raft;
 mod rng;
 mod run;
 mod seen;

@@ -1,5 +1,6 @@
 //! The tests: many seeds, one seed, the same seed twice, the seeds that once found something.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::world::{Tally, World};
@@ -18,11 +19,8 @@ struct Outcome {
 /// Runs a seed. A failure comes as text: options, tail of the trace, what was broken.
 fn run(seed: u64, is_loud: bool) -> Result<Outcome, String> {
     let mut world = World::new(seed, is_loud);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("panic: {}", text.unwrap_or_default()))
-    });
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()))
+        .unwrap_or_else(|panic| Err(panic_text(&*panic)));
     let Err(fault) = result else {
         let (hash, lines) = (world.trace.hash(), world.trace.lines());
         return Ok(Outcome { hash, lines, tally: world.tally });
@@ -37,7 +35,15 @@ fn run(seed: u64, is_loud: bool) -> Result<Outcome, String> {
     ))
 }
 
-fn number(name: &str) -> Option<u64> {
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    format!("panic: {}", text.unwrap_or_default())
+}
+
+/// A number from the environment.
+pub(crate) fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }

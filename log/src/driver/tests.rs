@@ -90,6 +90,7 @@ fn still(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
     let beginning = Beginning {
         node: 1,
         seed: 1,
+        is_founder: true,
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,
         stopwatch: Box::new(|| Duration::ZERO),
@@ -104,7 +105,9 @@ fn the_log_thread_does_not_sleep_over_a_push_between_its_turn_and_the_look() {
     let disk = SimulatedDisk::new(1, 1 << 20);
     let (log, mut machine) = still(&disk);
     let now = Duration::from_millis(10);
-    let turn = |machine: &mut LogMachine<_>| machine.turn(at(now)).expect("the disk is good");
+    let turn = |machine: &mut LogMachine<_>| {
+        machine.turn(at(now), &mut NoPeers).expect("the disk is good")
+    };
     let submit = |start| {
         let mut events = log.builder();
         events.push(None, None, &Event::NodeStarted { node: 1, start });

@@ -1,22 +1,25 @@
 //! From a store to a running log.
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
+use raft::eraftpb::EntryType;
 
 use crate::admission::{self, Loaded};
 use crate::clock::{LeaderClock, Now};
+use crate::cluster::{Members, NoPeers};
 use crate::committed::CommittedBatch;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::Log;
 use crate::machine::keeping::Keeping;
+use crate::machine::peers::Table;
+use crate::machine::proposing::Proposing;
 use crate::machine::{Counts, LogMachine, TurnError};
-use crate::replica::{Replica, Turned};
+use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
 use crate::space::Monitor;
@@ -31,8 +34,11 @@ const READ_BYTES: usize = 4 << 20;
 pub struct Beginning {
     /// Number of the node.
     pub node: u64,
-    /// Draws the election timeout.
+    /// Draws the election timeouts.
     pub seed: u64,
+    /// An empty log is the beginning of a cluster of one. If not, the log waits for a leader that
+    /// has been told of this node.
+    pub is_founder: bool,
     /// The section `[log]`.
     pub config: Config,
     /// Room on the disk.
@@ -42,19 +48,20 @@ pub struct Beginning {
 }
 
 impl<S: LogStore> LogMachine<S> {
-    /// Folds what `store` recovered, elects the node (the only voter) and commits what the last
-    /// process left uncommitted.
+    /// Folds what `store` recovered. The only voter is elected and commits what the last process
+    /// left uncommitted; with others, that comes with the turns.
     ///
     /// # Errors
     ///
     /// If the store holds damaged entries or cannot be written.
     pub fn recover(store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
-        let Beginning { node, seed, config, space, stopwatch } = beginning;
+        let Beginning { node, seed, is_founder, config, space, stopwatch } = beginning;
         let recovered = store.recovered();
         let reader = store.reader();
         let Loaded { admission, voids, checkpoint } = admission::load(&store)?;
         // The commit index on disk lags behind; what was folded is committed.
         let commit = recovered.hard_state.commit.max(admission.applied());
+        let commit = commit.max(recovered.configuration.index);
         check_range(admission.applied(), &recovered)?;
         let ring_bytes = usize::try_from(config.ring_bytes.0).unwrap_or(usize::MAX);
         let cache_bytes = usize::try_from(config.cache_bytes.0).unwrap_or(usize::MAX);
@@ -64,8 +71,10 @@ impl<S: LogStore> LogMachine<S> {
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
         let room = Arc::new(Room::default());
-        let replica = Replica::new(node, seed, store, commit)
-            .map_err(|error| OpenError::Setting(describe(&error)))?;
+        let members = members(&store)?;
+        let birth = Birth { node, seed, applied: commit, is_founder, members };
+        let replica =
+            Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
         let last_time = last_time(&*reader, &recovered)?;
         let mut machine = Self {
             replica,
@@ -78,8 +87,8 @@ impl<S: LogStore> LogMachine<S> {
             shared: Arc::clone(&shared),
             config,
             own: ProducerId { node, start: recovered.start, local: 0 },
-            unproposed: VecDeque::new(),
-            staged: Vec::new(),
+            proposing: Proposing::default(),
+            peers: Table::default(),
             retry: None,
             retry_anyway: Duration::ZERO,
             turned: Turned::default(),
@@ -92,8 +101,11 @@ impl<S: LogStore> LogMachine<S> {
             keeping: Keeping::new(now.monotonic),
             stopwatch,
         };
+        machine.peers.hear(last_time);
         machine.replay(&*reader, commit)?;
-        machine.elect(now)?;
+        if machine.replica.configuration().is_sole_voter(node) {
+            machine.elect(now)?;
+        }
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
         shared.raise_start(machine.admission.start_of(node) + 1);
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
@@ -113,6 +125,7 @@ impl<S: LogStore> LogMachine<S> {
             }
             for entry in entries.drain(..).take_while(|entry| entry.index <= commit) {
                 let index = entry.index;
+                self.replica.apply_change(&entry);
                 self.fold(entry).map_err(|error| damaged(reader, index, &error))?;
             }
         }
@@ -122,10 +135,10 @@ impl<S: LogStore> LogMachine<S> {
     fn elect(&mut self, now: Now) -> Result<(), OpenError> {
         let refused = |error: &TurnError| OpenError::Setting(describe(error));
         self.replica.campaign().map_err(|error| refused(&error.into()))?;
-        self.turn(now).map_err(|error| refused(&error))?;
+        self.turn(now, &mut NoPeers).map_err(|error| refused(&error))?;
         if self.retry.is_some() {
             // The ballast may have been given up for it.
-            self.turn(now).map_err(|error| refused(&error))?;
+            self.turn(now, &mut NoPeers).map_err(|error| refused(&error))?;
         }
         if self.retry.is_some() {
             return Err(OpenError::Setting(
@@ -134,6 +147,18 @@ impl<S: LogStore> LogMachine<S> {
         }
         Ok(())
     }
+}
+
+/// Who is in, as the store keeps it.
+fn members<S: LogStore>(store: &S) -> Result<Members, OpenError> {
+    let Some(bytes) = store.get(MEMBERS_KEY) else { return Ok(Members::default()) };
+    Members::decode(&bytes).map_err(|_| {
+        OpenError::Setting(
+            "the members of the cluster, as the log keeps them, cannot be read: restore the data \
+             directory from a backup"
+                .to_owned(),
+        )
+    })
 }
 
 /// The files and the keys in them must be of one state.
@@ -154,9 +179,9 @@ fn last_time(reader: &dyn LogReader, recovered: &Recovered) -> Result<Timestamp,
     for index in (recovered.truncated.0 + 1..=recovered.last.0).rev() {
         reader.read(index, 1, &mut entries).map_err(|error| damaged(reader, index, &error))?;
         // Raft's own entries tell no time.
-        let data = entries.drain(..).next().map(|entry| entry.data).unwrap_or_default();
-        if !data.is_empty() {
-            let batch = CommittedBatch::open(index, data, true)
+        let Some(entry) = entries.drain(..).next() else { continue };
+        if !entry.data.is_empty() && entry.get_entry_type() == EntryType::EntryNormal {
+            let batch = CommittedBatch::open(index, entry.data, true)
                 .map_err(|error| damaged(reader, index, &error))?;
             return Ok(batch.time);
         }

@@ -1,5 +1,6 @@
 //! What raft-rs asks of its storage, answered from memory where it can be.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -7,30 +8,50 @@ use ledgermq_core::offset::Index;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
+use super::terms::Terms;
+use crate::error::ReadError;
 use crate::store::{LogReader, Recovered};
 
 /// Bytes read from the disk at a time.
 const READ_BYTES: usize = 1 << 20;
+/// What an entry takes in memory besides its data.
+const ENTRY_BYTES: usize = 160;
 
-/// State that was written, with the entries that are not applied yet.
+/// State that was written, with the entries that are not applied yet or are kept for followers.
 pub(super) struct RaftStorage {
     hard_state: HardState,
+    /// What raft begins with; it knows by itself what comes then.
     conf_state: ConfState,
     truncated: (Index, u64),
     last: (Index, u64),
+    applied: Index,
     /// The newest entries, up to `last`.
     recent: VecDeque<Entry>,
+    recent_bytes: usize,
+    /// So much of what is applied is kept for followers that are a little behind.
+    cache_bytes: usize,
+    terms: RefCell<Terms>,
     reader: Arc<dyn LogReader>,
+    /// An entry that could not be read.
+    unreadable: Cell<Option<Index>>,
 }
 
 impl RaftStorage {
-    pub(super) fn new(
-        recovered: &Recovered,
-        conf_state: ConfState,
-        reader: Arc<dyn LogReader>,
-    ) -> Self {
-        let Recovered { hard_state, truncated, last, .. } = recovered.clone();
-        Self { hard_state, conf_state, truncated, last, recent: VecDeque::new(), reader }
+    pub(super) fn new(recovered: &Recovered, reader: Arc<dyn LogReader>) -> Self {
+        let Recovered { hard_state, truncated, last, configuration, .. } = recovered.clone();
+        Self {
+            hard_state,
+            conf_state: configuration.state,
+            truncated,
+            last,
+            applied: 0,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            cache_bytes: 0,
+            terms: RefCell::new(Terms::new([truncated, last])),
+            reader,
+            unreadable: Cell::new(None),
+        }
     }
 
     pub(super) fn hard_state(&self) -> &HardState {
@@ -45,33 +66,57 @@ impl RaftStorage {
         self.hard_state.commit = commit;
     }
 
+    /// Keeps about so many bytes of applied entries from now on.
+    pub(super) fn set_cache_bytes(&mut self, bytes: usize) {
+        self.cache_bytes = bytes;
+        self.drop_applied();
+    }
+
     /// Takes entries that were written; they replace those with the same indices and all behind.
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         while self.recent.back().is_some_and(|entry| entry.index >= first.index) {
-            self.recent.pop_back();
+            self.recent_bytes -= self.recent.pop_back().map_or(0, |entry| held(&entry));
         }
+        let terms = self.terms.get_mut();
+        terms.cut(first.index);
+        entries.iter().for_each(|entry| terms.learn(entry.index, entry.term));
         self.last = (last.index, last.term);
+        self.recent_bytes += entries.iter().map(held).sum::<usize>();
         self.recent.extend(entries);
     }
 
-    /// Entries up to `index` are applied: they are not kept in memory.
+    /// Entries up to `index` are applied.
     pub(super) fn applied(&mut self, index: Index) {
-        while self.recent.front().is_some_and(|entry| entry.index <= index) {
-            self.recent.pop_front();
+        self.applied = index;
+        self.drop_applied();
+    }
+
+    fn drop_applied(&mut self) {
+        while self.recent.front().is_some_and(|entry| entry.index <= self.applied)
+            && (self.cache_bytes == 0 || self.recent_bytes > self.cache_bytes)
+        {
+            self.recent_bytes -= self.recent.pop_front().map_or(0, |entry| held(&entry));
         }
     }
 
     pub(super) fn truncate(&mut self, truncated: (Index, u64)) {
         self.truncated = truncated;
+        self.terms.get_mut().forget_before(truncated.0);
     }
 
-    fn read(&self, low: Index, high: Index, bytes_max: u64) -> raft::Result<Vec<Entry>> {
+    /// The entry that could not be read, if there was one since the last call. Raft was told that
+    /// it is purged: it ends the process for any other answer.
+    pub(super) fn take_unreadable(&self) -> Option<Index> {
+        self.unreadable.take()
+    }
+
+    fn read(&self, low: Index, high: Index, bytes_max: u64) -> Result<Vec<Entry>, ReadError> {
         let mut entries = Vec::new();
         let mut next = low;
         while next < high {
             let taken = entries.len();
-            self.reader.read(next, READ_BYTES, &mut entries).map_err(unreadable)?;
+            self.reader.read(next, READ_BYTES, &mut entries)?;
             let Some(last) = entries.last() else { break };
             if entries.len() == taken {
                 break;
@@ -84,6 +129,31 @@ impl RaftStorage {
         entries.retain(|entry| entry.index < high);
         Ok(entries)
     }
+
+    /// Entries from memory, about `bytes_max` of them; `None` if the first is not there.
+    fn cached(&self, low: Index, high: Index, bytes_max: u64) -> Option<Vec<Entry>> {
+        self.recent.front().filter(|first| first.index <= low)?;
+        let from = self.recent.partition_point(|entry| entry.index < low);
+        let mut bytes = 0;
+        let some = self.recent.range(from..).take_while(|entry| {
+            let is_wanted = entry.index < high && bytes <= bytes_max;
+            bytes += entry.data.len() as u64;
+            is_wanted
+        });
+        Some(some.cloned().collect())
+    }
+
+    fn failed(&self, index: Index, error: &ReadError) -> raft::Error {
+        if !matches!(error, ReadError::Purged { .. }) {
+            self.unreadable.set(Some(index));
+        }
+        StorageError::Compacted.into()
+    }
+}
+
+/// Bytes that the entry takes in memory, about.
+fn held(entry: &Entry) -> usize {
+    entry.data.len() + ENTRY_BYTES
 }
 
 impl Storage for RaftStorage {
@@ -102,37 +172,28 @@ impl Storage for RaftStorage {
             return Err(StorageError::Compacted.into());
         }
         let bytes_max = max_size.into().unwrap_or(u64::MAX);
-        let mut entries = match self.recent.front() {
-            Some(first) if first.index <= low => {
-                let from = self.recent.partition_point(|entry| entry.index < low);
-                let upto = self.recent.partition_point(|entry| entry.index < high);
-                self.recent.range(from..upto).cloned().collect()
-            }
-            _ => self.read(low, high, bytes_max)?,
+        let mut entries = match self.cached(low, high, bytes_max) {
+            Some(entries) => entries,
+            None => self.read(low, high, bytes_max).map_err(|error| self.failed(low, &error))?,
         };
         raft::util::limit_size(&mut entries, Some(bytes_max));
         Ok(entries)
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == self.last.0 {
-            return Ok(self.last.1);
-        }
-        if index == self.truncated.0 {
-            return Ok(self.truncated.1);
-        }
         if index < self.truncated.0 {
             return Err(StorageError::Compacted.into());
         }
         if index > self.last.0 {
             return Err(StorageError::Unavailable.into());
         }
-        let at = self.recent.partition_point(|entry| entry.index < index);
-        if let Some(entry) = self.recent.get(at).filter(|entry| entry.index == index) {
-            return Ok(entry.term);
+        if let Some(term) = self.terms.borrow().get(index) {
+            return Ok(term);
         }
-        let entries = self.read(index, index + 1, 0)?;
-        entries.first().map(|entry| entry.term).ok_or_else(|| StorageError::Unavailable.into())
+        let entries = self.read(index, index + 1, 0).map_err(|error| self.failed(index, &error))?;
+        let entry = entries.first().ok_or(StorageError::Unavailable)?;
+        self.terms.borrow_mut().learn(index, entry.term);
+        Ok(entry.term)
     }
 
     fn first_index(&self) -> raft::Result<u64> {
@@ -146,8 +207,4 @@ impl Storage for RaftStorage {
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
-}
-
-fn unreadable(error: crate::error::ReadError) -> raft::Error {
-    StorageError::Other(Box::new(error)).into()
 }

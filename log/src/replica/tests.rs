@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use raft::eraftpb::{ConfState, MessageType};
+use raft::eraftpb::MessageType;
 
 use super::*;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
@@ -18,8 +18,8 @@ impl Script {
     fn new(voters: &[u64]) -> Self {
         let disk = SimulatedDisk::new(1, 1 << 20);
         let mut store = SimulatedStore::open(&disk).expect("an empty disk");
-        let conf = ConfState { voters: voters.to_vec(), ..ConfState::default() };
-        store.write(&Unit { conf_state: Some(conf), ..Unit::default() }, true).expect("room");
+        let configuration = Some(Configuration::of_voters(voters));
+        store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
         drop(store);
         Self { disk, replica: None, sync: true }
     }
@@ -35,7 +35,7 @@ impl Script {
         match words[0] {
             "start" => {
                 let store = SimulatedStore::open(&self.disk).expect("opens");
-                let replica = Replica::new(1, 5, store, number(1)).expect("starts");
+                let replica = Replica::new(birth(number(1)), store).expect("starts");
                 self.replica = Some(replica);
                 String::new()
             }
@@ -73,12 +73,14 @@ impl Script {
     fn turn(&mut self) -> String {
         let mut turned = Turned::default();
         let sync = self.sync;
-        let result = self.replica().turn(&mut Unit::default(), sync, &mut turned);
+        let mut messages = Vec::new();
+        let mut send = |message| messages.push(message);
+        let result = self.replica().turn(&mut Unit::default(), sync, &mut send, &mut turned);
         let mut text = String::new();
         if let Err(error) = result {
             writeln!(text, "  {error}").expect("text");
         }
-        for message in &turned.messages {
+        for message in &messages {
             let kind = format!("{:?}", message.get_msg_type());
             let (to, entries) = (message.to, message.entries.len());
             writeln!(text, "  {kind} to {to}, term {}, {entries} entries", message.term)
@@ -94,6 +96,10 @@ impl Script {
         writeln!(text, "  {role} in term {}", replica.term()).expect("text");
         text
     }
+}
+
+fn birth(applied: Index) -> Birth {
+    Birth { node: 1, seed: 5, applied, is_founder: true, members: Members::default() }
 }
 
 /// A peer's answer: `granted` votes, `appended` entries up to an index.
@@ -223,10 +229,10 @@ fn what_was_applied_and_not_noted_as_committed_is_handed_out_again_only_beyond_a
 fn with_three_voters_a_quorum_decides() {
     check(
         Script::new(&[1, 2, 3]),
-        "start 0\n ticks 30\n turn\n from 2 pregranted 1 0\n turn\n from 2 granted 1 0\n turn
+        "start 0\n ticks 23\n turn\n from 2 pregranted 1 0\n turn\n from 2 granted 1 0\n turn
          from 3 appended 1 1\n turn\n propose a\n turn\n from 3 appended 1 2\n turn",
         "start 0
-         ticks 30
+         ticks 23
          turn
            MsgRequestPreVote to 2, term 1, 0 entries
            MsgRequestPreVote to 3, term 1, 0 entries
@@ -264,9 +270,9 @@ fn a_vote_is_durable_even_where_entries_are_not() {
     script.sync = false;
     check(
         script,
-        "start 0\n ticks 30\n turn\n from 2 pregranted 1 0\n turn\n crash\n start 0\n turn",
+        "start 0\n ticks 23\n turn\n from 2 pregranted 1 0\n turn\n crash\n start 0\n turn",
         "start 0
-         ticks 30
+         ticks 23
          turn
            MsgRequestPreVote to 2, term 1, 0 entries
            MsgRequestPreVote to 3, term 1, 0 entries
@@ -289,9 +295,9 @@ fn a_term_is_synced_with_the_entries_that_come_with_it() {
     let kept = (0..20).map(|seed| {
         let disk = SimulatedDisk::new(seed, 1 << 20);
         let mut store = SimulatedStore::open(&disk).expect("an empty disk");
-        let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
-        store.write(&Unit { conf_state: Some(conf), ..Unit::default() }, true).expect("room");
-        let mut replica = Replica::new(1, 5, store, 0).expect("starts");
+        let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
+        store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
+        let mut replica = Replica::new(birth(0), store).expect("starts");
         let mut append = Message::new();
         (append.from, append.to, append.term) = (2, 1, 7);
         append.set_msg_type(MessageType::MsgAppend);
@@ -299,9 +305,10 @@ fn a_term_is_synced_with_the_entries_that_come_with_it() {
         (entry.index, entry.term) = (1, 7);
         append.set_entries(vec![entry].into());
         assert!(replica.step(append));
-        let mut turned = Turned::default();
-        replica.turn(&mut Unit::default(), false, &mut turned).expect("room");
-        assert!(turned.messages.iter().any(|message| message.term == 7), "it answers");
+        let (mut turned, mut messages) = (Turned::default(), Vec::new());
+        let mut send = |message| messages.push(message);
+        replica.turn(&mut Unit::default(), false, &mut send, &mut turned).expect("room");
+        assert!(messages.iter().any(|message| message.term == 7), "it answers");
         drop(replica);
         disk.crash();
         SimulatedStore::open(&disk).expect("opens").recovered().hard_state.term

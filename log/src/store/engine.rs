@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
-use raft::eraftpb::{ConfState, HardState};
+use raft::eraftpb::HardState;
 use raft_engine::internals::LogQueue;
 use raft_engine::{Command, Engine, LogBatch};
 
@@ -20,7 +20,7 @@ use crate::error::OpenError;
 use crate::store::files::Files;
 use crate::store::raw::{RawEntries, RawEntry};
 use crate::store::watermark::{Watermark, WatermarkFile};
-use crate::store::{LogReader, LogStore, Recovered, StoreError, Unit};
+use crate::store::{LogReader, LogStore, Recovered, StoreError, Unit, configuration};
 
 pub(crate) use open::DirLock;
 
@@ -118,8 +118,9 @@ impl EngineStore {
         self.batch
             .put(KEYS, STATE_KEY.to_vec(), state_bytes(state, self.record.seal))
             .map_err(own)?;
-        if let Some(conf) = &unit.conf_state {
-            self.batch.put(KEYS, CONF_KEY.to_vec(), conf_bytes(conf)).map_err(own)?;
+        if let Some(members) = &unit.configuration {
+            let bytes = configuration::to_bytes(members);
+            self.batch.put(KEYS, CONF_KEY.to_vec(), bytes).map_err(own)?;
         }
         for (key, value) in &unit.puts {
             debug_assert!(key.first() != Some(&OWN), "own keys are written by the store");
@@ -146,8 +147,8 @@ impl EngineStore {
         if let Some(state) = &unit.hard_state {
             self.hard_state = state.clone();
         }
-        if let Some(conf) = &unit.conf_state {
-            self.recovered.conf_state = conf.clone();
+        if let Some(configuration) = &unit.configuration {
+            self.recovered.configuration = configuration.clone();
             self.keys.insert(CONF_KEY.to_vec(), file);
         }
         self.keys.insert(STATE_KEY.to_vec(), file);
@@ -361,10 +362,4 @@ fn pair((index, term): (Index, u64)) -> Vec<u8> {
 
 fn state_bytes(state: &HardState, seal: u64) -> Vec<u8> {
     [state.term, state.vote, state.commit, seal].map(u64::to_le_bytes).concat()
-}
-
-fn conf_bytes(conf: &ConfState) -> Vec<u8> {
-    let lists =
-        (&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next, conf.auto_leave);
-    postcard::to_stdvec(&lists).expect("a Vec takes every value")
 }

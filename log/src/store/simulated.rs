@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ledgermq_core::offset::Index;
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::{Entry, HardState};
 
 use super::files::{FileRange, Files, HEADER_BYTES};
-use super::{LogReader, LogStore, REMEDY, Recovered, StoreError, Unit};
+use super::{Configuration, LogReader, LogStore, REMEDY, Recovered, StoreError, Unit};
 use crate::error::{OpenError, ReadError};
 use crate::space::Space;
 
@@ -65,7 +65,7 @@ struct Image {
     entries: BTreeMap<Index, Entry>,
     truncated: (Index, u64),
     hard_state: HardState,
-    conf_state: ConfState,
+    configuration: Configuration,
     keys: BTreeMap<Vec<u8>, Vec<u8>>,
     files: Files,
     damaged: Vec<Index>,
@@ -213,8 +213,8 @@ impl Image {
         if let Some(state) = &unit.hard_state {
             self.hard_state = state.clone();
         }
-        if let Some(conf) = &unit.conf_state {
-            self.conf_state = conf.clone();
+        if let Some(configuration) = &unit.configuration {
+            self.configuration = configuration.clone();
         }
         self.keys.extend(unit.puts.iter().cloned());
         for key in &unit.deletes {
@@ -253,7 +253,7 @@ impl SimulatedStore {
         inner.start += 1;
         let recovered = Recovered {
             hard_state: inner.current.hard_state.clone(),
-            conf_state: inner.current.conf_state.clone(),
+            configuration: inner.current.configuration.clone(),
             truncated: inner.current.truncated,
             last,
             start: inner.start,
@@ -300,8 +300,8 @@ impl LogStore for SimulatedStore {
         if sync {
             disk.sync();
         }
-        if let Some(conf) = &unit.conf_state {
-            self.recovered.conf_state = conf.clone();
+        if let Some(configuration) = &unit.configuration {
+            self.recovered.configuration = configuration.clone();
         }
         Ok(())
     }

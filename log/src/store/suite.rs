@@ -2,9 +2,9 @@
 //!
 //! A check panics where a promise is broken.
 
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::{Entry, HardState};
 
-use super::{LogReader, LogStore, Unit};
+use super::{Configuration, LogReader, LogStore, Unit};
 use crate::error::ReadError;
 
 /// A disk on which stores are opened, one after the other. Its files hold little: 1 MiB.
@@ -90,10 +90,11 @@ fn entries_are_read_back_in_order<H: Harness>(mut disk: H) {
 fn everything_synced_is_there_after_a_kill<H: Harness>(mut disk: H) {
     let mut store = disk.open();
     let start = store.recovered().start;
-    let conf = ConfState { voters: vec![1, 2], learners: vec![3], ..ConfState::default() };
+    let mut conf = Configuration { index: 4, ..Configuration::of_voters(&[1, 2]) };
+    conf.state.learners.push(3);
     let first = Unit {
         hard_state: Some(state(3, 1, 0)),
-        conf_state: Some(conf.clone()),
+        configuration: Some(conf.clone()),
         puts: vec![(b"key".to_vec(), b"value".to_vec())],
         ..unit(1..=5, 3, 50)
     };
@@ -105,7 +106,7 @@ fn everything_synced_is_there_after_a_kill<H: Harness>(mut disk: H) {
     let store = disk.open();
     let recovered = store.recovered();
     assert_eq!(recovered.hard_state, state(4, 2, 5));
-    assert_eq!(recovered.conf_state, conf);
+    assert_eq!(recovered.configuration, conf);
     assert_eq!(recovered.last, (9, 4));
     assert_eq!(recovered.truncated, (0, 0));
     assert!(recovered.start > start, "each start has a number of its own");
@@ -183,8 +184,8 @@ fn keys_are_kept_listed_and_forgotten<H: Harness>(mut disk: H) {
 fn only_whole_files_are_purged_and_keys_survive<H: Harness>(mut disk: H) {
     let mut store = disk.open();
     let puts = vec![(b"old".to_vec(), b"kept".to_vec())];
-    let conf_state = Some(ConfState { voters: vec![1], ..ConfState::default() });
-    store.write(&Unit { puts, conf_state, ..Unit::default() }, true).expect("room");
+    let configuration = Some(Configuration::of_voters(&[1]));
+    store.write(&Unit { puts, configuration, ..Unit::default() }, true).expect("room");
     for index in 1..=60 {
         store.write(&unit(index..=index, 1, 100_000), true).expect("room");
     }
@@ -209,7 +210,7 @@ fn only_whole_files_are_purged_and_keys_survive<H: Harness>(mut disk: H) {
         disk.kill(store);
         store = disk.open();
         assert_eq!((store.recovered().truncated, store.recovered().last), ((point, 1), (60, 1)));
-        assert_eq!(store.recovered().conf_state.voters, [1]);
+        assert_eq!(store.recovered().configuration, Configuration::of_voters(&[1]));
     }
 }
 

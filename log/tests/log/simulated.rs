@@ -8,7 +8,7 @@ use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::space::Monitor;
 use ledgermq_log::store::simulated::{SimulatedDisk, SimulatedStore};
 use ledgermq_log::{
-    Beginning, CommittedBatch, Config, Log, LogMachine, Now, OpenError, Tail, TurnError,
+    Beginning, CommittedBatch, Config, Log, LogMachine, NoPeers, Now, OpenError, Tail, TurnError,
 };
 
 use crate::support::Bell;
@@ -34,6 +34,7 @@ impl Simulated {
         let beginning = Beginning {
             node: 1,
             seed: 7,
+            is_founder: true,
             config: config.clone(),
             space: Monitor::new(config, Box::new(disk.clone())),
             stopwatch: Box::new(|| Duration::ZERO),
@@ -46,7 +47,7 @@ impl Simulated {
     pub(crate) fn turn(&mut self) -> Result<(), TurnError> {
         self.now.monotonic += Duration::from_millis(10);
         self.now.wall = self.now.wall.plus(Duration::from_millis(10));
-        self.machine.turn(self.now).map(drop)
+        self.machine.turn(self.now, &mut NoPeers).map(drop)
     }
 
     /// Whether the machine may rest before the next turn.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledgermq_core::offset::Index;
 use ledgermq_log::ReadError;
 use ledgermq_log::space::Space;
-use ledgermq_log::store::{LogReader, LogStore, Recovered, StoreError, Unit};
-use raft::eraftpb::{ConfState, Entry, HardState};
+use ledgermq_log::store::{Configuration, LogReader, LogStore, Recovered, StoreError, Unit};
+use raft::eraftpb::{Entry, HardState};
 
 use crate::rng::Rng;
 
@@ -46,7 +46,7 @@ struct Image {
     entries: BTreeMap<Index, Entry>,
     truncated: (Index, u64),
     hard_state: HardState,
-    conf_state: ConfState,
+    configuration: Configuration,
     keys: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -119,8 +119,8 @@ impl Image {
         if let Some(hard_state) = &unit.hard_state {
             self.hard_state = hard_state.clone();
         }
-        if let Some(conf_state) = &unit.conf_state {
-            self.conf_state = conf_state.clone();
+        if let Some(configuration) = &unit.configuration {
+            self.configuration = configuration.clone();
         }
         if let Some(truncated) = unit.snapshot {
             self.truncated = truncated;
@@ -155,7 +155,7 @@ impl LogStore for SimStore {
         let image = &state.current;
         Recovered {
             hard_state: image.hard_state.clone(),
-            conf_state: image.conf_state.clone(),
+            configuration: image.configuration.clone(),
             truncated: image.truncated,
             last: image.last(),
             start: state.starts,

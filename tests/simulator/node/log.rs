@@ -6,7 +6,7 @@ use std::time::Duration;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::space::Monitor;
-use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, Now, Wake};
+use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, NoPeers, Now, Wake};
 
 use crate::node::Outside;
 use crate::node::disk::{Disk, SimStore};
@@ -39,7 +39,8 @@ impl SimLog {
         let stopwatch = Box::new(|| Duration::ZERO);
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
-        let beginning = Beginning { node: 1, seed, config, space, stopwatch };
+        let is_founder = true;
+        let beginning = Beginning { node: 1, seed, is_founder, config, space, stopwatch };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })
@@ -48,7 +49,7 @@ impl SimLog {
     /// One turn of the log thread.
     pub(crate) fn turn(&mut self, o: &Outside<'_>) -> Result<(), String> {
         let now = Now { wall: o.wall, monotonic: o.now.since(self.started) };
-        self.machine.turn(now).map(|_| ()).map_err(|error| error.to_string())
+        self.machine.turn(now, &mut NoPeers).map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// The process ends in order.

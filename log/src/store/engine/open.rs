@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use raft::eraftpb::{ConfState, HardState};
+use raft::eraftpb::HardState;
 use raft_engine::{Config, Engine, LogBatch, ReadableSize, RecoveryMode};
 use rustix::fs::{FlockOperation, flock};
 
@@ -20,7 +20,7 @@ use crate::config::{Durability, Options};
 use crate::error::OpenError;
 use crate::store::files::{FileRange, Files, HEADER_BYTES};
 use crate::store::watermark::{Found, Watermark, WatermarkFile};
-use crate::store::{REMEDY, Recovered, StoreError};
+use crate::store::{Configuration, REMEDY, Recovered, StoreError, configuration};
 
 /// Proof that no other process works on the directory, while it lives.
 #[derive(Debug)]
@@ -97,7 +97,11 @@ fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, 
     let truncated =
         engine.get(KEYS, TRUNCATED_KEY).and_then(|bytes| pair_of(&bytes)).unwrap_or_default();
     let hard_state = engine.get(KEYS, STATE_KEY).map(|bytes| state_of(&bytes)).unwrap_or_default();
-    let conf_state = engine.get(KEYS, CONF_KEY).map(|bytes| conf_of(&bytes)).unwrap_or_default();
+    let configuration = match engine.get(KEYS, CONF_KEY) {
+        None => Configuration::default(),
+        Some(bytes) => configuration::from_bytes(&bytes)
+            .ok_or_else(|| damaged(dir, "its list of members cannot be read".to_owned()))?,
+    };
     let files = if scan.files.is_empty() {
         Files::new([FileRange { seq: 1, first: 1, bytes: HEADER_BYTES }])
     } else {
@@ -128,7 +132,7 @@ fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, 
     shared.set_range(truncated.0 + 1, last.0);
     let recovered = Recovered {
         hard_state: hard_state.clone(),
-        conf_state,
+        configuration,
         truncated,
         last,
         start: parts.record.start,
@@ -347,14 +351,6 @@ fn state_of(bytes: &[u8]) -> HardState {
     let mut state = HardState::default();
     (state.term, state.vote, state.commit) = (term, vote, commit);
     state
-}
-
-fn conf_of(bytes: &[u8]) -> ConfState {
-    type Lists = (Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>, bool);
-    let lists: Lists = postcard::from_bytes(bytes).unwrap_or_default();
-    let mut conf = ConfState::default();
-    (conf.voters, conf.learners, conf.voters_outgoing, conf.learners_next, conf.auto_leave) = lists;
-    conf
 }
 
 #[cfg(test)]

@@ -1,0 +1,274 @@
+//! What comes from other nodes, and what goes to them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ledgermq_core::offset::Timestamp;
+use raft::eraftpb::{Entry, Message, MessageType};
+
+use crate::clock::Now;
+use crate::cluster::{Frame, Hello, PeerInput, Peers, Pulse, Sent};
+use crate::envelope;
+use crate::machine::LogMachine;
+use crate::store::LogStore;
+
+/// Bytes of entries taken from peers in one turn, which one sync makes durable.
+const STEP_BYTES: usize = 4 << 20;
+/// Ticks between two pulses.
+const PULSE_TICKS: u32 = 3;
+
+/// What is known of the other nodes.
+#[derive(Default)]
+pub(super) struct Table {
+    inputs: VecDeque<PeerInput>,
+    known: BTreeMap<u64, Known>,
+    /// The highest time of a leader that was heard here.
+    heard: Timestamp,
+    /// The highest time that a quorum has heard: no later leader stamps below it.
+    safe: Timestamp,
+    ticks: u32,
+}
+
+/// What is known of one of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) hello: Option<Box<Hello>>,
+    pub(super) pulse: Option<Pulse>,
+    /// When anything came from it last.
+    pub(super) heard_at: Duration,
+}
+
+impl Table {
+    pub(super) fn is_connected(&self, peer: u64) -> bool {
+        self.known.get(&peer).is_some_and(|known| known.hello.is_some())
+    }
+
+    pub(super) fn get(&self, peer: u64) -> Option<&Known> {
+        self.known.get(&peer)
+    }
+
+    pub(super) fn hear(&mut self, time: Timestamp) {
+        self.heard = self.heard.max(time);
+    }
+
+    /// The highest time that a quorum has heard.
+    pub(super) fn safe(&self) -> Timestamp {
+        self.safe
+    }
+
+    /// A way out for raft's messages.
+    pub(super) fn outgoing<'a>(&self, heard: Timestamp, peers: &'a mut dyn Peers) -> Outgoing<'a> {
+        Outgoing { heard, peers, lost: Vec::new() }
+    }
+}
+
+/// Sends raft's messages and keeps book of what was lost at once.
+pub(super) struct Outgoing<'a> {
+    heard: Timestamp,
+    peers: &'a mut dyn Peers,
+    lost: Vec<u64>,
+}
+
+impl Outgoing<'_> {
+    pub(super) fn send(&mut self, message: Message) {
+        let to = message.to;
+        let kind = message.get_msg_type();
+        let is_append = kind == MessageType::MsgAppend;
+        let heard = (kind == MessageType::MsgRequestVoteResponse).then_some(self.heard);
+        let frame = Frame::Raft { message: Box::new(message), heard };
+        // Raft believes that entries arrive until it is told otherwise; anything else it repeats.
+        if self.peers.send(to, &frame) != Sent::Taken && is_append && !self.lost.contains(&to) {
+            self.lost.push(to);
+        }
+    }
+
+    /// Peers for which entries were lost.
+    pub(super) fn lost(self) -> Vec<u64> {
+        self.lost
+    }
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Takes what a peer sent, for the turns to come. How much of it may wait is the business of
+    /// the caller: see [`LogMachine::may_receive`].
+    pub fn receive(&mut self, input: PeerInput) {
+        self.peers.inputs.push_back(input);
+    }
+
+    /// Whether the next turn takes what is received: not while a write waits for room.
+    #[must_use]
+    pub fn may_receive(&self) -> bool {
+        !self.replica.is_stuck() && self.peers.inputs.is_empty()
+    }
+
+    pub(super) fn has_inputs(&self) -> bool {
+        !self.peers.inputs.is_empty()
+    }
+
+    /// Hands leadership over to another voter, if this node leads. Whether it works shows in the next
+    /// term: nothing is proposed until then, or until an election could have been.
+    pub fn transfer(&mut self, to: u64) {
+        if !self.replica.is_stuck() {
+            self.replica.transfer(to);
+        }
+    }
+
+    /// The highest time of a leader that this node knows of.
+    pub(super) fn heard(&self) -> Timestamp {
+        self.peers.heard
+    }
+
+    /// Takes what came, up to about as much as one write should have.
+    pub(super) fn take_inputs(&mut self, now: Now, peers: &mut dyn Peers) {
+        let mut bytes = 0;
+        while bytes < STEP_BYTES
+            && !self.replica.is_stuck()
+            && let Some(input) = self.peers.inputs.pop_front()
+        {
+            match input {
+                PeerInput::Connected { peer, hello } => {
+                    let known = self.peers.known.entry(peer).or_default();
+                    (known.hello, known.heard_at) = (Some(hello), now.monotonic);
+                    self.proposing.way_changed(peer);
+                }
+                PeerInput::Disconnected { peer } => {
+                    if let Some(known) = self.peers.known.get_mut(&peer) {
+                        known.hello = None;
+                    }
+                    self.replica.unreachable(peer);
+                    self.proposing.way_changed(peer);
+                }
+                PeerInput::Frame { from, frame } => {
+                    self.peers.known.entry(from).or_default().heard_at = now.monotonic;
+                    bytes += self.take_frame(from, frame, now, peers);
+                }
+            }
+        }
+    }
+
+    /// Takes a frame; says how many bytes of entries it brought.
+    fn take_frame(&mut self, from: u64, frame: Frame, now: Now, peers: &mut dyn Peers) -> usize {
+        match frame {
+            Frame::Raft { message, heard } => {
+                return self.step(*message, heard.unwrap_or_default());
+            }
+            Frame::Forward(forward) => self.take_forwarded(from, forward, peers),
+            Frame::Refused(refused) => self.proposing.refused(refused.term, now.monotonic),
+            Frame::Pulse(pulse) => self.take_pulse(from, *pulse),
+            // These are not for the log.
+            _ => {}
+        }
+        0
+    }
+
+    fn step(&mut self, message: Message, heard: Timestamp) -> usize {
+        match message.get_msg_type() {
+            // Sent by nobody yet.
+            MessageType::MsgSnapshot => return 0,
+            // What is committed by its leader is not here though it was acknowledged: raft would
+            // end the process.
+            MessageType::MsgHeartbeat if message.commit > self.replica.last_index() => {
+                tracing::error!(
+                    from = message.from,
+                    commit = message.commit,
+                    last = self.replica.last_index(),
+                    "the log of this node is shorter than what it acknowledged"
+                );
+                return 0;
+            }
+            MessageType::MsgRequestVoteResponse if !message.reject => self.hear(heard),
+            _ => {}
+        }
+        let newest = message.entries.iter().map(time_of).max();
+        self.hear(newest.unwrap_or_default());
+        let bytes = message.entries.iter().map(|entry| entry.data.len()).sum();
+        self.replica.step(message);
+        bytes
+    }
+
+    /// No batch that this node stamps from now on has a time below.
+    fn hear(&mut self, time: Timestamp) {
+        self.peers.hear(time);
+        self.clock.raise(time);
+    }
+
+    fn take_pulse(&mut self, from: u64, pulse: Pulse) {
+        // A leader of the past tells no time.
+        if pulse.term == self.replica.term() && self.replica.leader() == from {
+            self.hear(pulse.time);
+            self.peers.safe = self.peers.safe.max(pulse.safe_time);
+        }
+        self.peers.known.entry(from).or_default().pulse = Some(pulse);
+    }
+
+    /// A tenth of a second passed.
+    pub(super) fn tick(&mut self, now: Now, peers: &mut dyn Peers) {
+        self.proposing.may_ask_again();
+        if !self.replica.is_stuck() {
+            self.replica.tick();
+        }
+        self.peers.ticks += 1;
+        if self.peers.ticks >= PULSE_TICKS {
+            self.peers.ticks = 0;
+            self.pulse(now, peers);
+        }
+    }
+
+    /// Tells the other members how this node is.
+    fn pulse(&mut self, _now: Now, peers: &mut dyn Peers) {
+        let leads = self.replica.is_leader();
+        if leads {
+            self.peers.heard = self.peers.heard.max(self.clock.now());
+        }
+        let configuration = self.replica.configuration();
+        let others: Vec<u64> =
+            configuration.members().into_iter().filter(|id| *id != self.shared.node).collect();
+        if others.is_empty() {
+            return;
+        }
+        if leads {
+            self.peers.safe = self.peers.safe.max(self.heard_by_quorum());
+        }
+        let pulse = Pulse {
+            term: self.replica.term(),
+            leader: self.replica.leader(),
+            commit: self.replica.committed(),
+            applied: self.admission.applied(),
+            time: self.peers.heard,
+            safe_time: self.peers.safe,
+            fsync_us: u64::try_from(self.counts.last_sync.as_micros()).unwrap_or(u64::MAX),
+            bytes_free: self.space.free(),
+            ..Pulse::default()
+        };
+        for peer in others {
+            let _ = peers.send(peer, &Frame::Pulse(Box::new(pulse)));
+        }
+    }
+
+    /// The highest time that a quorum of the voters has heard: whoever of them is elected next
+    /// learns it from a vote.
+    fn heard_by_quorum(&self) -> Timestamp {
+        let state = &self.replica.configuration().state;
+        let quorum_of = |voters: &[u64]| {
+            let mut times: Vec<Timestamp> = voters.iter().map(|id| self.heard_by(*id)).collect();
+            times.sort_unstable();
+            // Of three the second lowest: two have heard at least it.
+            times.get((times.len().saturating_sub(1)) / 2).copied()
+        };
+        let both = [quorum_of(&state.voters), quorum_of(&state.voters_outgoing)];
+        both.into_iter().flatten().min().unwrap_or_default()
+    }
+
+    fn heard_by(&self, node: u64) -> Timestamp {
+        if node == self.shared.node {
+            return self.peers.heard;
+        }
+        let pulse = self.peers.get(node).and_then(|known| known.pulse.as_ref());
+        pulse.map(|pulse| pulse.time).unwrap_or_default()
+    }
+}
+
+/// The time in the envelope of an entry's batch.
+fn time_of(entry: &Entry) -> Timestamp {
+    envelope::time_of(&entry.data).unwrap_or_default()
+}

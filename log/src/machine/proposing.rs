@@ -1,0 +1,338 @@
+//! The way of batches into raft: those of this process out of its outbox, here or by way of the
+//! leader; those of other nodes as they came.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ledgermq_core::offset::Timestamp;
+
+use crate::clock::Now;
+use crate::cluster::{Forward, Frame, Peers, Refused, Sent, Why};
+use crate::committed::CommittedBatch;
+use crate::envelope;
+use crate::machine::{LogMachine, TICK};
+use crate::outbox::{OUTBOX_BYTES, Outbox, WINDOW_BYTES};
+use crate::shared::lock;
+use crate::staging::Staged;
+use crate::store::LogStore;
+
+/// Bytes of batches proposed in one turn, which one sync makes durable.
+pub(super) const TURN_BYTES: usize = 1 << 20;
+/// Bytes of batches in one frame to the leader, about.
+const FRAME_BYTES: usize = 256 << 10;
+/// Bytes of other nodes' batches that wait for raft here, at most.
+const FORWARDED_BYTES_MAX: usize = 16 << 20;
+/// For so long nothing more is sent on a full way.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What was sent to the leader and is not admitted after this is sent again.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Batches on their way into raft.
+#[derive(Default)]
+pub(super) struct Proposing {
+    outbox: Outbox,
+    /// Batches that are being closed.
+    staged: Vec<Staged>,
+    /// Batches of other nodes, with the node that sent them.
+    forwarded: VecDeque<(u64, Bytes)>,
+    forwarded_bytes: usize,
+    attempt: Attempt,
+    /// What found no room on its way to the leader; it goes first.
+    held: Option<Forward>,
+    /// Raft refused a proposal: it is not asked again before something changes.
+    is_refused: bool,
+    pub(super) counts: Counts,
+}
+
+/// What was sent since the last doubt.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempt {
+    term: u64,
+    leader: u64,
+    /// When something was admitted last.
+    progress_at: Duration,
+    has_progress: bool,
+    /// Nothing is sent before.
+    not_before: Duration,
+    /// It began for a gap: what came void behind the gap is no news.
+    is_for_gap: bool,
+}
+
+/// What was done, since the process started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Batches sent to leaders, those that were sent again counted again.
+    pub(super) forwarded_batches: u64,
+    pub(super) forwarded_bytes: u64,
+    /// Batches taken for other nodes.
+    pub(super) taken_batches: u64,
+    pub(super) taken_bytes: u64,
+    /// How often the outbox began again.
+    pub(super) begun_again: u64,
+}
+
+impl Proposing {
+    /// Whether nothing of this process waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && self.forwarded.is_empty()
+    }
+
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// The fold has passed a batch of this process's own start.
+    pub(super) fn passed_own(&mut self, batch: &CommittedBatch) {
+        let (local, sequence) = (batch.producer.local, batch.sequence);
+        if batch.is_admitted() {
+            self.outbox.admitted(local, sequence);
+            self.attempt.has_progress = true;
+            self.attempt.is_for_gap = false;
+        } else if !self.attempt.is_for_gap && self.outbox.is_gap(local, sequence) {
+            self.begin_again();
+            self.attempt.is_for_gap = true;
+        }
+    }
+
+    fn begin_again(&mut self) {
+        if self.outbox.sent_bytes() > 0 {
+            self.counts.begun_again += 1;
+        }
+        self.held = None;
+        self.outbox.begin();
+    }
+
+    /// Begins again if it is in doubt whether what was sent arrives.
+    fn keep_attempt(&mut self, term: u64, leader: u64, leads: bool, now: Duration) {
+        let attempt = &mut self.attempt;
+        if (attempt.term, attempt.leader) != (term, leader) {
+            *attempt = Attempt { term, leader, progress_at: now, ..Attempt::default() };
+            self.begin_again();
+            return;
+        }
+        // Raft loses nothing that it took from its own node before the term ends.
+        if std::mem::take(&mut attempt.has_progress) || leads || self.outbox.sent_bytes() == 0 {
+            attempt.progress_at = now;
+        } else if now.saturating_sub(attempt.progress_at) >= PATIENCE {
+            attempt.progress_at = now;
+            attempt.is_for_gap = false;
+            self.begin_again();
+        }
+    }
+
+    /// The next batches for the leader, as far as its window is open.
+    fn next_forward(&mut self) -> Option<Forward> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        if self.outbox.sent_bytes() >= WINDOW_BYTES {
+            return None;
+        }
+        let batches = self.outbox.gather(FRAME_BYTES);
+        (!batches.is_empty()).then_some(Forward { term: self.attempt.term, batches })
+    }
+
+    /// The way to `leader` broke, or is there again.
+    pub(super) fn way_changed(&mut self, leader: u64) {
+        if self.attempt.leader == leader {
+            self.attempt.not_before = Duration::ZERO;
+            self.begin_again();
+        }
+    }
+
+    /// When what found no room is tried again.
+    pub(super) fn next_try(&self) -> Option<Duration> {
+        self.held.is_some().then_some(self.attempt.not_before)
+    }
+
+    /// The leader did not take what was sent in `term`.
+    pub(super) fn refused(&mut self, term: u64, now: Duration) {
+        if self.attempt.term == term {
+            self.begin_again();
+            self.attempt.not_before = now + TICK;
+        }
+    }
+
+    /// Room, or a new state of raft: it may be asked again.
+    pub(super) fn may_ask_again(&mut self) {
+        self.is_refused = false;
+    }
+}
+
+/// The batch with the leader's time in its envelope, in place where nobody else holds it.
+fn stamped(batch: Bytes, time: Timestamp) -> Bytes {
+    let mut bytes = batch.try_into_mut().unwrap_or_else(|shared| shared[..].into());
+    envelope::stamp(&mut bytes, time);
+    bytes.freeze()
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Gives raft what waits, or the leader.
+    pub(super) fn propose(&mut self, now: Now, time: Timestamp, peers: &mut dyn Peers) {
+        let (term, leader) = (self.replica.term(), self.replica.leader());
+        let leads = self.replica.is_leader();
+        self.proposing.keep_attempt(term, leader, leads, now.monotonic);
+        if !leads {
+            self.refuse_forwarded(peers);
+        }
+        if !self.has_way(now.monotonic) {
+            return;
+        }
+        if leads {
+            self.propose_here(time);
+        } else {
+            self.forward(now.monotonic, peers);
+        }
+    }
+
+    /// Whether there is something to propose, and a way for it.
+    pub(super) fn may_propose(&self, now: Duration) -> bool {
+        let proposing = &self.proposing;
+        let waits = || {
+            let may_take = proposing.outbox.bytes() < OUTBOX_BYTES;
+            may_take && lock(&self.shared.staging).waiting_bytes() > 0
+        };
+        self.has_way(now)
+            && (proposing.held.is_some()
+                || proposing.outbox.has_unsent()
+                || !proposing.forwarded.is_empty()
+                || waits())
+    }
+
+    /// Whether raft takes proposals, here or at the leader.
+    fn has_way(&self, now: Duration) -> bool {
+        let Proposing { outbox, attempt, held, is_refused, .. } = &self.proposing;
+        if self.replica.is_stuck() {
+            return false;
+        }
+        if self.replica.is_leader() {
+            return !is_refused;
+        }
+        self.peers.is_connected(self.replica.leader())
+            && now >= attempt.not_before
+            && (held.is_some() || outbox.sent_bytes() < WINDOW_BYTES)
+    }
+
+    fn propose_here(&mut self, time: Timestamp) {
+        self.take_staged();
+        let Self { proposing, replica, .. } = self;
+        let mut bytes = 0;
+        let mut is_taken = true;
+        let mut propose = |batch: &mut Bytes| {
+            *batch = stamped(std::mem::take(batch), time);
+            is_taken = replica.propose(batch.clone());
+            bytes += batch.len();
+            (is_taken, bytes < TURN_BYTES)
+        };
+        // One of this node, one of another.
+        let mut may_go_on = true;
+        while may_go_on {
+            let mut was_any = false;
+            proposing.outbox.send(|batch| {
+                was_any = true;
+                let (is_taken, has_room) = propose(batch);
+                may_go_on = is_taken && has_room;
+                is_taken
+            });
+            if may_go_on && let Some((_, batch)) = proposing.forwarded.front_mut() {
+                was_any = true;
+                let (is_taken, has_room) = propose(batch);
+                may_go_on = is_taken && has_room;
+                if is_taken {
+                    proposing.forwarded_bytes -= batch.len();
+                    proposing.forwarded.pop_front();
+                }
+            }
+            may_go_on &= was_any;
+        }
+        proposing.is_refused = !is_taken;
+    }
+
+    fn forward(&mut self, now: Duration, peers: &mut dyn Peers) {
+        self.take_staged();
+        let proposing = &mut self.proposing;
+        let mut sent = 0;
+        while sent < TURN_BYTES {
+            let Some(forward) = proposing.next_forward() else { break };
+            let batches = forward.batches.len() as u64;
+            let bytes: usize = forward.batches.iter().map(Bytes::len).sum();
+            let frame = Frame::Forward(forward);
+            match peers.send(proposing.attempt.leader, &frame) {
+                Sent::Taken => {}
+                Sent::Full => {
+                    let Frame::Forward(forward) = frame else { break };
+                    proposing.held = Some(forward);
+                    proposing.attempt.not_before = now + PAUSE;
+                    break;
+                }
+                Sent::Down => {
+                    proposing.begin_again();
+                    proposing.attempt.not_before = now + TICK;
+                    break;
+                }
+            }
+            proposing.counts.forwarded_batches += batches;
+            proposing.counts.forwarded_bytes += bytes as u64;
+            sent += bytes;
+        }
+    }
+
+    /// Closes what the producers pushed, if nothing else is left to send: the lock is held for the
+    /// taking only.
+    fn take_staged(&mut self) {
+        let Proposing { outbox, staged, .. } = &mut self.proposing;
+        if outbox.has_unsent() || outbox.bytes() >= OUTBOX_BYTES {
+            return;
+        }
+        {
+            let mut staging = lock(&self.shared.staging);
+            if staging.waiting_bytes() == 0 {
+                return;
+            }
+            staging.take(TURN_BYTES, staged);
+            staging.wake_waiting();
+        }
+        for staged in &mut *staged {
+            let (producer, sequence) = staged.name();
+            outbox.push(producer.local, sequence, staged.close().into());
+        }
+        lock(&self.shared.staging).give_back(staged.drain(..));
+    }
+
+    /// Takes batches that another node forwarded, or says why not.
+    pub(super) fn take_forwarded(&mut self, from: u64, forward: Forward, peers: &mut dyn Peers) {
+        let term = self.replica.term();
+        let Forward { term: meant, batches } = forward;
+        let bytes: usize = batches.iter().map(Bytes::len).sum();
+        let why = if !self.replica.is_leader() || meant != term {
+            Why::NotLeader { leader: self.replica.leader() }
+        } else if self.proposing.forwarded_bytes + bytes > FORWARDED_BYTES_MAX {
+            Why::Full
+        } else {
+            let proposing = &mut self.proposing;
+            proposing.counts.taken_batches += batches.len() as u64;
+            proposing.counts.taken_bytes += bytes as u64;
+            proposing.forwarded_bytes += bytes;
+            proposing.forwarded.extend(batches.into_iter().map(|batch| (from, batch)));
+            return;
+        };
+        // Whether it arrives or not: what is not admitted is sent again.
+        let _ = peers.send(from, &Frame::Refused(Refused { term: meant, why }));
+    }
+
+    /// Gives back what others forwarded to a leader that is none any more.
+    fn refuse_forwarded(&mut self, peers: &mut dyn Peers) {
+        if self.proposing.forwarded.is_empty() {
+            return;
+        }
+        let term = self.proposing.attempt.term;
+        let why = Why::NotLeader { leader: self.replica.leader() };
+        let senders: BTreeSet<u64> =
+            self.proposing.forwarded.drain(..).map(|(from, _)| from).collect();
+        self.proposing.forwarded_bytes = 0;
+        for from in senders {
+            let _ = peers.send(from, &Frame::Refused(Refused { term, why }));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The raft layer alone: the log machines of several nodes under a seeded clock, network and disk,
+//! with producers for clients. A hundred times faster for a seed than the whole world.
+
+mod invariants;
+mod load;
+mod net;
+mod options;
+mod oracle;
+mod run;
+mod seat;
+mod world;

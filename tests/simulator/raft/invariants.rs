@@ -1,0 +1,28 @@
+//! What must hold after every step, one file each.
+
+mod admitted_once;
+mod log_matching;
+mod one_leader;
+mod time;
+
+use ledgermq_core::offset::Index;
+
+use crate::raft::oracle::{Known, Oracle};
+
+/// A node shows a batch that is committed there, behind the last one that it showed.
+pub(crate) fn on_committed(
+    oracle: &mut Oracle,
+    before: Index,
+    index: Index,
+    known: Known,
+) -> Result<(), String> {
+    if log_matching::check(oracle, before, index, &known)? {
+        return Ok(());
+    }
+    admitted_once::check(oracle, index, &known)?;
+    time::check(oracle, index, &known)?;
+    oracle.batches.insert(index, known);
+    Ok(())
+}
+
+pub(crate) use one_leader::check as on_leader;

@@ -1,0 +1,60 @@
+//! What a seed chooses.
+
+use ledgermq_core::offset::Timestamp;
+
+use crate::rng::Rng;
+use crate::trace::START;
+
+/// The tunables of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) nodes: u64,
+    /// Steps with faults.
+    pub(crate) steps: u64,
+    /// Longest pause between two steps, in microseconds.
+    pub(crate) pause_max: u64,
+    pub(crate) ring_bytes: u64,
+    /// Of a thousand steps.
+    pub(crate) push: u32,
+    pub(crate) turn: u32,
+    pub(crate) crash: u32,
+    pub(crate) partition: u32,
+    pub(crate) reset: u32,
+    pub(crate) halt: u32,
+    pub(crate) jump: u32,
+    pub(crate) full: u32,
+    pub(crate) transfer: u32,
+    pub(crate) payload_max: u64,
+    /// How far the wall clocks of the nodes are apart, in seconds.
+    pub(crate) skew_max: u64,
+}
+
+impl Options {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let mut often = |most: u64| u32::try_from(rng.range(0, most)).expect("it is small");
+        let (crash, partition, reset) = (often(6), often(6), often(10));
+        let (halt, jump, full, transfer) = (often(4), often(3), often(3), often(4));
+        Self {
+            nodes: *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]),
+            steps: rng.range(1_000, 6_000),
+            pause_max: *rng.pick(&[2_000, 10_000, 50_000]),
+            ring_bytes: *rng.pick(&[2_000, 100_000, 10_000_000]),
+            push: u32::try_from(rng.range(50, 500)).expect("it is small"),
+            turn: u32::try_from(rng.range(300, 900)).expect("it is small"),
+            crash,
+            partition,
+            reset,
+            halt,
+            jump,
+            full,
+            transfer,
+            payload_max: *rng.pick(&[10, 1_000, 70_000]),
+            skew_max: *rng.pick(&[0, 0, 2, 50]),
+        }
+    }
+}
+
+/// When a run begins.
+pub(crate) fn beginning() -> Timestamp {
+    START
+}

@@ -1,0 +1,58 @@
+//! What is known of the one log, from what any node has shown as committed.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::{Index, Timestamp};
+use ledgermq_log::CommittedBatch;
+
+use crate::raft::load::numbers;
+
+/// One committed batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) producer: ProducerId,
+    pub(crate) sequence: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) is_admitted: bool,
+    pub(crate) numbers: Vec<u64>,
+    hash: u64,
+}
+
+/// The one log.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) batches: BTreeMap<Index, Known>,
+    /// By producer and number of the message: the log's time is not below, when it is stamped.
+    pub(crate) floors: BTreeMap<(ProducerId, u64), Timestamp>,
+    /// Who led, by term.
+    pub(crate) leaders: BTreeMap<u64, u64>,
+}
+
+impl Known {
+    pub(crate) fn of(batch: &CommittedBatch) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for record in batch.batch().records() {
+            let record = record.expect("a record");
+            (record.ordinal, batch.is_void(&record)).hash(&mut hasher);
+        }
+        let numbers = numbers(batch);
+        (&numbers, batch.bytes()).hash(&mut hasher);
+        Self {
+            producer: batch.producer,
+            sequence: batch.sequence,
+            time: batch.time,
+            is_admitted: batch.is_admitted(),
+            numbers,
+            hash: hasher.finish(),
+        }
+    }
+}
+
+impl Oracle {
+    /// The last index that any node has shown.
+    pub(crate) fn last(&self) -> Index {
+        self.batches.last_key_value().map_or(0, |(index, _)| *index)
+    }
+}

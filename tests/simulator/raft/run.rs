@@ -1,0 +1,67 @@
+//! The tests of the raft layer: many seeds, one seed, the same seed twice.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::raft::world::{Tally, World};
+use crate::run::{number, panic_text};
+
+/// Seeds of a normal run.
+const SEEDS: u64 = 500;
+
+/// Runs a seed: hash of its trace, and what happened.
+fn run(seed: u64, is_loud: bool) -> Result<(u64, Tally), String> {
+    let mut world = World::new(seed, is_loud);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()))
+        .unwrap_or_else(|panic| Err(panic_text(&*panic)));
+    let Err(fault) = result else { return Ok((world.trace.hash(), world.tally)) };
+    let tail: Vec<_> = world.trace.tail().map(String::as_str).collect();
+    Err(format!(
+        "seed {seed}: {fault}\n--- options\n{:#?}\n--- trace\n{}\n--- seed {seed}, step {}: {fault}\n\
+         repeat: LEDGERMQ_SIM_RAFT_SEED={seed} cargo test --test simulator -- --nocapture one_raft_seed",
+        world.options,
+        tail.join("\n"),
+        world.tally.steps,
+    ))
+}
+
+/// `LEDGERMQ_SIM_RAFT_SEEDS` and `LEDGERMQ_SIM_FIRST` choose others.
+#[test]
+fn every_raft_seed_keeps_the_invariants() {
+    let first = number("LEDGERMQ_SIM_FIRST").unwrap_or(1);
+    let seeds = number("LEDGERMQ_SIM_RAFT_SEEDS").unwrap_or(SEEDS);
+    let keeps_going = number("LEDGERMQ_SIM_KEEP_GOING").is_some();
+    let mut sum = Tally::default();
+    let mut failed = Vec::new();
+    for seed in first..first + seeds {
+        match run(seed, false) {
+            Ok((_, tally)) => sum.add(&tally),
+            Err(report) if keeps_going => {
+                println!("{}", report.lines().next().unwrap_or_default());
+                failed.push(seed);
+            }
+            Err(report) => panic!("{report}"),
+        }
+    }
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed: {failed:?}", failed.len());
+    println!("{seeds} seeds from {first}: {sum:?}");
+    assert!(sum.crashes > 0 && sum.partitions > 0 && sum.void > 0, "{sum:?}");
+    assert!(sum.leaders > seeds, "{sum:?}");
+}
+
+/// `LEDGERMQ_SIM_RAFT_SEED` names it; its whole trace is printed.
+#[test]
+fn one_raft_seed() {
+    let Some(seed) = number("LEDGERMQ_SIM_RAFT_SEED") else { return };
+    if let Err(report) = run(seed, true) {
+        let summary: Vec<_> = report.lines().rev().take(2).collect();
+        panic!("{}\n{}", summary[1], summary[0]);
+    }
+}
+
+#[test]
+fn the_same_raft_seed_gives_the_same_trace() {
+    for seed in [1, 2, 3, 44, 555] {
+        let once = run(seed, false).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(once, run(seed, false).unwrap_or_else(|report| panic!("{report}")), "{seed}");
+    }
+}

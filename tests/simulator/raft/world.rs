@@ -1,0 +1,294 @@
+//! The nodes, what is between them, and what befalls them.
+
+use std::time::Duration;
+
+use ledgermq_core::offset::Timestamp;
+
+use crate::peers::{Habits, Partition};
+use crate::raft::invariants;
+use crate::raft::load;
+use crate::raft::net::Net;
+use crate::raft::options::{Options, beginning};
+use crate::raft::oracle::{Known, Oracle};
+use crate::raft::seat::{AHEAD, Seat};
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+/// Simulated time within which everything must come to rest in peace.
+const REST: Duration = Duration::from_secs(60);
+/// And for which nothing may change then.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What happened, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) steps: u64,
+    pub(crate) pushed: u64,
+    pub(crate) batches: u64,
+    pub(crate) void: u64,
+    pub(crate) crashes: u64,
+    pub(crate) partitions: u64,
+    pub(crate) leaders: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.pushed += other.pushed;
+        self.batches += other.batches;
+        self.void += other.void;
+        self.crashes += other.crashes;
+        self.partitions += other.partitions;
+        self.leaders += other.leaders;
+    }
+}
+
+/// The world of one seed.
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) trace: Trace,
+    pub(crate) tally: Tally,
+    rng: Rng,
+    now: Timestamp,
+    seats: Vec<Seat>,
+    net: Net,
+    oracle: Oracle,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, is_loud: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let options = Options::draw(&mut rng);
+        let net = Net::new(Habits::draw(&mut rng));
+        let mut seats: Vec<Seat> =
+            (1..=options.nodes).map(|id| Seat::new(id, options.nodes)).collect();
+        for seat in &mut seats {
+            seat.wall_ahead = AHEAD + Duration::from_millis(rng.below(options.skew_max * 1000 + 1));
+        }
+        Self {
+            trace: Trace::new(is_loud),
+            tally: Tally::default(),
+            rng,
+            now: beginning(),
+            seats,
+            net,
+            oracle: Oracle::default(),
+            options,
+        }
+    }
+
+    pub(crate) fn run(&mut self) -> Result<(), String> {
+        for _ in 0..self.options.steps {
+            self.step()?;
+            self.strike();
+        }
+        self.mend();
+        self.come_to_rest()?;
+        self.stay_quiet()
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.tally.steps += 1;
+        self.now = self.now.plus(Duration::from_micros(self.rng.range(0, self.options.pause_max)));
+        self.trace.set_now(self.now);
+        self.net.links.advance(self.now, &mut self.rng);
+        for at in 0..self.seats.len() {
+            self.revive(at)?;
+            if self.rng.permille(self.options.push) {
+                self.push(at);
+            }
+            if self.rng.permille(self.options.turn) {
+                self.turn(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what is due to start, and makes room on the disk that is due to have some.
+    fn revive(&mut self, at: usize) -> Result<(), String> {
+        let Self { seats, now, rng, net, trace, options, .. } = self;
+        let seat = &mut seats[at];
+        if seat.full_until.is_some_and(|until| until <= *now) {
+            seat.full_until = None;
+            seat.disk.set_room(None);
+        }
+        if seat.process.is_some() || seat.restart_at > *now || seat.full_until.is_some() {
+            return Ok(());
+        }
+        seat.start(options, *now, rng)?;
+        net.started(seat.id);
+        trace.say(format_args!("node {} starts", seat.id));
+        Ok(())
+    }
+
+    fn push(&mut self, at: usize) {
+        let time = self.seats.iter().filter_map(|seat| seat.process.as_ref());
+        let floor = time.map(|process| process.log.time()).max().unwrap_or_default();
+        let seat = &mut self.seats[at];
+        let Some(process) = &mut seat.process else { return };
+        let pushed = load::push(process, self.options.payload_max, &mut self.rng);
+        if let Some((producer, first, last)) = pushed {
+            self.tally.pushed += last + 1 - first;
+            let floors = (first..=last).map(|number| ((producer, number), floor));
+            self.oracle.floors.extend(floors);
+        }
+    }
+
+    fn turn(&mut self, at: usize) -> Result<(), String> {
+        let Self { seats, now, rng, net, .. } = self;
+        let seat = &mut seats[at];
+        if seat.process.is_none() || seat.halted_until > *now {
+            return Ok(());
+        }
+        net.dial(seat.id, self.options.nodes, *now, rng);
+        seat.turn(net, *now, rng)?;
+        self.look(at)
+    }
+
+    /// Judges what a node shows after its turn.
+    fn look(&mut self, at: usize) -> Result<(), String> {
+        let Self { seats, oracle, trace, tally, .. } = self;
+        let seat = &mut seats[at];
+        let Some(process) = &mut seat.process else { return Ok(()) };
+        if let Some(term) = process.leads(seat.id)
+            && invariants::on_leader(oracle, term, seat.id)?
+        {
+            tally.leaders += 1;
+            trace.say(format_args!("node {} leads in term {term}", seat.id));
+        }
+        let mut before = process.tail.position() - 1;
+        let mut batches = Vec::new();
+        process.tail.take(usize::MAX, &mut batches).map_err(|error| error.to_string())?;
+        for batch in batches {
+            let known = Known::of(&batch);
+            if batch.index > oracle.last() {
+                tally.batches += 1;
+                tally.void += u64::from(!known.is_admitted);
+                trace.say(format_args!(
+                    "node {} shows {} first: {:?} {} {:?}",
+                    seat.id, batch.index, known.producer, known.sequence, known.numbers
+                ));
+            }
+            invariants::on_committed(oracle, before, batch.index, known)?;
+            before = batch.index;
+        }
+        Ok(())
+    }
+
+    /// Lets something fail, perhaps.
+    fn strike(&mut self) {
+        let at = self.rng.size(0, self.seats.len() - 1);
+        let Self { seats, now, rng, net, trace, options, tally, .. } = self;
+        let millis = Duration::from_millis;
+        let seat = &mut seats[at];
+        if rng.permille(options.crash) && seat.crash(rng) {
+            net.links.died(seat.id, *now, rng);
+            let most = *rng.pick(&[10, 1_000, 10_000]);
+            seat.restart_at = now.plus(millis(rng.range(1, most)));
+            tally.crashes += 1;
+            trace.say(format_args!("node {} crashes", seat.id));
+        }
+        if rng.permille(options.partition) && options.nodes > 1 {
+            let nodes: Vec<u64> = (1..=options.nodes).collect();
+            let partition = Partition::draw(&nodes, *now, rng);
+            trace.say(format_args!("{partition:?}"));
+            net.links.strike(partition, *now, rng);
+            tally.partitions += 1;
+        }
+        if rng.permille(options.reset)
+            && let Some(between) = net.links.reset_any(*now, rng)
+        {
+            trace.say(format_args!("reset {between:?}"));
+        }
+        if rng.permille(options.halt) {
+            let most = *rng.pick(&[300, 3_000]);
+            seat.halted_until = now.plus(millis(rng.range(1, most)));
+            trace.say(format_args!("node {} halts", seat.id));
+        }
+        if rng.permille(options.jump) {
+            let seconds = *rng.pick(&[1, 30, 90]);
+            seat.wall_ahead =
+                AHEAD - millis(rng.below(1000 * seconds)) + millis(rng.below(1000 * seconds));
+            trace.say(format_args!("the clock of node {} is {:?} ahead", seat.id, seat.wall_ahead));
+        }
+        if rng.permille(options.full) && seat.process.is_some() {
+            seat.disk.set_room(Some(rng.below(30_000)));
+            let most = *rng.pick(&[100, 5_000]);
+            seat.full_until = Some(now.plus(millis(rng.range(1, most))));
+            trace.say(format_args!("the disk of node {} fills", seat.id));
+        }
+        if rng.permille(options.transfer)
+            && let Some(process) = &mut seat.process
+        {
+            let to = rng.range(1, options.nodes);
+            process.machine.transfer(to);
+            trace.say(format_args!("node {} hands over to {to}, if it leads", seat.id));
+        }
+    }
+
+    /// Nothing fails any more.
+    fn mend(&mut self) {
+        self.trace.say(format_args!("peace"));
+        self.net.links.mend(self.now, &mut self.rng);
+        for seat in &mut self.seats {
+            seat.disk.set_room(None);
+            seat.full_until = None;
+            seat.halted_until = Timestamp(0);
+            seat.restart_at = Timestamp(0);
+            seat.wall_ahead = AHEAD;
+        }
+    }
+
+    fn peaceful_step(&mut self) -> Result<(), String> {
+        self.now = self.now.plus(Duration::from_millis(self.rng.range(1, 20)));
+        self.trace.set_now(self.now);
+        self.net.links.advance(self.now, &mut self.rng);
+        for at in 0..self.seats.len() {
+            self.revive(at)?;
+            self.seats[at].take_all(&mut self.net, self.now);
+            self.turn(at)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that was pushed comes into the log, and every node shows all of it.
+    fn come_to_rest(&mut self) -> Result<(), String> {
+        let end = self.now.plus(REST);
+        while let Err(what) = self.is_at_rest() {
+            if self.now > end {
+                return Err(format!("liveness: {what} after {REST:?} of peace"));
+            }
+            self.peaceful_step()?;
+        }
+        Ok(())
+    }
+
+    fn is_at_rest(&self) -> Result<(), String> {
+        let mut leaders = Vec::new();
+        for seat in &self.seats {
+            let process = seat.process.as_ref().ok_or("a node is down")?;
+            if !process.machine.is_idle() {
+                return Err(format!("node {} has batches that are not admitted", seat.id));
+            }
+            let status = process.log.status();
+            leaders.push((status.term, status.leader, status.commit_index));
+        }
+        if leaders[0].1 == 0 || leaders.iter().any(|other| *other != leaders[0]) {
+            return Err(format!("(term, leader, commit) are {leaders:?}"));
+        }
+        Ok(())
+    }
+
+    /// Without a reason nobody stands for election.
+    fn stay_quiet(&mut self) -> Result<(), String> {
+        let term = |world: &Self| world.seats[0].process.as_ref().map(|p| p.log.status().term);
+        let (before, end) = (term(self), self.now.plus(QUIET));
+        while self.now < end {
+            self.peaceful_step()?;
+        }
+        match term(self) {
+            after if after == before => Ok(()),
+            after => Err(format!("quiet: the term went from {before:?} to {after:?} in peace")),
+        }
+    }
+}
