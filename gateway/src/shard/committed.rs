@@ -242,6 +242,7 @@ impl Shard {
                 self.drain(now, token, sources);
             }
             Event::NodeStarted { .. }
+            | Event::NodeLost { .. }
             | Event::SessionOpened(_)
             | Event::SessionClosed { .. }
             | Event::SessionExpired
