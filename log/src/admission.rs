@@ -121,7 +121,7 @@ impl Admission {
     }
 
     /// Sequence of the last batch of `producer` that was admitted; 0 if there is none.
-    fn last(&self, producer: ProducerId) -> u64 {
+    pub(crate) fn last(&self, producer: ProducerId) -> u64 {
         self.head.producers.get(&producer).map_or(0, |seat| seat.sequence)
     }
 

@@ -1,6 +1,7 @@
 //! The log as a machine: one turn proposes what waits, writes once, folds what was committed, and
 //! hands it to the tails. The log thread (`driver.rs`) and the simulator turn it.
 
+mod deriving;
 mod keeping;
 mod recovery;
 
@@ -120,7 +121,9 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(gate) = self.space.look(now.monotonic) {
             self.shared.set_gate(gate);
         }
-        if self.may_write(now) {
+        let may_write = self.may_write(now);
+        self.derive(time, may_write);
+        if may_write {
             self.propose(time);
             self.checkpoint.step(&self.admission, &mut self.extra);
             self.write(now)?;
@@ -150,6 +153,7 @@ impl<S: LogStore> LogMachine<S> {
         self.unproposed.is_empty()
             && self.retry.is_none()
             && lock(&self.shared.staging).waiting_bytes() == 0
+            && lock(&self.shared.deriving).is_idle()
     }
 
     /// Whether the next turn has something to do at once: a mark that is wanted, or a push (not
@@ -158,7 +162,9 @@ impl<S: LogStore> LogMachine<S> {
     pub fn has_work(&self) -> bool {
         let is_mark_wanted = self.is_mark_wanted() && !self.is_mark_late();
         let may_take = self.retry.is_none() && self.unproposed.is_empty();
-        is_mark_wanted || (may_take && lock(&self.shared.staging).waiting_bytes() > 0)
+        let has_derived = self.retry.is_none() && lock(&self.shared.deriving).is_waiting();
+        let has_staged = may_take && lock(&self.shared.staging).waiting_bytes() > 0;
+        is_mark_wanted || has_derived || has_staged
     }
 
     /// Until when the machine need not be turned if nothing is pushed.
@@ -314,6 +320,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn answer(&self, batch: &CommittedBatch) {
+        self.answer_derived(batch);
         if batch.producer != self.own || !batch.is_admitted() {
             return;
         }

@@ -3,6 +3,7 @@
 //! A turn takes what raft has ready, writes it as one unit with at most one sync, and hands out
 //! what may leave: messages for peers (none with one voter) and committed entries.
 
+mod leading;
 mod storage;
 #[cfg(all(test, feature = "testing"))]
 mod tests;

@@ -13,6 +13,7 @@ use raft::eraftpb::Entry;
 
 use crate::class::{Class, Gate};
 use crate::committed::{CommittedBatch, Voids};
+use crate::deriving::Deriving;
 use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) voids: RwLock<BTreeMap<Index, Voids>>,
     pub(crate) reader: Arc<dyn LogReader>,
     pub(crate) receipts: Receipts,
+    pub(crate) deriving: Mutex<Deriving>,
     cache: Mutex<Cache>,
     /// Everything up to here is in the checkpoint of the projections.
     pub(crate) checkpointed: AtomicU64,
@@ -85,6 +87,7 @@ impl Shared {
             voids: RwLock::default(),
             reader,
             receipts: Receipts::default(),
+            deriving: Mutex::default(),
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),
@@ -149,6 +152,7 @@ impl Shared {
         self.set_gate(Gate::Stopped { reason: Arc::from(reason) });
         lock(&self.ring).wake_all();
         lock(&self.staging).wake_all();
+        lock(&self.deriving).stop();
         drop(lock(&self.receipts.waiting));
         self.receipts.changed.notify_all();
         drop(lock(&self.mark.reached));
