@@ -116,7 +116,7 @@ impl Admission {
     }
 
     /// The lowest start of `node` that counts; 0 if all do.
-    fn least_start(&self, node: u64) -> u64 {
+    pub(crate) fn least_start(&self, node: u64) -> u64 {
         self.head.nodes.get(&node).copied().unwrap_or_default()
     }
 

@@ -15,6 +15,7 @@ mod deriving;
 mod driver;
 mod envelope;
 mod error;
+mod incarnation;
 mod log;
 mod machine;
 mod producer;

@@ -2,6 +2,7 @@
 //! hands it to the tails. The log thread (`driver.rs`) and the simulator turn it.
 
 mod deriving;
+mod incarnation;
 mod keeping;
 mod recovery;
 
@@ -130,6 +131,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         self.sync_if_due(now)?;
         self.publish()?;
+        self.renew_if_due();
         self.keep(now)?;
         self.report(time);
         let is_waiting = lock(&self.shared.staging).waiting_bytes() > 0;
@@ -326,7 +328,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         let receipt = Receipt { index: batch.index, time: batch.time };
         let mut waiting = lock(&self.shared.receipts.waiting);
-        if let Some(place) = waiting.get_mut(&batch.sequence) {
+        if let Some(place) = waiting.get_mut(&(batch.producer.start, batch.sequence)) {
             *place = Some(receipt);
             self.shared.receipts.changed.notify_all();
         }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::Log;
 use crate::machine::keeping::Keeping;
-use crate::machine::{Counts, LogMachine, TurnError};
+use crate::machine::{Counts, LogMachine, TurnError, incarnation};
 use crate::replica::{Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
@@ -63,6 +63,7 @@ impl<S: LogStore> LogMachine<S> {
         let shared =
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
+        let taken = incarnation::taken(&store);
         let room = Arc::new(Room::default());
         let replica = Replica::new(node, seed, store, commit)
             .map_err(|error| OpenError::Setting(describe(&error)))?;
@@ -95,7 +96,7 @@ impl<S: LogStore> LogMachine<S> {
         machine.replay(&*reader, commit)?;
         machine.elect(now)?;
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
-        shared.raise_start(machine.admission.start_of(node) + 1);
+        shared.raise_start(machine.admission.start_of(node).max(taken) + 1);
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         Ok((Log::new(shared, machine.own, room), machine))
     }
