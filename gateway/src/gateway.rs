@@ -9,9 +9,8 @@ use std::thread::{self, JoinHandle};
 use ledgermq_core::access::Rules;
 use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
 use ledgermq_core::identity::ClientId;
-use ledgermq_core::offset::Index;
 use ledgermq_log::{Log, Producer, Wake};
-use ledgermq_projections::notice::{Notice, NoticeSink};
+use ledgermq_projections::notice::NoticeSink;
 use ledgermq_projections::reader::Reader;
 use mio::{Poll, Waker};
 use uuid::Uuid;
@@ -26,6 +25,7 @@ use crate::counts::CountsReader;
 use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
 use crate::listener::{Acceptor, StopAccepting};
+use crate::notices::Notices;
 use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue, Volume};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
@@ -75,6 +75,7 @@ pub struct Seats {
     inboxes: Inboxes,
     census: Arc<Census>,
     authenticator: Arc<OnceLock<Authenticator>>,
+    log: Log,
 }
 
 struct Seat {
@@ -106,7 +107,8 @@ impl Seats {
         let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
         let inboxes = Inboxes::new(inboxes);
         let census = Arc::new(Census::new(&config.limits));
-        Ok(Self { seats, inboxes, census, authenticator: Arc::default() })
+        let (authenticator, log) = (Arc::default(), log.clone());
+        Ok(Self { seats, inboxes, census, authenticator, log })
     }
 
     /// A handle for reading the counts of the gateway that will start here.
@@ -138,21 +140,7 @@ impl Seats {
     /// Where the projections send their notices.
     #[must_use]
     pub fn notice_sink(&self) -> Box<dyn NoticeSink> {
-        Box::new(Notices(self.inboxes.clone()))
-    }
-}
-
-/// Hands notices to the worker whose connection they concern.
-struct Notices(Inboxes);
-
-impl NoticeSink for Notices {
-    fn notices(&mut self, _applied: Index, notices: &mut Vec<Notice>) {
-        for notice in notices.drain(..) {
-            if let Some(inbox) = self.0.of_producer(notice.producer().local) {
-                inbox.push(Inbound::Notice(notice));
-            }
-        }
-        self.0.iter().for_each(Inbox::views_applied);
+        Box::new(Notices { inboxes: self.inboxes.clone(), log: self.log.clone() })
     }
 }
 
