@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ledgermq_core::access::Rules;
 use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
@@ -30,7 +31,7 @@ use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue, Volume};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
 use crate::worker::sockets::WAKER;
-use crate::worker::{Lag, Worker, WorkerError};
+use crate::worker::{Lag, NODE_LOST, Quorum, Worker, WorkerError};
 
 /// Bytes of a reference in the owed view.
 const OWED_BYTES: u64 = 16;
@@ -76,6 +77,7 @@ pub struct Seats {
     census: Arc<Census>,
     authenticator: Arc<OnceLock<Authenticator>>,
     log: Log,
+    node_lost: Duration,
 }
 
 struct Seat {
@@ -108,7 +110,15 @@ impl Seats {
         let inboxes = Inboxes::new(inboxes);
         let census = Arc::new(Census::new(&config.limits));
         let (authenticator, log) = (Arc::default(), log.clone());
-        Ok(Self { seats, inboxes, census, authenticator, log })
+        Ok(Self { seats, inboxes, census, authenticator, log, node_lost: NODE_LOST })
+    }
+
+    /// After this time without contact the others give a node up (10 seconds, unless said
+    /// otherwise). Clients of a node that is cut off are sent away after half of it.
+    #[must_use]
+    pub fn with_node_lost(mut self, node_lost: Duration) -> Self {
+        self.node_lost = node_lost;
+        self
     }
 
     /// A handle for reading the counts of the gateway that will start here.
@@ -233,6 +243,7 @@ impl Gateway {
             let mut worker =
                 worker(config, node, seat, log, sources, Arc::clone(&census), workers_count);
             worker.authenticator.clone_from(&authenticator);
+            worker.quorum = Quorum::new(seats.node_lost);
             let on_stopped = on_stopped.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -391,6 +402,7 @@ fn worker(
         volume_max,
         charged: Volume::default(),
         lag: Lag::new(config.limits.owed_reference_bytes.0 / OWED_BYTES),
+        quorum: Quorum::new(NODE_LOST),
         authenticator: None,
     }
 }
