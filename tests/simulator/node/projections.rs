@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
-use ledgermq_log::{Class, Derivation, Log, StateItem, StateTail, Ticket};
+use ledgermq_log::{AppendError, Class, Derivation, Log, StateItem, StateTail, Ticket};
 use ledgermq_projections::checkpoint::{MemoryStore, Store};
 use ledgermq_projections::projector::{Options as ProjectorOptions, Output, Projector};
 use ledgermq_projections::reader::Reader;
@@ -66,6 +66,9 @@ impl Projections {
         o: &mut Outside<'_>,
     ) -> Result<(), String> {
         let now = self.clock(o);
+        if self.projector.start() != log.incarnation() {
+            self.projector.renew(log.incarnation());
+        }
         let mut batches = Vec::new();
         let bytes = if o.rng.permille(300) { 1 } else { 256 << 10 };
         let mut items = Vec::new();
@@ -84,8 +87,11 @@ impl Projections {
             .turn(now, log.time(), &batches, &mut notices, &mut out)
             .map_err(|broken| format!("the views broke: {broken}"))?;
         for notice in notices {
-            let local = notice.producer().local;
-            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(local)) {
+            let producer = notice.producer();
+            if producer.start != log.start() {
+                continue;
+            }
+            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(producer.local)) {
                 worker.inbox.push_back(notice);
             }
         }
@@ -183,10 +189,14 @@ impl Projections {
             self.deriving = None;
         }
         let Some(ticket) = &self.appending else { return Ok(()) };
-        if let Some(receipt) = ticket.try_receipt().map_err(|error| error.to_string())? {
-            self.appending = None;
-            self.projector.appended(now, Some(receipt.index));
-        }
+        let index = match ticket.try_receipt() {
+            Ok(None) => return Ok(()),
+            Ok(Some(receipt)) => Some(receipt.index),
+            Err(AppendError::Refused { .. }) => None,
+            Err(error) => return Err(error.to_string()),
+        };
+        self.appending = None;
+        self.projector.appended(now, index);
         Ok(())
     }
 
