@@ -203,7 +203,7 @@ impl Parts {
             },
             &log,
         )?;
-        projections.set_rules(rules.clone());
+        projections.start_rules(rules.clone());
         let views = projections.reader();
         let projections = projections.start(seats.notice_sink());
         let warnings = Warnings::default();
@@ -231,12 +231,13 @@ impl Parts {
         seats: Seats,
         signals: &mut Signals,
     ) -> Result<(), NodeError> {
-        // Nobody comes in before the rules of the file are those of the log.
+        // Nobody comes in before the rules are in force: of the only member its file's, of several
+        // the log's, if it has some.
         let rules = self.rules.take();
         let mut is_reload_due = false;
-        let has_rules =
-            |views: &Reader| views.with(|views| views.access().rules().list() == rules.as_ref());
-        while !self.views.is_ready() || !has_rules(&self.views) {
+        while !self.views.is_ready()
+            || !access::are_in_force(&self.views, rules.as_ref(), self.log.is_sole_member())
+        {
             self.check()?;
             tokio::select! {
                 asked = signals.asked() => match asked {
@@ -245,6 +246,10 @@ impl Parts {
                 },
                 () = tokio::time::sleep(READY_POLL) => {}
             }
+        }
+        if let Some(warning) = access::difference(&self.views, rules.as_ref()) {
+            tracing::warn!("{warning}");
+            self.warnings.set(vec![warning]);
         }
         let (failed, mut failures) = mpsc::channel(1);
         let on_stopped = move |error: &WorkerError| {

@@ -148,6 +148,14 @@ pub enum Event {
         /// All rules; none if everything is allowed but what needs a rule.
         rules: Option<RuleList>,
     },
+    /// A node's process is gone, as the others see it: nothing more of that start counts, and its
+    /// connections are gone. The node may still run, cut off; it takes another start then.
+    NodeLost {
+        /// The node.
+        node: u64,
+        /// Start epoch of the process; earlier ones are gone with it.
+        start: u64,
+    },
 }
 
 impl Event {
@@ -158,6 +166,7 @@ impl Event {
         matches!(
             self,
             Self::NodeStarted { .. }
+                | Self::NodeLost { .. }
                 | Self::SessionOpened(_)
                 | Self::SessionExpired
                 | Self::SessionClosed { session_expiry_interval: 0, .. }

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ledgermq_core::access::Rules;
 use ledgermq_core::connection::{Authentication, PublishRate, Refusal, Settings};
 use ledgermq_core::identity::ClientId;
-use ledgermq_core::offset::Index;
 use ledgermq_log::{Log, Producer, Wake};
-use ledgermq_projections::notice::{Notice, NoticeSink};
+use ledgermq_projections::notice::NoticeSink;
 use ledgermq_projections::reader::Reader;
 use mio::{Poll, Waker};
 use uuid::Uuid;
@@ -26,11 +26,12 @@ use crate::counts::CountsReader;
 use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
 use crate::listener::{Acceptor, StopAccepting};
+use crate::notices::Notices;
 use crate::shard::{Shard, ShardLimits, ShardStats, Stage, SysValue, Volume};
 use crate::sources::LogSources;
 use crate::upgrade::Upgrade;
 use crate::worker::sockets::WAKER;
-use crate::worker::{Lag, Worker, WorkerError};
+use crate::worker::{Lag, NODE_LOST, Quorum, Worker, WorkerError};
 
 /// Bytes of a reference in the owed view.
 const OWED_BYTES: u64 = 16;
@@ -75,6 +76,8 @@ pub struct Seats {
     inboxes: Inboxes,
     census: Arc<Census>,
     authenticator: Arc<OnceLock<Authenticator>>,
+    log: Log,
+    node_lost: Duration,
 }
 
 struct Seat {
@@ -106,7 +109,16 @@ impl Seats {
         let inboxes = seats.iter().map(|seat| (seat.producer.id().local, Arc::clone(&seat.inbox)));
         let inboxes = Inboxes::new(inboxes);
         let census = Arc::new(Census::new(&config.limits));
-        Ok(Self { seats, inboxes, census, authenticator: Arc::default() })
+        let (authenticator, log) = (Arc::default(), log.clone());
+        Ok(Self { seats, inboxes, census, authenticator, log, node_lost: NODE_LOST })
+    }
+
+    /// After this time without contact the others give a node up (10 seconds, unless said
+    /// otherwise). Clients of a node that is cut off are sent away after half of it.
+    #[must_use]
+    pub fn with_node_lost(mut self, node_lost: Duration) -> Self {
+        self.node_lost = node_lost;
+        self
     }
 
     /// A handle for reading the counts of the gateway that will start here.
@@ -138,21 +150,7 @@ impl Seats {
     /// Where the projections send their notices.
     #[must_use]
     pub fn notice_sink(&self) -> Box<dyn NoticeSink> {
-        Box::new(Notices(self.inboxes.clone()))
-    }
-}
-
-/// Hands notices to the worker whose connection they concern.
-struct Notices(Inboxes);
-
-impl NoticeSink for Notices {
-    fn notices(&mut self, _applied: Index, notices: &mut Vec<Notice>) {
-        for notice in notices.drain(..) {
-            if let Some(inbox) = self.0.of_producer(notice.producer().local) {
-                inbox.push(Inbound::Notice(notice));
-            }
-        }
-        self.0.iter().for_each(Inbox::views_applied);
+        Box::new(Notices { inboxes: self.inboxes.clone(), log: self.log.clone() })
     }
 }
 
@@ -245,6 +243,7 @@ impl Gateway {
             let mut worker =
                 worker(config, node, seat, log, sources, Arc::clone(&census), workers_count);
             worker.authenticator.clone_from(&authenticator);
+            worker.quorum = Quorum::new(seats.node_lost);
             let on_stopped = on_stopped.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -403,6 +402,7 @@ fn worker(
         volume_max,
         charged: Volume::default(),
         lag: Lag::new(config.limits.owed_reference_bytes.0 / OWED_BYTES),
+        quorum: Quorum::new(NODE_LOST),
         authenticator: None,
     }
 }

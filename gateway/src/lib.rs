@@ -21,4 +21,5 @@ mod clock;
 mod entrance;
 mod inbox;
 mod listener;
+mod notices;
 mod sources;

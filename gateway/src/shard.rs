@@ -16,6 +16,7 @@ mod delivery;
 mod draining;
 mod held;
 mod input;
+mod jump;
 mod lifecycle;
 mod limits;
 mod matching;

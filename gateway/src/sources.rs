@@ -146,6 +146,11 @@ impl LogSources {
         self.views.applied()
     }
 
+    /// Whether the views know that the node runs as `start`.
+    pub(crate) fn is_ready_as(&self, start: u64) -> bool {
+        self.views.is_ready_as(start)
+    }
+
     /// Messages that sessions are owed.
     pub(crate) fn owed_messages(&self) -> u64 {
         self.views.owed_messages()

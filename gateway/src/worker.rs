@@ -8,6 +8,8 @@ mod connections;
 mod lag;
 mod lingering;
 mod pace;
+mod quorum;
+mod resuming;
 pub(crate) mod sockets;
 mod upkeep;
 
@@ -19,7 +21,7 @@ use std::time::Duration;
 use ledgermq_core::connection::Refusal;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::reason::ReasonCode;
-use ledgermq_log::{Class, CommittedBatch, Log, Producer, ReadError, Tail, TailError};
+use ledgermq_log::{Class, CommittedBatch, Gate, Log, Producer, ReadError, Tail, TailError};
 use mio::{Events, Poll};
 
 use crate::authenticator::{Attempt, Authenticator};
@@ -32,6 +34,8 @@ use crate::sources::LogSources;
 pub(crate) use lag::Lag;
 use lingering::Lingering;
 use pace::Pace;
+pub(crate) use quorum::{NODE_LOST, Quorum};
+use resuming::Skipping;
 use sockets::{Read, Sockets};
 
 /// Bytes read from one connection at a time.
@@ -46,7 +50,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a worker stopped by itself. The node must stop.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The log stopped, or lost what the worker has not seen.
+    /// The log stopped, or cannot be read.
     #[error(transparent)]
     Log(#[from] TailError),
     /// The log holds a damaged batch.
@@ -78,6 +82,8 @@ pub(crate) struct Worker {
     pub(crate) charged: Volume,
     /// How far the views are behind.
     pub(crate) lag: Lag,
+    /// How long the log has had no quorum.
+    pub(crate) quorum: Quorum,
     /// Who compares passwords; none if there are none.
     pub(crate) authenticator: Option<Authenticator>,
 }
@@ -99,6 +105,7 @@ impl Worker {
             unblocked: Vec::new(),
             draining: None,
             unconfirmed: None,
+            skipping: None,
             pace: Pace::default(),
             worker: self,
         }
@@ -127,6 +134,8 @@ struct Turning {
     draining: Option<Timestamp>,
     /// Sequence of the last batch handed over, if its commit was not seen.
     unconfirmed: Option<u64>,
+    /// Part of the log is skipped, and the rest not yet gone on with.
+    skipping: Option<Skipping>,
     pace: Pace,
 }
 
@@ -135,6 +144,8 @@ impl Turning {
         loop {
             self.wait()?;
             let now = self.worker.clock.now();
+            self.jump(now);
+            self.renew(now);
             self.refresh(now);
             self.take_inbound(now)?;
             self.read(now);
@@ -161,7 +172,8 @@ impl Turning {
         let has_work = !self.readable.is_empty() || !worker.shard.is_idle();
         let may_work = worker.shard.is_reading && !worker.shard.stage().is_congested();
         let is_busy = has_work && may_work;
-        let may_sleep = !is_busy && worker.tail.prepare_sleep() && worker.inbox.prepare_sleep();
+        let is_at_end = self.skipping.is_some() || worker.tail.prepare_sleep();
+        let may_sleep = !is_busy && is_at_end && worker.inbox.prepare_sleep();
         let timeout = match may_sleep {
             true => worker.sleep_at_most(self.draining, self.lingering.next()),
             false => Some(Duration::ZERO),
@@ -204,14 +216,29 @@ impl Turning {
         let (applied, owed) = (worker.sources.applied(), worker.sources.owed_messages());
         worker.shard.is_reading = worker.lag.look(worker.tail.position(), applied, owed);
         worker.charge();
+        let has_quorum = !matches!(gate, Gate::NoQuorum { .. });
+        if worker.quorum.look(now, has_quorum) {
+            worker.shard.end_cut_off(now);
+        }
+        // Nobody is let in before the log knows this incarnation of the node.
+        let start = worker.producer.id().start;
+        let is_known = self.skipping.is_none() && worker.sources.is_ready_as(start);
         let settings = &mut worker.shard.settings;
         let did_take = settings.takes_publishes;
         let pressure = worker.census.pressure();
-        settings.takes_publishes = gate.accepts(Class::Publish) && pressure < Pressure::Publishes;
-        settings.takes_sessions = gate.accepts(Class::Open) && pressure < Pressure::Sessions;
-        settings.shortage =
-            if pressure == Pressure::None { Refusal::Storage } else { Refusal::Memory };
-        if settings.takes_publishes && !did_take {
+        settings.takes_publishes =
+            is_known && gate.accepts(Class::Publish) && pressure < Pressure::Publishes;
+        settings.takes_sessions =
+            is_known && gate.accepts(Class::Open) && pressure < Pressure::Sessions;
+        let was_cut_off = settings.shortage == Refusal::Quorum;
+        settings.shortage = match pressure {
+            _ if !has_quorum || !is_known => Refusal::Quorum,
+            Pressure::None => Refusal::Storage,
+            _ => Refusal::Memory,
+        };
+        // What waited for a quorum is refused if there is another reason.
+        let is_cut_off = settings.shortage == Refusal::Quorum;
+        if settings.takes_publishes && !did_take || was_cut_off && !is_cut_off {
             worker.shard.on_gate_opened(now, &mut worker.sources);
         }
     }
@@ -334,7 +361,14 @@ impl Turning {
 
     fn take_committed(&mut self, now: Timestamp) -> Result<(), WorkerError> {
         let worker = &mut self.worker;
-        worker.tail.take(self.pace.committed_bytes(), &mut self.committed)?;
+        if self.skipping.is_some() {
+            return Ok(());
+        }
+        match worker.tail.take(self.pace.committed_bytes(), &mut self.committed) {
+            Err(TailError::Gap { to, .. }) => self.on_gap(to + 1),
+            taken => taken?,
+        }
+        let worker = &mut self.worker;
         for batch in self.committed.drain(..) {
             if batch.producer == worker.producer.id() && Some(batch.sequence) == self.unconfirmed {
                 self.unconfirmed = None;

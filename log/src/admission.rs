@@ -2,12 +2,14 @@
 //!
 //! - A producer's batches count in sequence, each once: `last + 1`, beginning with 1. Anything else
 //!   is void as a whole.
-//! - Batches of a start that the node has left behind (`NodeStarted`) are void.
+//! - Batches of a start that the node has left behind (`NodeStarted`), or that the others have
+//!   given up (`NodeLost`), are void.
 //! - An event that names a session counts while the session's epoch is the client's current one.
 //!   A session whose user is proven belongs to that user: while it lives, a `SessionOpened` of the
 //!   same client by anyone else is void.
 //!   `SessionOpened` begins an epoch and so ends the one before; `SessionExpired`, `SessionClosed`
-//!   with an expiry interval of 0, and `NodeStarted` for such sessions of its node end it.
+//!   with an expiry interval of 0, and for such sessions of its node `NodeStarted` and `NodeLost` of
+//!   its current start end it.
 
 mod checkpoint;
 mod sessions;
@@ -57,7 +59,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Producers that are remembered at most; beyond it the one that was silent longest is forgotten.
+/// Producers that are remembered at most; beyond it the one that was silent longest is forgotten,
+/// first among those that are not of their node's current start.
 const PRODUCERS_MAX: usize = 65_536;
 /// The ordinal from which a session's records are void that is none.
 const NEVER: u32 = u32::MAX;
@@ -74,7 +77,7 @@ pub(crate) struct Admission {
 pub(crate) struct Head {
     /// Everything up to here was folded.
     applied: Index,
-    /// Start of each node.
+    /// The lowest start of each node that counts.
     nodes: BTreeMap<u64, u64>,
     producers: BTreeMap<ProducerId, Seat>,
 }
@@ -108,9 +111,18 @@ impl Admission {
 
     /// The highest start of `node` that the log knows of; 0 if there is none.
     pub(crate) fn start_of(&self, node: u64) -> u64 {
-        let left = self.head.nodes.get(&node).copied().unwrap_or_default();
         let producers = self.head.producers.keys().filter(|id| id.node == node);
-        producers.map(|id| id.start).fold(left, u64::max)
+        producers.map(|id| id.start).fold(self.least_start(node), u64::max)
+    }
+
+    /// The lowest start of `node` that counts; 0 if all do.
+    pub(crate) fn least_start(&self, node: u64) -> u64 {
+        self.head.nodes.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Sequence of the last batch of `producer` that was admitted; 0 if there is none.
+    pub(crate) fn last(&self, producer: ProducerId) -> u64 {
+        self.head.producers.get(&producer).map_or(0, |seat| seat.sequence)
     }
 
     /// Notes that an entry without a batch was passed.
@@ -134,24 +146,28 @@ impl Admission {
     }
 
     fn admit(&mut self, producer: ProducerId, sequence: u64, at: Index) -> bool {
-        if self.head.nodes.get(&producer.node).is_some_and(|&start| producer.start < start) {
+        if producer.start < self.least_start(producer.node) {
             return false;
         }
-        let last = self.head.producers.get(&producer).map_or(0, |seat| seat.sequence);
-        if sequence != last + 1 {
+        if sequence != self.last(producer) + 1 {
             return false;
         }
         self.head.producers.insert(producer, Seat { sequence, at });
         if self.head.producers.len() > PRODUCERS_MAX {
-            self.forget_one();
+            self.forget_one(producer);
         }
         true
     }
 
-    fn forget_one(&mut self) {
-        let silent = self.head.producers.iter().min_by_key(|(id, seat)| (seat.at, **id));
+    /// Forgets a producer, all of whose batches are void from here on: not `heard`, whose next one
+    /// comes, and not one of a process that runs if there is another.
+    fn forget_one(&mut self, heard: ProducerId) {
+        let Head { nodes, producers, .. } = &mut self.head;
+        let is_current = |id: &ProducerId| nodes.get(&id.node) == Some(&id.start);
+        let others = producers.iter().filter(|(id, _)| **id != heard);
+        let silent = others.min_by_key(|(id, seat)| (is_current(id), seat.at, **id));
         if let Some(id) = silent.map(|(id, _)| *id) {
-            self.head.producers.remove(&id);
+            producers.remove(&id);
         }
     }
 
@@ -211,11 +227,11 @@ impl Admission {
             }
             Event::NodeStarted { node, start } => {
                 self.start_node(node, start);
-                for (session, from) in table.named.iter().zip(table.void_from.iter_mut()) {
-                    if *from == NEVER && !self.sessions.is_current(session) {
-                        *from = fence.ordinal + 1;
-                    }
-                }
+                self.void_ended(fence, table);
+            }
+            Event::NodeLost { node, start } => {
+                self.lose_node(node, start);
+                self.void_ended(fence, table);
             }
             Event::SessionClosed { .. }
             | Event::Subscribed { .. }
@@ -238,5 +254,22 @@ impl Admission {
         let start = *current;
         self.head.producers.retain(|id, _| id.node != node || id.start >= start);
         self.sessions.end_connections_of(node);
+    }
+
+    /// Ends a start of a node, unless the node has left it behind: what is there then is of a later
+    /// one. The next start that counts is the one after it.
+    fn lose_node(&mut self, node: u64, start: u64) {
+        if start >= self.least_start(node) {
+            self.start_node(node, start.saturating_add(1));
+        }
+    }
+
+    /// Voids the rest of the batch for the sessions that ended at `fence` by what it says of a node.
+    fn void_ended(&self, fence: Fence, table: &mut Table<'_>) {
+        for (session, from) in table.named.iter().zip(table.void_from.iter_mut()) {
+            if *from == NEVER && !self.sessions.is_current(session) {
+                *from = fence.ordinal + 1;
+            }
+        }
     }
 }

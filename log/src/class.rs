@@ -29,6 +29,12 @@ pub enum Gate {
         /// For people, as `/readyz` shows it.
         reason: Arc<str>,
     },
+    /// Nothing becomes durable: most of the cluster cannot be reached. Only [`Class::Progress`]
+    /// should be pushed; it waits.
+    NoQuorum {
+        /// For people, as `/readyz` shows it.
+        reason: Arc<str>,
+    },
     /// The log has stopped; nothing is accepted.
     Stopped {
         /// For people, as `/readyz` shows it.
@@ -43,7 +49,7 @@ impl Gate {
         match self {
             Self::Open => true,
             Self::RefusePublishes { .. } => class > Class::Publish,
-            Self::RefuseOpens { .. } => class > Class::Open,
+            Self::RefuseOpens { .. } | Self::NoQuorum { .. } => class > Class::Open,
             Self::Stopped { .. } => false,
         }
     }
@@ -55,7 +61,32 @@ impl Gate {
             Self::Open => None,
             Self::RefusePublishes { reason }
             | Self::RefuseOpens { reason }
+            | Self::NoQuorum { reason }
             | Self::Stopped { reason } => Some(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_refuses_the_first_classes_first() {
+        let reason: Arc<str> = Arc::from("why");
+        let gates = [
+            (Gate::Open, 3),
+            (Gate::RefusePublishes { reason: Arc::clone(&reason) }, 2),
+            (Gate::RefuseOpens { reason: Arc::clone(&reason) }, 1),
+            (Gate::NoQuorum { reason: Arc::clone(&reason) }, 1),
+            (Gate::Stopped { reason }, 0),
+        ];
+        for (gate, accepted) in gates {
+            let classes = [Class::Publish, Class::Open, Class::Progress];
+            let refused = classes.iter().take_while(|class| !gate.accepts(**class)).count();
+            assert!(classes[refused..].iter().all(|class| gate.accepts(*class)), "{gate:?}");
+            assert_eq!(classes.len() - refused, accepted, "{gate:?}");
+            assert_eq!(gate.reason(), (gate != Gate::Open).then_some("why"));
         }
     }
 }

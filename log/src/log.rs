@@ -12,6 +12,7 @@ use crate::class::{Class, Gate};
 use crate::committed::CommittedBatch;
 use crate::envelope::ENVELOPE_BYTES;
 use crate::error::{AppendError, Full, ReadError, Stopped};
+use crate::incarnation::given_up;
 use crate::producer::Producer;
 use crate::receipt::Receipt;
 use crate::shared::{Shared, lock};
@@ -29,7 +30,8 @@ pub struct Log {
 
 /// An append that is on its way.
 pub struct Ticket {
-    sequence: u64,
+    /// Start and sequence of the log's own producer.
+    key: (u64, u64),
     shared: Arc<Shared>,
 }
 
@@ -38,12 +40,15 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// If the log stopped before they were.
-    pub fn try_receipt(&self) -> Result<Option<Receipt>, Stopped> {
-        let receipt = lock(&self.shared.receipts.waiting).get(&self.sequence).copied().flatten();
-        match (receipt, self.shared.gate()) {
-            (None, Gate::Stopped { reason }) => Err(Stopped { reason }),
-            (receipt, _) => Ok(receipt),
+    /// If the log stopped before they were, or this process begins anew and they will never be in
+    /// the log.
+    pub fn try_receipt(&self) -> Result<Option<Receipt>, AppendError> {
+        let place = lock(&self.shared.receipts.waiting).get(&self.key).copied();
+        match (place, self.shared.gate()) {
+            (Some(Some(receipt)), _) => Ok(Some(receipt)),
+            (_, Gate::Stopped { reason }) => Err(Stopped { reason }.into()),
+            (Some(None), _) => Ok(None),
+            (None, _) => Err(given_up()),
         }
     }
 
@@ -51,16 +56,19 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// If the log stopped before the events were durable.
-    pub fn wait(self) -> Result<Receipt, Stopped> {
+    /// If the log stopped before the events were durable, or this process begins anew and they will
+    /// never be in the log.
+    pub fn wait(self) -> Result<Receipt, AppendError> {
         let receipts = &self.shared.receipts;
         let mut waiting = lock(&receipts.waiting);
         loop {
-            if let Some(receipt) = waiting.get(&self.sequence).copied().flatten() {
-                return Ok(receipt);
+            match waiting.get(&self.key) {
+                Some(Some(receipt)) => return Ok(*receipt),
+                Some(None) => {}
+                None => return Err(given_up()),
             }
             if let Gate::Stopped { reason } = self.shared.gate() {
-                return Err(Stopped { reason });
+                return Err(Stopped { reason }.into());
             }
             waiting = receipts.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
@@ -69,12 +77,13 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        lock(&self.shared.receipts.waiting).remove(&self.sequence);
+        lock(&self.shared.receipts.waiting).remove(&self.key);
     }
 }
 
 impl Log {
-    /// Number of this start of the node: larger than that of every earlier one.
+    /// Number of this start of the node: larger than that of every earlier one. It changes while the
+    /// process runs if the cluster gave it up: see [`Log::incarnation`].
     #[must_use]
     pub fn start(&self) -> u64 {
         self.shared.start()
@@ -206,7 +215,7 @@ impl Log {
     pub fn append(&self, class: Class, mut events: BatchBuilder) -> Result<Receipt, AppendError> {
         loop {
             match self.try_submit(class, &mut events)? {
-                Ok(ticket) => return Ok(ticket.wait()?),
+                Ok(ticket) => return ticket.wait(),
                 Err(Full) => self.room.wait(),
             }
         }
@@ -237,13 +246,16 @@ impl Log {
         }
         // The place is made before the push: the receipt may come at once.
         let mut waiting = lock(&self.shared.receipts.waiting);
-        let pushed = match self.shared.push(self.own, class, events) {
+        // It changes under that lock only.
+        let start = self.shared.start();
+        let pushed = match self.shared.push(ProducerId { start, ..self.own }, class, events) {
             Ok(pushed) => pushed,
             Err(full) => return Ok(Err(full)),
         };
-        waiting.insert(pushed.sequence, None);
+        let key = (start, pushed.sequence);
+        waiting.insert(key, None);
         drop(waiting);
-        Ok(Ok(Ticket { sequence: pushed.sequence, shared: Arc::clone(&self.shared) }))
+        Ok(Ok(Ticket { key, shared: Arc::clone(&self.shared) }))
     }
 
     /// Stops the log thread after everything that waits is durable. From now on nothing more is

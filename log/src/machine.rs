@@ -1,6 +1,8 @@
 //! The log as a machine: one turn proposes what waits, writes once, folds what was committed, and
 //! hands it to the tails. The log thread (`driver.rs`) and the simulator turn it.
 
+mod deriving;
+mod incarnation;
 mod keeping;
 mod peers;
 mod proposing;
@@ -119,13 +121,16 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(gate) = self.space.look(now.monotonic) {
             self.shared.set_gate(gate);
         }
-        if self.may_write(now) {
+        let may_write = self.may_write(now);
+        self.derive(time, may_write);
+        if may_write {
             self.propose(now, time, peers);
             self.checkpoint.step(&self.admission, &mut self.extra);
             self.write(now, peers)?;
         }
         self.sync_if_due(now)?;
         self.publish()?;
+        self.renew_if_due();
         self.keep(now)?;
         self.report(time);
         Ok(self.retry.is_none() && (self.may_propose(now.monotonic) || self.checkpoint.is_due()))
@@ -137,6 +142,7 @@ impl<S: LogStore> LogMachine<S> {
         self.proposing.is_idle()
             && self.retry.is_none()
             && lock(&self.shared.staging).waiting_bytes() == 0
+            && lock(&self.shared.deriving).is_idle()
     }
 
     /// Whether the next turn has something to do at once: a mark that is wanted, what came from
@@ -145,7 +151,9 @@ impl<S: LogStore> LogMachine<S> {
     pub fn has_work(&self, now: Duration) -> bool {
         let is_mark_wanted = self.is_mark_wanted() && !self.is_mark_late();
         let may_write = self.retry.is_none();
-        is_mark_wanted || (may_write && (self.has_inputs() || self.may_propose(now)))
+        let has_derived = || lock(&self.shared.deriving).is_waiting();
+        is_mark_wanted
+            || (may_write && (self.has_inputs() || self.may_propose(now) || has_derived()))
     }
 
     /// Until when the machine need not be turned if nothing is pushed.
@@ -279,12 +287,13 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn answer(&self, batch: &CommittedBatch) {
+        self.answer_derived(batch);
         if batch.producer != self.own || !batch.is_admitted() {
             return;
         }
         let receipt = Receipt { index: batch.index, time: batch.time };
         let mut waiting = lock(&self.shared.receipts.waiting);
-        if let Some(place) = waiting.get_mut(&batch.sequence) {
+        if let Some(place) = waiting.get_mut(&(batch.producer.start, batch.sequence)) {
             *place = Some(receipt);
             self.shared.receipts.changed.notify_all();
         }

@@ -19,6 +19,7 @@ use slog::{Discard, Logger, o};
 use ledgermq_core::offset::Index;
 
 use crate::cluster::{MemberChange, Members, conf_change};
+use crate::deriving::Leading;
 use crate::store::{Configuration, LogStore, StoreError, Unit};
 
 use storage::RaftStorage;
@@ -54,15 +55,6 @@ pub(crate) struct Replica<S> {
     is_configuration_unwritten: bool,
     /// The last term in which this node led, and its first entry of that term.
     led: Leading,
-}
-
-/// A term in which a node leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Leading {
-    /// The term.
-    pub(crate) term: u64,
-    /// Its first entry: whoever has applied it has applied all that earlier leaders wrote.
-    pub(crate) first: Index,
 }
 
 /// What raft had ready when the disk was full.
@@ -152,7 +144,7 @@ impl<S: LogStore> Replica<S> {
             configuration,
             members,
             is_configuration_unwritten: false,
-            led: Leading::default(),
+            led: Leading { term: 0, first: 0 },
         };
         replica.settle();
         replica.settle_cache();
@@ -190,6 +182,11 @@ impl<S: LogStore> Replica<S> {
     /// The term in which this node leads, if it does.
     pub(crate) fn leading(&self) -> Option<Leading> {
         self.is_leader().then_some(self.led)
+    }
+
+    /// Whether there is no other member, be it a voter or not.
+    pub(crate) fn is_sole_member(&self) -> bool {
+        self.configuration.members() == [self.raw.raft.id]
     }
 
     /// Who is in, as applied.

@@ -13,6 +13,7 @@ use raft::eraftpb::Entry;
 
 use crate::class::{Class, Gate};
 use crate::committed::{CommittedBatch, Voids};
+use crate::deriving::Deriving;
 use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
@@ -26,8 +27,8 @@ const READ_BYTES: usize = 1 << 20;
 const READ_ENTRIES_MAX: u64 = 1024;
 
 /// The meeting place of the log thread, producers and tails. Every lock is held for a moment only.
-/// Two are held at once in two places: an append keeps `receipts.waiting` over its push, so that its
-/// place is there before its receipt; and who waits for a receipt or a mark looks at the gate. Nobody
+/// Two are held at once in three places: an append keeps `receipts.waiting` over its push, so that its
+/// place is there before its receipt; a new incarnation begins under both of these; and who waits for a receipt or a mark looks at the gate. Nobody
 /// takes `receipts.waiting` or `mark.reached` with another lock held, or any with the gate held.
 pub(crate) struct Shared {
     pub(crate) staging: Mutex<Staging>,
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) voids: RwLock<BTreeMap<Index, Voids>>,
     pub(crate) reader: Arc<dyn LogReader>,
     pub(crate) receipts: Receipts,
+    pub(crate) deriving: Mutex<Deriving>,
     cache: Mutex<Cache>,
     /// Everything up to here is in the checkpoint of the projections.
     pub(crate) checkpointed: AtomicU64,
@@ -45,18 +47,20 @@ pub(crate) struct Shared {
     pub(crate) purge_allowed: AtomicU64,
     pub(crate) mark: Mark,
     pub(crate) is_stopping: AtomicBool,
+    /// Another incarnation is wanted.
+    pub(crate) is_renewal_wanted: AtomicBool,
     /// The log thread sleeps.
     pub(crate) is_asleep: AtomicBool,
     pub(crate) thread: Mutex<Option<Thread>>,
     pub(crate) node: u64,
-    /// Number of this start; raised once, before anybody has the log.
+    /// Number of this start; raised before anybody has the log, and by [`Shared::renew`].
     start: AtomicU64,
 }
 
-/// Receipts of appends that wait for theirs, by sequence of the log's own producer.
+/// Receipts of appends that wait for theirs, by start and sequence of the log's own producer.
 #[derive(Default)]
 pub(crate) struct Receipts {
-    pub(crate) waiting: Mutex<HashMap<u64, Option<Receipt>>>,
+    pub(crate) waiting: Mutex<HashMap<(u64, u64), Option<Receipt>>>,
     pub(crate) changed: Condvar,
 }
 
@@ -85,11 +89,13 @@ impl Shared {
             voids: RwLock::default(),
             reader,
             receipts: Receipts::default(),
+            deriving: Mutex::default(),
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),
             mark: Mark::default(),
             is_stopping: AtomicBool::new(false),
+            is_renewal_wanted: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
             thread: Mutex::new(None),
             node,
@@ -149,6 +155,7 @@ impl Shared {
         self.set_gate(Gate::Stopped { reason: Arc::from(reason) });
         lock(&self.ring).wake_all();
         lock(&self.staging).wake_all();
+        lock(&self.deriving).stop();
         drop(lock(&self.receipts.waiting));
         self.receipts.changed.notify_all();
         drop(lock(&self.mark.reached));

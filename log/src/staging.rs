@@ -26,6 +26,8 @@ const SPARE_MAX: usize = 4;
 #[derive(Default)]
 pub(crate) struct Staging {
     queues: Vec<Queue>,
+    /// Start of the producers of now.
+    start: u64,
     waiting_bytes: usize,
     /// Queue whose turn it is.
     turn: usize,
@@ -93,6 +95,7 @@ impl Staging {
         wake: Arc<dyn Wake>,
     ) -> ProducerId {
         let local = u16::try_from(self.queues.len()).expect("few producers in a process");
+        self.start = start;
         let id = ProducerId { node, start, local };
         self.queues.push(Queue {
             is_exact,
@@ -114,6 +117,10 @@ impl Staging {
     ) -> Result<Pushed, Full> {
         if self.is_closed {
             // Everybody is woken when the log has stopped.
+            return Err(Full);
+        }
+        if producer.start != self.start {
+            // It was woken, and is to look who it is now.
             return Err(Full);
         }
         let queue = &mut self.queues[usize::from(producer.local)];
@@ -150,6 +157,18 @@ impl Staging {
     /// Refuses all pushes from now on: what waits is the last that the log takes.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
+    }
+
+    /// Throws away what waits: all producers begin anew with `start` and sequence 1.
+    pub(crate) fn renew(&mut self, start: u64) {
+        self.start = start;
+        self.waiting_bytes = 0;
+        for queue in &mut self.queues {
+            queue.batches.clear();
+            queue.next = 1;
+            queue.wants_room = false;
+        }
+        self.wake_all();
     }
 
     /// Takes batches in turn of the producers, up to about `bytes_max`, at least one if one waits.

@@ -77,9 +77,14 @@ impl Opened {
         self.projector.reader()
     }
 
-    /// Has these access rules put in force; see [`Projector::set_rules`].
-    pub fn set_rules(&mut self, rules: Option<RuleList>) {
-        self.projector.set_rules(rules);
+    /// The access rules of this node's file at its start. Who is the only member puts them in force
+    /// ([`Projector::set_rules`]); who is one of several only if there never were any
+    /// ([`Projector::offer_rules`]).
+    pub fn start_rules(&mut self, rules: Option<RuleList>) {
+        match self.log.is_sole_member() {
+            true => self.projector.set_rules(rules),
+            false => self.projector.offer_rules(rules),
+        }
     }
 
     /// Starts the threads. The first thing appended is `NodeStarted`; when it is applied,
@@ -216,10 +221,15 @@ impl Running {
             if self.helpers.has_ended() && !matches!(self.log.gate(), Gate::Stopped { .. }) {
                 return Err(DriverError::Panicked);
             }
+            let start = self.log.incarnation();
+            if self.projector.start() != start {
+                self.projector.renew(start);
+            }
             self.take_answers(now, &mut out);
             self.take_rules();
             self.ask_purge(now);
             let is_at_end = self.take_batches(&mut batches)?;
+            self.projector.set_lead(self.log.leading(), self.tail.position() - 1);
             self.projector.turn(now, self.log.time(), &batches, &mut notices, &mut out)?;
             if !batches.is_empty() {
                 self.sink.notices(self.projector.next_index() - 1, &mut notices);
@@ -261,6 +271,7 @@ impl Running {
         while let Ok(answer) = self.answers.try_recv() {
             match answer {
                 Answer::Appended(index) => self.projector.appended(now, index),
+                Answer::Derived(term, index) => self.projector.derived(term, index),
                 Answer::Saved(result) => {
                     report(&result);
                     self.projector.saved(now, result, out);
@@ -290,6 +301,7 @@ impl Running {
         for output in out.drain(..) {
             match output {
                 Output::Append(events) => self.helpers.append(events),
+                Output::Derive { term, events } => self.helpers.derive(term, events),
                 Output::Save(changes) => self.helpers.save(changes),
                 Output::Keep { upto, messages } => self.helpers.keep(upto, messages),
                 Output::Checkpointed(index) => self.log.checkpointed(index),
@@ -339,7 +351,7 @@ impl Running {
                     report(&result);
                     return Some(result);
                 }
-                Ok(Answer::Appended(_) | Answer::Kept { .. }) => {}
+                Ok(Answer::Appended(_) | Answer::Derived(..) | Answer::Kept { .. }) => {}
                 Err(_) if self.helpers.has_ended() => return None,
                 Err(_) => {}
             }

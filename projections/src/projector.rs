@@ -2,18 +2,19 @@
 //! checkpoint, to keep owed messages before a purge.
 //!
 //! ```text
-//! batches --turn--> views, notices, Output::{Append, Save, Keep, ..}
-//!                     ^------- appended, saved, kept <-------'
+//! batches --turn--> views, notices, Output::{Append, Derive, Save, Keep, ..}
+//!                     ^------- appended, derived, saved, kept <-------'
 //! ```
 
 mod events;
+mod lead;
 mod open;
+mod rules;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_log::CommittedBatch;
 
@@ -25,12 +26,8 @@ use crate::views::{Broken, Limits};
 pub use events::Events;
 pub use open::OpenError;
 
-/// Time between two looks for what is due.
-const DUE_INTERVAL: Duration = Duration::from_millis(50);
 /// Least pause before an instant of the log's time is looked for again.
 const DUE_PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Most events that are due in one append.
-const DUE_EVENTS_MAX: usize = 1_000;
 /// Changed rows at which a checkpoint does not wait for its time: bounds the work of one.
 const UNSAVED_ROWS_MAX: usize = 20_000;
 /// Time between two sweeps of the kept messages.
@@ -57,6 +54,15 @@ pub enum Output {
     /// Append these events as one batch; answer by [`Projector::appended`]. There is no further
     /// one before the answer is applied.
     Append(Events),
+    /// Append these events as one batch if this node still leads `term`
+    /// ([`ledgermq_log::Log::derive`]); answer by [`Projector::derived`]. In that term there is no
+    /// further one before the answer is applied.
+    Derive {
+        /// The term in which they were derived.
+        term: u64,
+        /// What is due.
+        events: Events,
+    },
     /// Make these changes durable ([`crate::checkpoint::Store::commit`]); answer by
     /// [`Projector::saved`]. There is no further one before the answer.
     Save(Arc<Changes>),
@@ -83,8 +89,9 @@ pub struct Projector {
     is_log_told: bool,
     started: Started,
     append: Append,
-    /// The access rules that are to be in force, until they are.
-    rules_wanted: Option<Option<RuleList>>,
+    asked: Asked,
+    lead: lead::Lead,
+    rules: rules::Wanted,
     next_due: Timestamp,
     saving: Option<Arc<Changes>>,
     is_save_running: bool,
@@ -107,7 +114,16 @@ enum Started {
     Ready,
 }
 
-/// The append of what is due.
+/// Whether an answer to [`Output::Append`] is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    Yes,
+    /// It is for what an earlier incarnation appended, and says nothing.
+    InVain,
+}
+
+/// The append of access rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Append {
     Idle,
@@ -154,9 +170,9 @@ impl Projector {
             out.push(Output::Checkpointed(self.checkpointed));
             out.push(Output::PurgeAllowed(self.kept_upto));
         }
-        self.start(now, out);
+        self.append_start(now, out);
         self.append_rules(now, out);
-        self.append_due(now, log_time, out);
+        self.derive_due(now, log_time, out);
         self.checkpoint(now, out);
         self.keep(now, out);
         Ok(())
@@ -165,14 +181,11 @@ impl Projector {
     /// When [`Projector::turn`] wants to be called at the latest, though no batch comes.
     #[must_use]
     pub fn wake_at(&self, now: Timestamp, log_time: Timestamp) -> Option<Timestamp> {
-        let due = (self.started == Started::Ready && self.append == Append::Idle)
+        let due = (self.is_free() && self.may_derive())
             .then(|| self.reader.with(|views| views.next_due()))
             .flatten()
             .map(|due| now.plus(pause_until(due, log_time)).max(self.next_due));
-        let has_rules = self.rules_wanted.is_some()
-            && self.started == Started::Ready
-            && self.append == Append::Idle;
-        let rules = has_rules.then_some(self.next_due);
+        let rules = (self.is_free() && self.rules.is_any()).then_some(self.next_due);
         let is_unsaved = self.saving.is_some() || self.reader.applied() > self.checkpointed;
         let checkpoint = (is_unsaved && !self.is_save_running).then_some(self.next_checkpoint);
         let start = (self.started == Started::No).then_some(self.next_due);
@@ -183,6 +196,9 @@ impl Projector {
     /// The answer to [`Output::Append`]: the index of the batch, or none if it was refused and
     /// will never be in the log.
     pub fn appended(&mut self, now: Timestamp, index: Option<Index>) {
+        if std::mem::replace(&mut self.asked, Asked::No) == Asked::InVain {
+            return;
+        }
         if index.is_none() {
             self.next_due = now.plus(RETRY_INTERVAL);
         }
@@ -192,6 +208,23 @@ impl Projector {
             self.append = index.map_or(Append::Idle, Append::At);
         }
         self.note_applied();
+    }
+
+    /// This process begins anew as `start`, another incarnation ([`ledgermq_log::Log::incarnation`]):
+    /// its start is appended again, and the views are not ready before that is applied.
+    pub fn renew(&mut self, start: u64) {
+        self.options.start = start;
+        self.reader.set_ready(0);
+        (self.started, self.append) = (Started::No, Append::Idle);
+        if self.asked == Asked::Yes {
+            self.asked = Asked::InVain;
+        }
+    }
+
+    /// The start as which it writes.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.options.start
     }
 
     /// The answer to [`Output::Save`]. After an error the same changes are tried again.
@@ -209,15 +242,6 @@ impl Projector {
             self.reader.set_checkpointed(changes.applied);
             out.push(Output::Checkpointed(changes.applied));
         }
-    }
-
-    /// Puts access rules in force, by an event, if others are. None: no rules, everything is open
-    /// that needs none.
-    ///
-    /// It is the projector's business since it also publishes the wills: one append is under way at
-    /// a time, so a will that was found allowed does not come behind rules that forbid it.
-    pub fn set_rules(&mut self, rules: Option<RuleList>) {
-        self.rules_wanted = Some(rules);
     }
 
     /// The log would like to drop everything up to this index.
@@ -291,51 +315,28 @@ impl Projector {
             && applied >= index
         {
             self.started = Started::Ready;
-            self.reader.set_ready();
+            self.reader.set_ready(self.options.start);
         }
         if let Append::At(index) = self.append
             && applied >= index
         {
             self.append = Append::Idle;
         }
+        self.lead.note_applied(applied);
     }
 
-    fn start(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if self.started == Started::No && now >= self.next_due {
+    /// Whether something new may be appended: one batch is under way at a time, so that a will that
+    /// was found allowed does not come behind rules of this node that forbid it.
+    fn is_free(&self) -> bool {
+        self.started == Started::Ready && self.append == Append::Idle && self.lead.is_idle()
+    }
+
+    fn append_start(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.started == Started::No && self.asked == Asked::No && now >= self.next_due {
             self.started = Started::Sent;
+            self.asked = Asked::Yes;
             let Options { node, start, .. } = self.options;
             out.push(Output::Append(Events::NodeStarted { node, start }));
-        }
-    }
-
-    fn append_rules(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if self.started != Started::Ready || self.append != Append::Idle {
-            return;
-        }
-        let Some(wanted) = &self.rules_wanted else { return };
-        if self.reader.with(|views| views.access().rules().list() == wanted.as_ref()) {
-            self.rules_wanted = None;
-        } else if now >= self.next_due {
-            self.append = Append::Sent;
-            out.push(Output::Append(Events::AccessRules(wanted.clone())));
-        }
-    }
-
-    fn append_due(&mut self, now: Timestamp, log_time: Timestamp, out: &mut Vec<Output>) {
-        if self.started != Started::Ready || self.append != Append::Idle || now < self.next_due {
-            return;
-        }
-        let (time, next) = self.reader.with(|views| (views.time(), views.next_due()));
-        let log_time = log_time.max(time);
-        if next.is_none_or(|due| due > log_time) {
-            return;
-        }
-        self.next_due = now.plus(DUE_INTERVAL);
-        let mut due = Vec::new();
-        self.reader.views_mut().due(log_time, DUE_EVENTS_MAX, &mut due);
-        if !due.is_empty() {
-            self.append = Append::Sent;
-            out.push(Output::Append(Events::Due(due)));
         }
     }
 

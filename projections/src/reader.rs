@@ -1,6 +1,6 @@
 //! Reading the views.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ledgermq_core::offset::{Index, Offset};
@@ -25,7 +25,8 @@ struct Shared {
     retained_messages: AtomicU64,
     retained_bytes: AtomicU64,
     interest_changed: AtomicU64,
-    is_ready: AtomicBool,
+    /// Start of the process as which they are ready; 0 if they are not.
+    ready: AtomicU64,
     failed: OnceLock<String>,
 }
 
@@ -41,7 +42,7 @@ impl Reader {
             interest_changed: AtomicU64::new(views.interest_changed()),
             views: RwLock::new(views),
             kept,
-            is_ready: AtomicBool::new(false),
+            ready: AtomicU64::new(0),
             failed: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -110,7 +111,14 @@ impl Reader {
     /// Whether the views have caught up with the start of this process.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.shared.is_ready.load(Ordering::Acquire)
+        self.shared.ready.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the views have caught up with the start of this process as `start`, of several that it
+    /// may have had ([`ledgermq_log::Log::incarnation`]).
+    #[must_use]
+    pub fn is_ready_as(&self, start: u64) -> bool {
+        self.shared.ready.load(Ordering::Acquire) == start
     }
 
     /// Why the projections stand still, if they failed.
@@ -144,8 +152,9 @@ impl Reader {
         self.shared.checkpointed.store(index, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_ready(&self) {
-        self.shared.is_ready.store(true, Ordering::Release);
+    /// The views are ready as `start`; 0: as none.
+    pub(crate) fn set_ready(&self, start: u64) {
+        self.shared.ready.store(start, Ordering::Release);
     }
 
     pub(crate) fn set_failed(&self, reason: String) {

@@ -9,6 +9,7 @@ mod hints;
 mod interest;
 mod lifecycle;
 mod message;
+mod nodes;
 mod publishing;
 pub(crate) mod rows;
 mod run;

@@ -77,6 +77,26 @@ fn read(path: &Path) -> Result<RuleList, AclFileFault> {
     access::parse(&text).map_err(AclFileFault::Line)
 }
 
+/// Whether those access rules are in force that a node starts with: of the only member those of its
+/// file, of one among several those of the log, which another may have put there.
+pub(super) fn are_in_force(views: &Reader, file: Option<&RuleList>, is_sole_member: bool) -> bool {
+    let has_any = || views.with(|views| views.access().since().is_some());
+    is_file_in_force(views, file) || !is_sole_member && has_any()
+}
+
+/// What an operator is told whose `acl_file` has other rules than the cluster when a node starts.
+pub(super) fn difference(views: &Reader, file: Option<&RuleList>) -> Option<String> {
+    (!is_file_in_force(views, file)).then(|| {
+        "gateway.acl_file of this node has other rules than the cluster, and those of the cluster \
+         are in force: correct the file, or send SIGHUP to put its rules in force on all nodes"
+            .to_owned()
+    })
+}
+
+fn is_file_in_force(views: &Reader, file: Option<&RuleList>) -> bool {
+    views.with(|views| views.access().rules().list() == file)
+}
+
 /// Looks whether the `password_file` can be used, before anything is opened.
 pub(super) fn check_passwords(config: &Config) -> Result<(), PasswordsError> {
     match &config.gateway.password_file {

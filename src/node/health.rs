@@ -38,6 +38,7 @@ fn log_check(log: &Log) -> Check {
         Gate::Open => Check::ready("log"),
         Gate::RefusePublishes { reason }
         | Gate::RefuseOpens { reason }
+        | Gate::NoQuorum { reason }
         | Gate::Stopped { reason } => Check::failed("log", &*reason),
     };
     let mut check = check

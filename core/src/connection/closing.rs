@@ -14,6 +14,9 @@ pub enum Ending {
     TransportLost,
     /// The server ended it, with this reason.
     Server(ReasonCode),
+    /// The same, with what the Reason String tells a client that asked for one: the code alone says
+    /// too little.
+    Told(ReasonCode, &'static str),
 }
 
 impl Connection {
@@ -39,17 +42,18 @@ impl Connection {
     /// session is closed and its will published; [`ReasonCode::SessionTakenOver`] leaves both
     /// to the session's next epoch.
     pub fn on_ended(&mut self, ending: Ending, out: &mut impl Outputs) {
-        let reason = match ending {
-            Ending::TransportLost => ReasonCode::UnspecifiedError,
-            Ending::Server(reason) => reason,
+        let (reason, text) = match ending {
+            Ending::TransportLost => (ReasonCode::UnspecifiedError, None),
+            Ending::Server(reason) => (reason, explain(reason)),
+            Ending::Told(reason, text) => (reason, Some(text)),
         };
         // [MQTT-3.14.0-1]: no DISCONNECT before CONNACK.
-        if let Ending::Server(reason) = ending
+        if ending != Ending::TransportLost
             && self.version == ProtocolVersion::V5
             && self.state == State::Open
         {
             let mut disconnect = Disconnect::new(reason);
-            disconnect.reason_string = self.reason_string(explain(reason));
+            disconnect.reason_string = self.reason_string(text);
             out.send(&Packet::Disconnect(disconnect));
         }
         if reason == ReasonCode::SessionTakenOver {

@@ -54,11 +54,14 @@ pub enum Refusal {
     Wildcards,
     /// The node has not enough memory left.
     Memory,
+    /// The node is cut off from most of the cluster: nothing would become durable. Only a CONNECT is
+    /// answered so; other packets wait.
+    Quorum,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -75,6 +78,7 @@ impl Refusal {
         Self::Sessions,
         Self::Wildcards,
         Self::Memory,
+        Self::Quorum,
     ];
 
     /// Its name where it is counted.
@@ -97,6 +101,7 @@ impl Refusal {
             Self::Sessions => "sessions",
             Self::Wildcards => "wildcards",
             Self::Memory => "memory",
+            Self::Quorum => "quorum",
         }
     }
 
@@ -110,6 +115,9 @@ impl Refusal {
             (Self::ConnectionRate, _) => ReasonCode::ConnectionRateExceeded,
             (Self::ClientIdentifier, _) => ReasonCode::ClientIdentifierNotValid,
             (Self::AuthenticationMethod, _) => ReasonCode::BadAuthenticationMethod,
+            // No PUBACK, PUBREC or SUBACK has that code; none of them is to be answered so.
+            (Self::Quorum, Request::Connect) => ReasonCode::ServerUnavailable,
+            (Self::Quorum, _) => ReasonCode::UnspecifiedError,
             (
                 Self::Storage
                 | Self::Retained
@@ -159,6 +167,7 @@ impl Refusal {
             Self::Sessions => "the broker keeps as many sessions as it may; end some",
             Self::Wildcards => "wildcards in too many different places; subscribe bit by bit",
             Self::Memory => "the broker is short of memory; try again later",
+            Self::Quorum => "this node has no contact with most of the cluster; connect elsewhere",
             Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }

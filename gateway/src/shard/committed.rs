@@ -25,7 +25,8 @@ impl Shard {
         batch: &Arc<CommittedBatch>,
         sources: &mut impl Sources,
     ) {
-        debug_assert_eq!(batch.index, self.reached.index, "the tail is gapless");
+        // Entries of raft's own have an index, too, and carry no batch.
+        debug_assert!(batch.index >= self.reached.index, "the tail is gapless");
         if !batch.is_admitted() {
             // It was sent twice: what came of it came of the batch that counts.
             self.recent.push(batch, self.limits.recent_bytes_max);
@@ -154,8 +155,8 @@ impl Shard {
         if !is_own {
             return;
         }
-        let token = self.stage.opening.pop_front();
-        let token = token.expect("every SessionOpened of this producer stands in the queue");
+        // Every one of this producer stands in the queue, but those from before a jump.
+        let Some(token) = self.stage.opening.pop_front() else { return };
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_opening = false;
         client.link.session = Some(SessionRef { client: opened.client.clone(), epoch });
@@ -178,8 +179,7 @@ impl Shard {
 
     /// The session that a connection of ours wanted to open belongs to another user.
     fn on_opening_void(&mut self, now: Timestamp) {
-        let token = self.stage.opening.pop_front();
-        let token = token.expect("every SessionOpened of this producer stands in the queue");
+        let Some(token) = self.stage.opening.pop_front() else { return };
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_opening = false;
         if client.link.is_gone {
@@ -242,6 +242,7 @@ impl Shard {
                 self.drain(now, token, sources);
             }
             Event::NodeStarted { .. }
+            | Event::NodeLost { .. }
             | Event::SessionOpened(_)
             | Event::SessionClosed { .. }
             | Event::SessionExpired

@@ -1,7 +1,7 @@
 //! Bytes from the transport become packets.
 
 use ledgermq_core::codec::{self, DecodeError};
-use ledgermq_core::connection::{Ending, State};
+use ledgermq_core::connection::{Ending, Refusal, State};
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::{Packet, ProtocolVersion, QoS};
 use ledgermq_core::reason::ReasonCode;
@@ -233,15 +233,22 @@ impl Shard {
         self.log_progress_if_much(now, token);
     }
 
-    /// Whether a message of a 3.1.1 client has to wait, since the log takes none and there is no
-    /// way to refuse it. The packet stays in the input, and the client is not read meanwhile.
+    /// Whether a packet has to wait. The packet stays in the input, and the client is not read
+    /// meanwhile. It is a message of a 3.1.1 client, if the log takes none and there is no way to
+    /// refuse it; without a quorum it is whatever else would be refused.
     fn is_withheld(&mut self, token: Token, packet: &Packet<'_>) -> bool {
-        let Packet::Publish(publish) = packet else { return false };
-        if self.settings.takes_publishes || publish.qos == QoS::AtMostOnce {
-            return false;
-        }
         let Some(client) = self.table.get_mut(token) else { return false };
-        if client.link.version == ProtocolVersion::V5 {
+        let is_cut_off = self.settings.shortage == Refusal::Quorum;
+        let is_withheld = match packet {
+            Packet::Publish(_) if self.settings.takes_publishes => false,
+            Packet::Publish(publish) => {
+                let is_told = client.link.version == ProtocolVersion::V5;
+                is_cut_off || !is_told && publish.qos > QoS::AtMostOnce
+            }
+            Packet::Subscribe(_) => is_cut_off && !self.settings.takes_sessions,
+            _ => false,
+        };
+        if !is_withheld {
             return false;
         }
         client.pause = Some(Pause::Withheld);

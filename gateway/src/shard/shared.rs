@@ -134,11 +134,15 @@ impl Recent {
         }
     }
 
+    /// Forgets all: what comes next does not follow it.
+    pub(super) fn clear(&mut self) {
+        *self = Self { is_wanted: self.is_wanted, ..Self::default() };
+    }
+
     /// Where the message at `at` stands, if its batch is among these.
     fn find(&mut self, at: Offset) -> Option<(Arc<CommittedBatch>, Fence)> {
-        let first = self.batches.front()?.index;
-        let place = usize::try_from(at.index.checked_sub(first)?).ok()?;
-        let batch = self.batches.get(place).filter(|batch| batch.index == at.index)?;
+        let place = self.batches.binary_search_by_key(&at.index, |batch| batch.index).ok()?;
+        let batch = &self.batches[place];
         let found = self.cursor.find(batch, at.ordinal)?;
         Some((Arc::clone(batch), found))
     }

@@ -119,6 +119,15 @@ impl Stage {
         (self.names)()
     }
 
+    /// Throws away what was not handed over.
+    pub(crate) fn clear(&mut self) {
+        self.open = BatchBuilder::new(self.headroom);
+        self.class = Class::Progress;
+        self.ready.clear();
+        self.is_congested = false;
+        self.under_way = UnderWay::default();
+    }
+
     fn close(&mut self) {
         if self.open.is_empty() {
             return;

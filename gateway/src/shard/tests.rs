@@ -8,6 +8,7 @@ mod ending;
 mod exactly_once;
 mod holding;
 mod input;
+mod jumping;
 mod limits;
 mod opening;
 mod publishing;

@@ -30,7 +30,8 @@ impl Worker {
         lingering: Option<Timestamp>,
     ) -> Option<Duration> {
         let now = self.clock.now();
-        let due = [self.shard.next_tick(), lingering].into_iter().flatten().min();
+        let due = [self.shard.next_tick(), lingering, self.quorum.next()];
+        let due = due.into_iter().flatten().min();
         let mut until = due.map(|due| due.since(now));
         let is_starving = self.shard.is_starving() || !self.shard.is_reading;
         if is_starving {

@@ -172,6 +172,38 @@ fn nothing_is_kept_of_sessions_that_ended_and_of_dead_producers() {
     assert_eq!(voids(&mut admission, late), [0], "a start that the node has left behind");
 }
 
+#[test]
+fn of_a_lost_node_nothing_more_counts() {
+    let mut admission = Admission::default();
+    let (one, other) = (producer(0), ProducerId { node: 2, start: 7, local: 0 });
+    voids(&mut admission, commit(1, one, 1, |b| _ = b.push(None, None, &opened("a", 0))));
+    voids(&mut admission, commit(2, one, 2, |b| _ = b.push(None, None, &opened("b", 9))));
+    let (a, b) = (Offset::new(1, 0), Offset::new(2, 0));
+    let lost = |start| Event::NodeLost { node: 1, start };
+    // What ended by it is void in the same batch, what outlives its connection is not.
+    let batch = commit(3, other, 1, |builder| {
+        message(builder, "a", a);
+        builder.push(None, None, &lost(1));
+        message(builder, "a", a);
+        message(builder, "b", b);
+    });
+    assert_eq!(voids(&mut admission, batch), [2]);
+    assert_eq!(clients(&admission), ["b"]);
+    let late = commit(4, one, 3, |builder| message(builder, "b", b));
+    assert_eq!(voids(&mut admission, late), [0], "a producer of the lost start");
+    let unheard = ProducerId { local: 9, ..one };
+    let late = commit(5, unheard, 1, |builder| message(builder, "b", b));
+    assert_eq!(voids(&mut admission, late), [0], "also one that was never heard before");
+    // The next start of the node counts, and is not lost with an earlier one.
+    let next = ProducerId { start: 2, ..one };
+    voids(&mut admission, commit(6, next, 1, |b| _ = b.push(None, None, &opened("c", 0))));
+    voids(&mut admission, commit(7, other, 2, |b| _ = b.push(None, None, &lost(1))));
+    assert_eq!(clients(&admission), ["b", "c"]);
+    let batch = commit(8, next, 2, |builder| message(builder, "c", Offset::new(6, 0)));
+    assert_eq!(voids(&mut admission, batch), []);
+    assert_eq!(admission.start_of(1), 2, "a process that starts takes one beyond");
+}
+
 /// Writes a checkpoint as turns do.
 fn save(checkpoint: &mut Checkpoint, admission: &Admission, store: &mut SimulatedStore) {
     checkpoint.want();
@@ -194,6 +226,27 @@ fn the_producer_that_was_silent_longest_is_forgotten() {
     assert_eq!(admission.head.producers.len(), PRODUCERS_MAX);
     assert!(admission.admit(id(1, 0), 3, 1_000_002), "it is remembered");
     assert!(!admission.admit(id(1, 1), 2, 1_000_003), "this one is not");
+}
+
+#[test]
+fn a_producer_of_a_running_process_is_not_forgotten_for_one_that_is_none() {
+    let mut admission = Admission::default();
+    let id = |node, local| ProducerId { node, start: 1, local };
+    let many = u16::try_from(PRODUCERS_MAX - 1).expect("16 bits");
+    let started = Event::NodeStarted { node: 1, start: 1 };
+    let batch = commit(1, id(1, 0), 1, |b| _ = b.push(None, None, &started));
+    assert_eq!(voids(&mut admission, batch), []);
+    // Node 2 never says that it runs; one of its producers is heard last.
+    assert!((1..many).all(|local| admission.admit(id(1, local), 1, 2)));
+    assert!(admission.admit(id(2, 0), 1, 10));
+    assert!(admission.admit(id(2, 1), 1, 11), "one is forgotten");
+    assert!(admission.admit(id(1, 1), 2, 12), "not the one silent longest, which runs");
+    assert!(!admission.admit(id(2, 0), 2, 13));
+    // Nor the one that is heard just now, though its node's start comes later in its batch.
+    let next = id(3, 0);
+    assert!(admission.admit(next, 1, 14));
+    assert!(admission.admit(next, 2, 15));
+    assert_eq!(admission.head.producers.len(), PRODUCERS_MAX);
 }
 
 #[test]

@@ -95,6 +95,12 @@ impl Proposing {
         }
     }
 
+    /// The process begins anew: nothing that waits of it will count.
+    pub(super) fn renew(&mut self) {
+        self.held = None;
+        self.outbox = Outbox::default();
+    }
+
     fn begin_again(&mut self) {
         if self.outbox.sent_bytes() > 0 {
             self.counts.begun_again += 1;

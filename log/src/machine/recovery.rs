@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
 use crate::machine::proposing::Proposing;
-use crate::machine::{Counts, LogMachine, TurnError};
+use crate::machine::{Counts, LogMachine, TurnError, incarnation};
 use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
@@ -70,6 +70,7 @@ impl<S: LogStore> LogMachine<S> {
         let shared =
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
+        let taken = incarnation::taken(&store);
         let room = Arc::new(Room::default());
         let members = members(&store)?;
         let birth = Birth { node, seed, applied: commit, is_founder, members };
@@ -107,7 +108,7 @@ impl<S: LogStore> LogMachine<S> {
             machine.elect(now)?;
         }
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
-        shared.raise_start(machine.admission.start_of(node) + 1);
+        shared.raise_start(machine.admission.start_of(node).max(taken) + 1);
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         Ok((Log::new(shared, machine.own, room), machine))
     }

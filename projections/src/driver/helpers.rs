@@ -21,6 +21,8 @@ const KEEP_BYTES_MAX: u64 = 4 << 20;
 pub(super) enum Answer {
     /// Index of the appended batch; none if it was refused.
     Appended(Option<Index>),
+    /// The same for events derived in a term; none also if the node led it no more.
+    Derived(u64, Option<Index>),
     Saved(Result<(), StoreError>),
     /// Messages that were copied and up to where; none if that failed.
     Kept {
@@ -34,9 +36,16 @@ enum Job {
     Keep(Index, Vec<Offset>),
 }
 
+/// Events to append.
+struct Appending {
+    events: Events,
+    /// The term in which they were derived.
+    derived: Option<u64>,
+}
+
 /// The two threads. Each is asked for one thing at a time, so that nothing here fills.
 pub(super) struct Helpers {
-    appends: SyncSender<Events>,
+    appends: SyncSender<Appending>,
     jobs: SyncSender<Job>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -65,7 +74,12 @@ pub(super) fn start(
 
 impl Helpers {
     pub(super) fn append(&self, events: Events) {
-        let _ = self.appends.send(events);
+        let _ = self.appends.send(Appending { events, derived: None });
+    }
+
+    /// The log answers these as soon as their term is over: they hold nothing up.
+    pub(super) fn derive(&self, term: u64, events: Events) {
+        let _ = self.appends.send(Appending { events, derived: Some(term) });
     }
 
     pub(super) fn save(&self, changes: Arc<Changes>) {
@@ -111,10 +125,14 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
         .expect("the system has room for a thread")
 }
 
-fn append_all(log: &Log, events: &Receiver<Events>, to: &Answers) {
-    while let Ok(events) = events.recv() {
+fn append_all(log: &Log, appends: &Receiver<Appending>, to: &Answers) {
+    while let Ok(Appending { events, derived }) = appends.recv() {
         let mut batch = log.builder();
         events.write(&mut batch);
+        if let Some(term) = derived {
+            to.give(Answer::Derived(term, log.derive(term, batch).wait()));
+            continue;
+        }
         match log.append(Class::Progress, batch) {
             Ok(receipt) => to.give(Answer::Appended(Some(receipt.index))),
             Err(AppendError::Refused { reason }) => {

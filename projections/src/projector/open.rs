@@ -3,7 +3,9 @@
 use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::checkpoint::{Meta, Store, StoreError, VERSION};
-use crate::projector::{Append, Options, Projector, Started};
+use crate::projector::lead::Lead;
+use crate::projector::rules::Wanted;
+use crate::projector::{Append, Asked, Options, Projector, Started};
 use crate::reader::Reader;
 use crate::views::Views;
 use crate::views::rows::Loader;
@@ -64,7 +66,9 @@ impl Projector {
             is_log_told: false,
             started: Started::No,
             append: Append::Idle,
-            rules_wanted: None,
+            asked: Asked::No,
+            lead: Lead::default(),
+            rules: Wanted::default(),
             next_due: Timestamp(0),
             saving: None,
             is_save_running: false,

@@ -7,7 +7,6 @@ use ledgermq_core::offset::{Offset, Timestamp};
 
 use crate::notice::Notice;
 use crate::views::Views;
-use crate::views::dirty::Row;
 
 /// A record that cannot be. The log checks what it hands out, so this is a fault of the program or
 /// of the memory: the node stops rather than skip an event.
@@ -87,11 +86,9 @@ impl Views {
     ) {
         match event {
             Event::NodeStarted { node, start } => {
-                self.counters.node_starts += 1;
-                self.nodes.insert(node, start);
-                self.dirty.touch(Row::Node(node));
                 return self.node_started(place, node, start);
             }
+            Event::NodeLost { node, start } => return self.node_lost(place, node, start),
             Event::SessionOpened(opened) => return self.session_opened(place, *opened, notices),
             Event::SharedDropped { group, upto, reason } => {
                 return self.shared_dropped(place, &group, upto, reason);
@@ -117,6 +114,7 @@ impl Views {
         };
         match event {
             Event::NodeStarted { .. }
+            | Event::NodeLost { .. }
             | Event::SessionOpened(_)
             | Event::SharedDropped { .. }
             | Event::AccessRulesReplaced { .. } => {}

@@ -102,20 +102,6 @@ impl Views {
         notices.push(Notice::SessionEnded { producer, client, epoch, reason });
     }
 
-    /// The connections of a node's earlier starts are gone with their process.
-    pub(super) fn node_started(&mut self, place: &Place, node: u64, start: u64) {
-        let lost: Vec<(Slot, u32)> = self
-            .sessions
-            .slots()
-            .filter(|(_, session)| session.presence().is_online() && session.node() == node)
-            .filter(|(_, session)| session.head.producer.start != start)
-            .map(|(slot, session)| (slot, session.session_expiry_interval()))
-            .collect();
-        for (slot, interval) in lost {
-            self.session_closed(place, slot, ReasonCode::ServerUnavailable, true, interval);
-        }
-    }
-
     fn can_resume(&self, slot: Slot, clean_start: bool, now: Timestamp) -> bool {
         !clean_start
             && self.sessions.by_slot(slot).is_some_and(|session| {

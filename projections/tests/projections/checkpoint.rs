@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_core::offset::{Offset, Timestamp};
+use ledgermq_log::Leading;
 use ledgermq_projections::checkpoint::{FileStore, MemoryStore, Meta, Store, VERSION};
 use ledgermq_projections::projector::{Events, OpenError, Options, Output, Projector};
 use ledgermq_projections::views::due::Due;
@@ -184,10 +185,11 @@ fn due_of(mut projector: Projector, world: &World) -> Vec<Due> {
     projector.turn(now, now, &[], &mut notices, &mut out).expect("nothing to fold");
     projector.appended(now, Some(world.history.last_index()));
     out.clear();
+    projector.set_lead(Some(Leading { term: 1, first: 1 }), world.history.last_index());
     projector.turn(now, LONG_PAST, &[], &mut notices, &mut out).expect("nothing to fold");
     out.into_iter()
         .find_map(|output| match output {
-            Output::Append(Events::Due(due)) => Some(due),
+            Output::Derive { events: Events::Due(due), .. } => Some(due),
             _ => None,
         })
         .unwrap_or_default()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::{Offset, Timestamp};
 use ledgermq_core::packet::QoS;
-use ledgermq_log::CommittedBatch;
+use ledgermq_log::{CommittedBatch, Leading};
 use ledgermq_projections::checkpoint::{Changes, MemoryStore, Store};
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::projector::{Events, Options, Output, Projector};
@@ -24,6 +24,7 @@ struct Turned {
     taken: usize,
     now: Timestamp,
     log_time: Timestamp,
+    leading: Option<Leading>,
     notices: Vec<Notice>,
     out: Vec<Output>,
 }
@@ -42,7 +43,8 @@ impl Turned {
         let taken = usize::try_from(projector.next_index() - 1).expect("small");
         let (now, notices, out) = (Timestamp::from_secs(1_000), Vec::new(), Vec::new());
         let log_time = Timestamp::from_secs(EPOCH);
-        Self { world, store, projector, taken, now, log_time, notices, out }
+        let leading = Some(Leading { term: 1, first: 0 });
+        Self { world, store, projector, taken, now, log_time, leading, notices, out }
     }
 
     /// A projector that knows that its node started.
@@ -62,6 +64,7 @@ impl Turned {
     fn turn(&mut self) {
         let batches: Vec<Arc<CommittedBatch>> = self.world.batches[self.taken..].to_vec();
         self.taken = self.world.batches.len();
+        self.projector.set_lead(self.leading, self.taken as u64);
         let (notices, out) = (&mut self.notices, &mut self.out);
         let (now, log_time) = (self.now, self.log_time);
         self.projector.turn(now, log_time, &batches, notices, out).expect("it can be folded");
@@ -101,13 +104,23 @@ impl Turned {
         Some(events)
     }
 
-    /// Takes the append that is wanted into the log; its answer is still to be given.
+    fn take_derived(&mut self) -> Option<(u64, Events)> {
+        let at = self.out.iter().position(|output| matches!(output, Output::Derive { .. }))?;
+        let Output::Derive { term, events } = self.out.remove(at) else { return None };
+        Some((term, events))
+    }
+
+    /// Takes what is due into the log; its answer is still to be given.
     fn commit(&mut self) -> Option<u64> {
-        let events = self.take_append()?;
+        let (_, events) = self.take_derived()?;
+        Some(self.write(&events))
+    }
+
+    fn write(&mut self, events: &Events) -> u64 {
         let mut batch = self.world.history.builder();
         events.write(&mut batch);
         self.world.commit(&mut batch);
-        Some(self.world.history.last_index())
+        self.world.history.last_index()
     }
 }
 
@@ -151,19 +164,161 @@ fn what_is_due_is_appended_once_though_it_stays_due_until_applied() {
     turned.pass(1);
     turned.taken += 1;
     turned.turn();
-    assert!(turned.take_append().is_none(), "the answer is not there yet");
-    turned.projector.appended(turned.now, Some(index));
+    assert!(turned.take_derived().is_none(), "the answer is not there yet");
+    turned.projector.derived(1, Some(index));
     turned.pass(1);
     turned.turn();
-    assert!(turned.take_append().is_none(), "it is not applied yet");
+    assert!(turned.take_derived().is_none(), "it is not applied yet");
     turned.taken -= 1;
     turned.turn();
     turned.pass(1);
     turned.turn();
-    assert!(turned.take_append().is_none(), "it fired");
+    assert!(turned.take_derived().is_none(), "it fired");
     turned.pass(10);
     turned.turn();
-    assert!(matches!(turned.take_append(), Some(Events::Due(due)) if due.len() == 1));
+    assert!(matches!(turned.take_derived(), Some((1, Events::Due(due))) if due.len() == 1));
+}
+
+#[test]
+fn only_a_leader_that_knows_all_before_its_term_appends_what_is_due() {
+    let mut turned = Turned::ready("open c expiry=10 will=w delay=1\n close c will");
+    let last = turned.world.history.last_index();
+    turned.leading = None;
+    turned.pass(1);
+    turned.turn();
+    turned.save_all();
+    assert!(turned.take_derived().is_none());
+    assert!(turned.wake_at() > Some(turned.now), "it waits for nothing that is due");
+    turned.leading = Some(Leading { term: 3, first: last + 1 });
+    turned.turn();
+    assert!(turned.take_derived().is_none(), "its first entry is not read");
+    // An earlier leader derived the same: its batch is applied before it is looked at.
+    turned.world.fold("pub - w gone cause=2:0\n pub p x 1");
+    turned.turn();
+    assert!(turned.take_derived().is_none());
+    turned.pass(10);
+    turned.turn();
+    let (term, due) = turned.take_derived().expect("the session has expired since");
+    assert_eq!(term, 3);
+    assert!(matches!(due, Events::Due(due) if due.len() == 1));
+}
+
+#[test]
+fn what_was_derived_in_another_term_is_not_waited_for() {
+    let mut turned = Turned::ready("open c expiry=10 will=w delay=1\n close c will");
+    turned.pass(1);
+    turned.turn();
+    assert!(turned.take_derived().is_some());
+    turned.leading = Some(Leading { term: 2, first: 1 });
+    turned.pass(1);
+    turned.turn();
+    let (term, events) = turned.take_derived().expect("it is derived anew");
+    assert_eq!(term, 2);
+    // The answer of the earlier term comes late: it says nothing of this one.
+    turned.projector.derived(1, None);
+    turned.pass(1);
+    turned.turn();
+    assert!(turned.take_derived().is_none());
+    let index = turned.write(&events);
+    turned.turn();
+    turned.projector.derived(2, Some(index));
+    turned.pass(1);
+    turned.turn();
+    assert!(turned.take_derived().is_none(), "it fired");
+}
+
+#[test]
+fn what_could_not_be_derived_is_derived_again() {
+    let mut turned = Turned::ready("open c expiry=10 will=w delay=1\n close c will");
+    turned.pass(1);
+    turned.turn();
+    let (_, events) = turned.take_derived().expect("the will is due");
+    turned.projector.derived(1, None);
+    turned.turn();
+    assert!(turned.take_derived().is_none(), "not at once");
+    assert!(turned.wake_at() > Some(turned.now));
+    turned.pass(1);
+    turned.turn();
+    assert_eq!(turned.take_derived(), Some((1, events)));
+}
+
+#[test]
+fn rules_at_a_start_count_unless_the_log_has_some_and_an_order_always() {
+    let rules = |text: &str| Some(ledgermq_core::access::parse(text).expect("rules"));
+    let mut turned = Turned::ready("");
+    turned.projector.offer_rules(rules("topic a"));
+    turned.turn();
+    let events = turned.take_append().expect("the log has none");
+    assert_eq!(events, Events::AccessRules(rules("topic a")));
+    let index = turned.write(&events);
+    turned.projector.appended(turned.now, Some(index));
+    turned.turn();
+    turned.projector.offer_rules(rules("topic b"));
+    turned.pass(1);
+    turned.turn();
+    assert!(turned.take_append().is_none(), "the log has some");
+    turned.projector.set_rules(rules("topic c"));
+    turned.turn();
+    assert_eq!(turned.take_append(), Some(Events::AccessRules(rules("topic c"))));
+}
+
+#[test]
+fn a_process_that_begins_anew_says_so_and_is_ready_as_another() {
+    let mut turned = Turned::ready("open c expiry=10 will=w delay=1\n close c will");
+    let reader = turned.projector.reader();
+    assert!(reader.is_ready_as(1) && !reader.is_ready_as(2));
+    turned.projector.renew(2);
+    assert_eq!(turned.projector.start(), 2);
+    assert!(!reader.is_ready());
+    turned.pass(1);
+    turned.world.fold("open d");
+    turned.turn();
+    assert!(turned.take_derived().is_none(), "nothing is due before");
+    assert!(turned.notices.is_empty(), "nor is anybody told anything");
+    let events = turned.take_append().expect("it starts");
+    assert_eq!(events, Events::NodeStarted { node: 1, start: 2 });
+    let index = turned.write(&events);
+    turned.projector.appended(turned.now, Some(index));
+    turned.turn();
+    assert!(reader.is_ready_as(2));
+    assert!(reader.with(|views| views.session("d").is_none()), "its connection is gone");
+    turned.pass(1);
+    turned.turn();
+    assert!(turned.take_derived().is_some());
+}
+
+#[test]
+fn an_answer_to_an_earlier_incarnation_says_nothing_of_this_one() {
+    let mut turned = Turned::new(World::default(), MemoryStore::default());
+    turned.turn();
+    assert!(turned.take_append().is_some());
+    turned.projector.renew(2);
+    turned.turn();
+    assert!(turned.take_append().is_none(), "one at a time");
+    turned.projector.appended(turned.now, Some(0));
+    turned.turn();
+    assert!(!turned.projector.reader().is_ready());
+    let events = turned.take_append().expect("it starts");
+    assert_eq!(events, Events::NodeStarted { node: 1, start: 2 });
+}
+
+#[test]
+fn rules_and_what_is_due_are_never_under_way_together() {
+    let mut turned = Turned::ready("open c expiry=10 will=w delay=1\n close c will");
+    turned.projector.set_rules(None);
+    turned.turn();
+    turned.projector.set_rules(Some(ledgermq_core::access::parse("topic x").expect("rules")));
+    turned.pass(1);
+    turned.turn();
+    let rules = turned.take_append().expect("the rules are others");
+    assert!(turned.take_derived().is_none(), "the will may be forbidden by them");
+    let index = turned.write(&rules);
+    turned.projector.appended(turned.now, Some(index));
+    turned.pass(1);
+    turned.turn();
+    turned.pass(1);
+    turned.turn();
+    assert!(turned.take_derived().is_none(), "it is");
 }
 
 #[test]
@@ -171,7 +326,7 @@ fn what_is_due_is_judged_by_the_time_of_the_log() {
     let mut turned = Turned::ready("open c expiry=10\n close c");
     turned.pass_in_log(15, 8);
     turned.turn();
-    assert!(turned.take_append().is_none(), "the log would stamp it before its time");
+    assert!(turned.take_derived().is_none(), "the log would stamp it before its time");
     turned.pass_in_log(3, 2);
     turned.turn();
     assert!(turned.commit().is_some());

@@ -134,6 +134,51 @@ fn the_start_of_a_node_leaves_its_own_sessions_alone() {
     check("open a\n node 1 1", "a 1:0 online");
 }
 
+#[test]
+fn of_a_lost_node_every_session_closes_as_if_its_connection_had_broken() {
+    let mut world = World::default();
+    world.fold(
+        "open a expiry=10 node=2 will=w delay=4
+         open b node=2 will=v
+         open c expiry=10
+         open d expiry=10 node=2
+         sub d $share/g/t qos=1
+         open e expiry=10
+         sub e $share/g/t qos=1
+         open f expiry=10 node=2
+         close f
+         time 5
+         lost 2 1
+         pub - t 1 qos=1",
+    );
+    let expected = "
+        a 1:0 offline until 15
+        c 3:0 online
+        d 4:0 offline until 15, $share/g/t qos 1
+        e 6:0 online, $share/g/t qos 1
+        f 8:0 offline until 10";
+    assert_eq!(world.table().trim(), trim(expected));
+    assert_eq!(world.views.sessions().present().online_at(2), 0);
+    assert_eq!(world.views.sessions().present().online(), 2);
+    assert!(world.notices().contains("shared 6:0"), "whoever is left gets it");
+    assert_eq!(world.views.counters().sessions_lost, 3);
+    assert_eq!(world.due(5), "will v of 2:0");
+    assert_eq!(world.due(8), "");
+    assert_eq!(world.due(9), "will w of 1:0 delayed");
+    assert_eq!(world.due(9), "", "each fires once");
+    // Whoever is told twice closes nothing twice.
+    world.fold("lost 2 1");
+    assert_eq!(world.due(9), "");
+    assert_eq!(world.views.counters().sessions_lost, 3);
+}
+
+#[test]
+fn the_loss_of_an_earlier_start_of_a_node_leaves_what_a_later_one_holds() {
+    let mut world = check("open a node=2 will=w\n lost 2 0", "a 1:0 online");
+    assert_eq!(world.due(1_000), "");
+    check("open a node=2\n lost 1 1", "a 1:0 online");
+}
+
 /// `[MQTT-3.8.4-3]`
 #[test]
 fn a_subscription_is_replaced_by_its_like_and_gone_when_given_up() {

@@ -9,7 +9,7 @@
 //! pub C|- TOPIC PAYLOAD [qos=N] [retain] [id=N] [expiry=N] [cause=OFFSET]
 //! release C ID..                     start C ID=REF..
 //! receive C ID..                     progress C REF [ID=REF[!]]..      (! is received)
-//! drop C REF REF full|expired|large|purged             node N START
+//! drop C REF REF full|expired|large|purged             node|lost N START
 //! settle C REF..                     sdrop FILTER OFFSET [expired] (groups: a REF is OFFSET.gNUMBER)
 //! ```
 
@@ -140,10 +140,14 @@ impl World {
                 batch.push(None, None, &Event::SessionOpened(Box::new(opened)));
                 return;
             }
-            "node" => {
+            "node" | "lost" => {
                 let (node, start) =
                     (client.parse().expect("node"), rest[0].parse().expect("start"));
-                batch.push(None, None, &Event::NodeStarted { node, start });
+                let event = match verb {
+                    "node" => Event::NodeStarted { node, start },
+                    _ => Event::NodeLost { node, start },
+                };
+                batch.push(None, None, &event);
                 return;
             }
             "rules" => {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
-use ledgermq_log::{Class, Log, StateItem, StateTail, Ticket};
+use ledgermq_log::{AppendError, Class, Derivation, Log, StateItem, StateTail, Ticket};
 use ledgermq_projections::checkpoint::{MemoryStore, Store};
 use ledgermq_projections::projector::{Options as ProjectorOptions, Output, Projector};
 use ledgermq_projections::reader::Reader;
@@ -24,6 +24,8 @@ pub(crate) struct Projections {
     asked: VecDeque<Output>,
     /// The append on its way.
     appending: Option<Ticket>,
+    /// What was derived, in which term, and is on its way.
+    deriving: Option<(u64, Derivation)>,
     started: Timestamp,
 }
 
@@ -49,7 +51,8 @@ impl Projections {
         let reader = projector.reader();
         let asked = VecDeque::new();
         let started = o.now;
-        Ok(Self { projector, reader, store, tail, asked, appending: None, started })
+        let (appending, deriving) = (None, None);
+        Ok(Self { projector, reader, store, tail, asked, appending, deriving, started })
     }
 
     pub(crate) fn set_rules(&mut self, rules: Option<RuleList>) {
@@ -63,6 +66,9 @@ impl Projections {
         o: &mut Outside<'_>,
     ) -> Result<(), String> {
         let now = self.clock(o);
+        if self.projector.start() != log.incarnation() {
+            self.projector.renew(log.incarnation());
+        }
         let mut batches = Vec::new();
         let bytes = if o.rng.permille(300) { 1 } else { 256 << 10 };
         let mut items = Vec::new();
@@ -74,14 +80,18 @@ impl Projections {
                 StateItem::Snapshot(_) => return Err("a snapshot on a single node".to_owned()),
             }
         }
+        self.projector.set_lead(log.leading(), self.tail.position() - 1);
         self.projector.purge_wanted(log.purge_wanted());
         let (mut notices, mut out) = (Vec::new(), Vec::new());
         self.projector
             .turn(now, log.time(), &batches, &mut notices, &mut out)
             .map_err(|broken| format!("the views broke: {broken}"))?;
         for notice in notices {
-            let local = notice.producer().local;
-            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(local)) {
+            let producer = notice.producer();
+            if producer.start != log.start() {
+                continue;
+            }
+            if let Some(worker) = workers.iter_mut().find(|worker| worker.is(producer.local)) {
                 worker.inbox.push_back(notice);
             }
         }
@@ -107,7 +117,10 @@ impl Projections {
                 let is_kept = self.keep(log, upto, &messages);
                 self.projector.kept(now, is_kept.then_some(upto), &messages, &mut out);
             }
-            Output::Append(_) | Output::Checkpointed(_) | Output::PurgeAllowed(_) => {}
+            Output::Append(_)
+            | Output::Derive { .. }
+            | Output::Checkpointed(_)
+            | Output::PurgeAllowed(_) => {}
         }
         self.perform(log, out, o);
         Ok(())
@@ -156,6 +169,11 @@ impl Projections {
                         Err(_) => self.projector.appended(now, None),
                     }
                 }
+                Output::Derive { term, events } => {
+                    let mut batch = log.builder();
+                    events.write(&mut batch);
+                    self.deriving = Some((term, log.derive(term, batch)));
+                }
                 Output::Save(_) | Output::Keep { .. } => self.asked.push_back(output),
                 Output::Checkpointed(index) => log.checkpointed(index),
                 Output::PurgeAllowed(index) => log.purge_allowed(index),
@@ -164,11 +182,21 @@ impl Projections {
     }
 
     fn look_for_receipt(&mut self, now: Timestamp) -> Result<(), String> {
-        let Some(ticket) = &self.appending else { return Ok(()) };
-        if let Some(receipt) = ticket.try_receipt().map_err(|error| error.to_string())? {
-            self.appending = None;
-            self.projector.appended(now, Some(receipt.index));
+        if let Some((term, derivation)) = &self.deriving
+            && let Some(outcome) = derivation.outcome()
+        {
+            self.projector.derived(*term, outcome);
+            self.deriving = None;
         }
+        let Some(ticket) = &self.appending else { return Ok(()) };
+        let index = match ticket.try_receipt() {
+            Ok(None) => return Ok(()),
+            Ok(Some(receipt)) => Some(receipt.index),
+            Err(AppendError::Refused { .. }) => None,
+            Err(error) => return Err(error.to_string()),
+        };
+        self.appending = None;
+        self.projector.appended(now, index);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ledgermq_core::connection::Settings;
+use ledgermq_core::connection::{Refusal, Settings};
 use ledgermq_core::identity::ClientId;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::reason::ReasonCode;
@@ -118,6 +118,9 @@ impl Worker {
         let now = self.clock(o);
         self.sources.reader = Some(projections.reader.clone());
         self.shard.retained_messages = projections.reader.retained_messages();
+        if self.producer.renew() {
+            self.shard.on_incarnation(now, self.producer.id());
+        }
         self.refresh(log, now);
         self.take_notices(now, o);
         let known = o.oracle.access.before(self.shard.position());
@@ -144,9 +147,13 @@ impl Worker {
         let settings = &mut self.shard.settings;
         let did_take = settings.takes_publishes;
         let gate = log.gate();
-        settings.takes_publishes = gate.accepts(Class::Publish);
-        settings.takes_sessions = gate.accepts(Class::Open);
-        if settings.takes_publishes && !did_take {
+        let start = self.producer.id().start;
+        let is_known = self.sources.reader.as_ref().is_some_and(|views| views.is_ready_as(start));
+        let was_cut_off = settings.shortage == Refusal::Quorum;
+        settings.shortage = if is_known { Refusal::Storage } else { Refusal::Quorum };
+        settings.takes_publishes = is_known && gate.accepts(Class::Publish);
+        settings.takes_sessions = is_known && gate.accepts(Class::Open);
+        if settings.takes_publishes && !did_take || was_cut_off && is_known {
             self.shard.on_gate_opened(now, &mut self.sources);
         }
     }

@@ -66,6 +66,18 @@ impl Oracle {
                     self.close(&client, now, true, interval);
                 }
             }
+            // There is one node.
+            Event::NodeLost { start, .. } => {
+                let is_lost = |held: u64| held <= start;
+                let sessions = self.sessions.iter();
+                let lost: Vec<_> = sessions
+                    .filter(|(_, session)| session.online.is_some_and(is_lost))
+                    .map(|(client, session)| (client.clone(), session.interval))
+                    .collect();
+                for (client, interval) in lost {
+                    self.close(&client, now, true, interval);
+                }
+            }
             Event::SessionOpened(opened) => self.open(at, now, batch.producer.start, *opened),
             Event::SessionClosed { publish_will, session_expiry_interval, .. } => {
                 if self.sessions.get(&client).is_some_and(|session| session.online.is_some()) {

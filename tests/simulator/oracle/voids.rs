@@ -12,6 +12,8 @@ use ledgermq_log::CommittedBatch;
 pub(crate) struct Voids {
     sequences: BTreeMap<ProducerId, u64>,
     epochs: BTreeMap<String, Epoch>,
+    /// The first start that counts.
+    least: u64,
 }
 
 /// The current epoch of a client.
@@ -28,6 +30,9 @@ impl Voids {
     /// Which records of the next batch are void, in order.
     pub(crate) fn next(&mut self, batch: &CommittedBatch) -> Vec<bool> {
         let body = batch.batch();
+        if batch.producer.start < self.least {
+            return body.records().map(|_| true).collect();
+        }
         let last = self.sequences.entry(batch.producer).or_insert(0);
         if batch.sequence != *last + 1 {
             return body.records().map(|_| true).collect();
@@ -55,7 +60,12 @@ impl Voids {
                     };
                     self.epochs.insert(opened.client.to_string(), epoch);
                 }
-                Ok(EventRef::Other(Event::NodeStarted { .. })) => {
+                Ok(EventRef::Other(Event::NodeStarted { start, .. })) => {
+                    self.least = self.least.max(start);
+                    self.epochs.retain(|_, epoch| !epoch.is_transient);
+                }
+                Ok(EventRef::Other(Event::NodeLost { start, .. })) if start >= self.least => {
+                    self.least = start + 1;
                     self.epochs.retain(|_, epoch| !epoch.is_transient);
                 }
                 Ok(EventRef::Other(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_core::access;
+use ledgermq_core::event::Event;
 
 use crate::node::{Node, Outside};
 use crate::options::RULES;
@@ -16,6 +17,10 @@ const DRAIN_ROUND: Duration = Duration::from_millis(100);
 impl World {
     /// One fault, drawn by the seed's weights.
     pub(super) fn strike(&mut self) -> Result<(), String> {
+        if self.rng.permille(100) {
+            self.give_up();
+            return Ok(());
+        }
         let faults = &self.options.faults;
         let weights = [
             faults.crash,
@@ -66,6 +71,23 @@ impl World {
             None => {}
         }
         Ok(())
+    }
+
+    /// The log says that the node is lost, though it runs; or it begins anew for another reason.
+    fn give_up(&mut self) {
+        let is_lost = self.rng.permille(700);
+        let Some(node) = &mut self.node else { return };
+        let log = &node.log.log;
+        if !is_lost {
+            self.trace.say(format_args!("the node is to begin anew"));
+            return log.renew_incarnation();
+        }
+        self.trace.say(format_args!("the node is given up"));
+        let mut events = log.builder();
+        events.push(None, None, &Event::NodeLost { node: 1, start: log.incarnation() });
+        if let Some(leading) = log.leading() {
+            drop(log.derive(leading.term, events));
+        }
     }
 
     /// The file of the access rules is changed, and the node told so, if it runs.

@@ -46,6 +46,7 @@ pub(in super::super) fn message() -> impl Strategy<Value = MessagePublished<'sta
 pub(in super::super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (any::<u64>(), any::<u64>()).prop_map(|(node, start)| Event::NodeStarted { node, start }),
+        (any::<u64>(), any::<u64>()).prop_map(|(node, start)| Event::NodeLost { node, start }),
         session_opened().prop_map(|opened| Event::SessionOpened(Box::new(opened))),
         (any::<bool>(), prop_oneof![Just(0), any::<u32>()]).prop_map(
             |(publish_will, session_expiry_interval)| {

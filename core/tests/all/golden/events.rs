@@ -62,6 +62,7 @@ fn written(event: &EventRef<'_>) -> (Vec<u8>, Vec<u8>) {
         event,
         EventRef::Other(
             Event::NodeStarted { .. }
+                | Event::NodeLost { .. }
                 | Event::SessionOpened(_)
                 | Event::SharedDropped { .. }
                 | Event::AccessRulesReplaced { .. }
@@ -186,6 +187,7 @@ fn events() -> Vec<(String, EventRef<'static>)> {
         drop(DropReason::NotAuthorized),
         Event::AccessRulesReplaced { rules: None },
         Event::AccessRulesReplaced { rules: Some(access::parse(ACL).unwrap()) },
+        Event::NodeLost { node: 2, start: 1_700_000_000 },
     ];
     let bare = MessagePublished {
         qos: QoS::AtMostOnce,
@@ -228,6 +230,7 @@ fn name(event: &EventRef<'_>) -> &'static str {
             Event::SharedSettled { .. } => "shared_settled",
             Event::SharedDropped { .. } => "shared_dropped",
             Event::AccessRulesReplaced { .. } => "access_rules_replaced",
+            Event::NodeLost { .. } => "node_lost",
         },
     }
 }

@@ -211,6 +211,36 @@ fn a_shortage_of_memory_is_told_apart_from_one_of_the_disk() {
 }
 
 #[test]
+fn without_a_quorum_packets_wait_and_only_connect_is_answered() {
+    for version in [V5, V3] {
+        let mut world = World::default();
+        let peer = world.subscriber(client::connect(version, "c"), "t", 0);
+        let settings = &mut world.shard().settings;
+        (settings.takes_publishes, settings.takes_sessions) = (false, false);
+        settings.shortage = Refusal::Quorum;
+        world.publish(peer, 0, 0, "t", "0");
+        world.send(peer, &client::subscribe(2, "a", 1));
+        world.publish(peer, 1, 1, "t", "1");
+        let other = world.begin(0, client::connect(version, "other"));
+        world.settle();
+        assert_eq!(world.received(peer), [""; 0]);
+        assert!(world.shard().is_withholding());
+        // Server unavailable: 0x88, and code 3 of 3.1.1.
+        assert_eq!(world.read(other), ["CONNACK 0x88"]);
+        let settings = &mut world.shard().settings;
+        (settings.takes_publishes, settings.takes_sessions) = (true, true);
+        settings.shortage = Refusal::Storage;
+        let now = world.now;
+        world.open_gate(now);
+        world.settle();
+        assert_eq!(world.received(peer), ["t=0", "SUBACK 2 [01]", "PUBACK 1", "t=1"]);
+        let refused = |request| world.shards[0].shard.stats().refused(request, Refusal::Quorum);
+        assert_eq!(refused(Request::Connect), 1);
+        assert_eq!(refused(Request::Publish) + refused(Request::Subscribe), 0);
+    }
+}
+
+#[test]
 fn a_withheld_clients_acknowledgements_go_on_when_the_gate_opens() {
     let mut world = World::default();
     world.shard().settings.inflight_out = 1;

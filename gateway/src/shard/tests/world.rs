@@ -128,6 +128,25 @@ impl World {
         self.shards[0].shard.on_gate_opened(now, &mut self.rest);
     }
 
+    /// The first shard goes on behind all that is committed, without having read it.
+    pub(super) fn skip(&mut self) {
+        let to = self.rest.history.last_index() + 1;
+        let now = self.now;
+        self.shard().jump(now, to, Rules::open());
+    }
+
+    /// The node begins anew with this start, as far as the first shard and the log go.
+    pub(super) fn renew(&mut self, start: u64) {
+        let seat = &mut self.shards[0];
+        seat.producer.start = start;
+        seat.sequence = 0;
+        seat.shard.on_incarnation(self.now, seat.producer);
+        let own = ProducerId { local: 99, ..seat.producer };
+        self.commit_from(own, |events| {
+            events.push(None, None, &Event::NodeStarted { node: 1, start });
+        });
+    }
+
     /// Time passes, and the shards tick as their driver has them do.
     pub(super) fn wait(&mut self, duration: Duration) {
         let end = self.now.plus(duration);

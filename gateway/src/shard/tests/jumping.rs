@@ -1,0 +1,107 @@
+//! A shard that cannot go on where it was: behind a gap, and as another incarnation of the node.
+
+use ledgermq_core::event::{Event, MessagePublished};
+use ledgermq_core::identity::ProducerId;
+use ledgermq_core::packet::QoS;
+
+use super::client::{self, V3, V5};
+use super::world::World;
+
+const OTHER: ProducerId = ProducerId { node: 2, start: 1, local: 0 };
+
+fn publish_elsewhere(world: &mut World, payload: &[u8]) {
+    let message = MessagePublished {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        packet_id: None,
+        topic: "t",
+        message_expiry_interval: None,
+        properties: &[],
+        payload,
+    };
+    world.commit_from(OTHER, |events| _ = events.publish(None, None, &message));
+}
+
+#[test]
+fn behind_a_gap_every_connection_has_ended_and_the_log_goes_on() {
+    let mut world = World::default();
+    let newer = world.subscriber(client::persistent("newer"), "t", 1);
+    let older = world.subscriber(client::connect(V3, "older"), "t", 1);
+    // One is opened in the gap, one behind it; nobody knows.
+    let skipped = world.begin(0, client::persistent("skipped"));
+    world.commit();
+    publish_elsewhere(&mut world, b"skipped");
+    let staged = world.begin(0, client::persistent("staged"));
+    let silent = world.accept(0);
+    world.skip();
+    world.settle();
+    assert_eq!(world.received(newer), ["DISCONNECT 0x89"]);
+    assert_eq!(world.received(older), [""; 0]);
+    for peer in [newer, older, skipped, staged, silent] {
+        assert!(world.is_closed(peer));
+    }
+    assert_eq!(world.shard().connections(), 0);
+    // Sessions whose epoch it knew are closed, the others by the next start of the node.
+    let is_online = |world: &World, client: &str| {
+        world.rest.views.session(client).expect("it outlives it").presence().is_online()
+    };
+    assert!(!is_online(&world, "newer"));
+    assert!(is_online(&world, "skipped") && is_online(&world, "staged"));
+    publish_elsewhere(&mut world, b"owed");
+    world.renew(2);
+    world.settle();
+    assert!(!is_online(&world, "skipped") && !is_online(&world, "staged"));
+    // What was owed meanwhile is not lost, and it takes part again.
+    let again = world.open(client::persistent("newer"));
+    let received = world.read(again);
+    assert_eq!(received.len(), 3, "{received:?}");
+    assert!(received[0].starts_with("CONNACK 0x00"));
+    let other = world.subscriber(client::connect(V5, "other"), "t", 0);
+    publish_elsewhere(&mut world, b"now");
+    world.settle();
+    assert_eq!(world.received(other), ["t=now"]);
+}
+
+#[test]
+fn what_an_earlier_incarnation_had_under_way_is_nobodys() {
+    let mut world = World::default();
+    let peer = world.subscriber(client::persistent("c"), "t", 1);
+    let publisher = world.open(client::connect(V5, "p"));
+    world.read(publisher);
+    // One message is in the log and not read, one is not handed over.
+    world.publish(publisher, 1, 1, "t", "committed");
+    world.commit();
+    world.publish(publisher, 1, 2, "t", "staged");
+    let opening = world.begin(0, client::persistent("d"));
+    world.renew(2);
+    assert!(world.shard().stage().is_empty());
+    world.settle();
+    assert_eq!(world.received(publisher), ["DISCONNECT 0x89"], "neither is acknowledged");
+    for peer in [peer, publisher, opening] {
+        assert!(world.is_closed(peer));
+    }
+    assert!(world.rest.views.session("d").is_none());
+    assert!(!world.rest.views.session("c").expect("it waits").presence().is_online());
+    let opens =
+        |(event, is_void): &(Event, bool)| matches!(event, Event::SessionOpened(_)) && !is_void;
+    assert_eq!(world.events().iter().filter(|event| opens(event)).count(), 2);
+    let again = world.open(client::persistent("c"));
+    assert_eq!(world.read(again).last().unwrap(), "t=committed q1 #1");
+    world.publish(again, 1, 7, "x", "new");
+    world.settle();
+    assert_eq!(world.received(again), ["PUBACK 7 0x10"]);
+}
+
+#[test]
+fn clients_of_a_node_that_is_cut_off_are_sent_away() {
+    let mut world = World::default();
+    let newer = world.open(client::connect(V5, "newer"));
+    let older = world.open(client::connect(V3, "older"));
+    world.read(newer);
+    world.read(older);
+    let now = world.now;
+    world.shard().end_cut_off(now);
+    assert_eq!(world.read(newer), ["DISCONNECT 0x89"]);
+    assert_eq!(world.read(older), [""; 0]);
+    assert!(world.is_closed(newer) && world.is_closed(older));
+}

@@ -1,0 +1,71 @@
+//! A node that cannot reach most of the cluster can acknowledge nothing. For a moment its clients
+//! wait; then they are sent away, well before the others give the node up and publish their wills.
+
+use std::time::Duration;
+
+use ledgermq_core::offset::Timestamp;
+
+/// After this time without contact the others give a node up, unless they are told otherwise.
+pub(crate) const NODE_LOST: Duration = Duration::from_secs(10);
+
+/// How long there was no quorum.
+#[derive(Debug)]
+pub(crate) struct Quorum {
+    /// How long clients wait for one.
+    patience: Duration,
+    /// Since when there is none.
+    lost: Option<Timestamp>,
+    did_end: bool,
+}
+
+impl Quorum {
+    /// `node_lost`: the time after which the others give this node up.
+    pub(crate) fn new(node_lost: Duration) -> Self {
+        Self { patience: node_lost / 2, lost: None, did_end: false }
+    }
+
+    /// Looks at the moment; says, once, that the connections are to end.
+    pub(super) fn look(&mut self, now: Timestamp, has_quorum: bool) -> bool {
+        if has_quorum {
+            (self.lost, self.did_end) = (None, false);
+            return false;
+        }
+        let lost = *self.lost.get_or_insert(now);
+        if self.did_end || now.since(lost) < self.patience {
+            return false;
+        }
+        self.did_end = true;
+        true
+    }
+
+    /// When [`Quorum::look`] has something to say.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.lost.filter(|_| !self.did_end).map(|lost| lost.plus(self.patience))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_wait_half_of_the_time_after_which_the_node_is_given_up() {
+        let mut quorum = Quorum::new(Duration::from_secs(10));
+        let at = Timestamp::from_secs;
+        assert!(!quorum.look(at(1), true));
+        assert_eq!(quorum.next(), None);
+        assert!(!quorum.look(at(2), false));
+        assert_eq!(quorum.next(), Some(at(7)));
+        assert!(!quorum.look(at(6), false));
+        assert!(quorum.look(at(7), false));
+        assert!(!quorum.look(at(8), false), "once");
+        assert_eq!(quorum.next(), None);
+        // One that comes back in between begins anew.
+        assert!(!quorum.look(at(9), true));
+        assert!(!quorum.look(at(10), false));
+        assert!(!quorum.look(at(14), false));
+        assert!(!quorum.look(at(14), true));
+        assert!(!quorum.look(at(15), false));
+        assert!(quorum.look(at(20), false));
+    }
+}
