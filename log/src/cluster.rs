@@ -10,7 +10,7 @@ pub mod members;
 pub mod token;
 
 pub use conf_change::{ConfChange, ConfChangeError};
-pub use exchange::{NoPeers, PeerInput, Peers, Sent};
+pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent};
 pub use frame::{
     Answer, Command, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane, Pulse,
     Refusal, RefusalCode, Refused, Secret, Why, admit,

@@ -134,6 +134,12 @@ pub(crate) enum Stage {
 }
 
 impl Deriving {
+    /// Puts a batch of the log's own on its way; nothing may be.
+    pub(crate) fn put(&mut self, term: u64, events: BatchBuilder) {
+        let stage = Stage::Waiting(Box::new(events));
+        self.slot = Some(Slot { term, answer: Arc::default(), stage });
+    }
+
     /// Whether nothing is on its way.
     pub(crate) fn is_idle(&self) -> bool {
         self.slot.is_none()

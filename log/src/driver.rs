@@ -52,8 +52,8 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
     let store = EngineStore::open(&options, lock, millis)?;
     let Options { node, seed, config, dir } = options;
     let stopwatch = Box::new(move || clock.now().monotonic);
-    let is_founder = true;
-    let beginning = Beginning { node, seed, is_founder, config, space, stopwatch };
+    let (is_founder, node_lost) = (true, Duration::from_secs(10));
+    let beginning = Beginning { node, seed, is_founder, node_lost, config, space, stopwatch };
     let (log, machine) = LogMachine::recover(store, beginning, clock.now())?;
     let shared = Arc::clone(log.shared());
     let thread = thread::Builder::new()

@@ -1,10 +1,12 @@
 //! The log as a machine: one turn proposes what waits, writes once, folds what was committed, and
 //! hands it to the tails. The log thread (`driver.rs`) and the simulator turn it.
 
+mod commands;
 mod deriving;
 mod incarnation;
 mod keeping;
 mod peers;
+mod policy;
 mod proposing;
 mod recovery;
 
@@ -75,6 +77,10 @@ pub struct LogMachine<S: LogStore> {
     proposing: proposing::Proposing,
     /// What is known of the other nodes.
     peers: peers::Table,
+    policy: policy::Policy,
+    commands: commands::Commands,
+    /// A node that is not heard for so long is declared lost.
+    node_lost: Duration,
     /// When a write is tried again for which the disk had no space.
     retry: Option<Duration>,
     /// When it is tried again though the system says that there is no room.
@@ -118,8 +124,11 @@ impl<S: LogStore> LogMachine<S> {
             self.last_tick = now.monotonic;
             self.tick(now, peers);
         }
-        if let Some(gate) = self.space.look(now.monotonic) {
-            self.shared.set_gate(gate);
+        if self.space.look(now.monotonic).is_some() {
+            self.set_gate();
+        }
+        if !self.commands.is_empty() || !lock(&self.shared.commanding).waiting.is_empty() {
+            self.do_commands(now, peers);
         }
         let may_write = self.may_write(now);
         self.derive(time, may_write);
@@ -130,6 +139,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         self.sync_if_due(now)?;
         self.publish()?;
+        self.show_members();
         self.renew_if_due();
         self.keep(now)?;
         self.report(time);
@@ -343,6 +353,6 @@ impl<S: LogStore> LogMachine<S> {
         let pause = if self.space.found_full() { Duration::ZERO } else { RETRY_INTERVAL };
         self.retry = Some(now.monotonic + pause);
         self.retry_anyway = now.monotonic + RETRY_ANYWAY_INTERVAL;
-        self.shared.set_gate(self.space.gate());
+        self.set_gate();
     }
 }

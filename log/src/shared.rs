@@ -12,6 +12,8 @@ use ledgermq_core::offset::Index;
 use raft::eraftpb::Entry;
 
 use crate::class::{Class, Gate};
+use crate::cluster::Members;
+use crate::commanding::Commanding;
 use crate::committed::{CommittedBatch, Voids};
 use crate::deriving::Deriving;
 use crate::error::{Full, ReadError};
@@ -40,6 +42,9 @@ pub(crate) struct Shared {
     pub(crate) reader: Arc<dyn LogReader>,
     pub(crate) receipts: Receipts,
     pub(crate) deriving: Mutex<Deriving>,
+    pub(crate) commanding: Mutex<Commanding>,
+    /// The members as applied.
+    pub(crate) members: Mutex<Arc<Members>>,
     cache: Mutex<Cache>,
     /// Everything up to here is in the checkpoint of the projections.
     pub(crate) checkpointed: AtomicU64,
@@ -90,6 +95,8 @@ impl Shared {
             reader,
             receipts: Receipts::default(),
             deriving: Mutex::default(),
+            commanding: Mutex::default(),
+            members: Mutex::default(),
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),
@@ -156,6 +163,7 @@ impl Shared {
         lock(&self.ring).wake_all();
         lock(&self.staging).wake_all();
         lock(&self.deriving).stop();
+        lock(&self.commanding).stop();
         drop(lock(&self.receipts.waiting));
         self.receipts.changed.notify_all();
         drop(lock(&self.mark.reached));

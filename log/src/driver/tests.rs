@@ -91,6 +91,7 @@ fn still(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
         node: 1,
         seed: 1,
         is_founder: true,
+        node_lost: Duration::from_secs(10),
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,
         stopwatch: Box::new(|| Duration::ZERO),

@@ -1,6 +1,7 @@
 //! What comes from other nodes, and what goes to them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
@@ -10,6 +11,7 @@ use crate::clock::Now;
 use crate::cluster::{Frame, Hello, PeerInput, Peers, Pulse, Sent};
 use crate::envelope;
 use crate::machine::LogMachine;
+use crate::shared::lock;
 use crate::store::LogStore;
 
 /// Bytes of entries taken from peers in one turn, which one sync makes durable.
@@ -32,7 +34,7 @@ pub(super) struct Table {
 /// What is known of one of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    pub(super) hello: Option<Box<Hello>>,
+    pub(super) hello: Option<Hello>,
     pub(super) pulse: Option<Pulse>,
     /// When anything came from it last.
     pub(super) heard_at: Duration,
@@ -113,6 +115,15 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
+    /// Shows the members to everybody, if they changed.
+    pub(super) fn show_members(&self) {
+        let members = self.replica.members();
+        let mut shown = lock(&self.shared.members);
+        if shown.index != members.index {
+            *shown = Arc::new(members.clone());
+        }
+    }
+
     /// The highest time of a leader that this node knows of.
     pub(super) fn heard(&self) -> Timestamp {
         self.peers.heard
@@ -138,6 +149,7 @@ impl<S: LogStore> LogMachine<S> {
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);
                 }
+                PeerInput::Join { .. } | PeerInput::Refused { .. } => {}
                 PeerInput::Frame { from, frame } => {
                     self.peers.known.entry(from).or_default().heard_at = now.monotonic;
                     bytes += self.take_frame(from, frame, now, peers);
@@ -155,6 +167,8 @@ impl<S: LogStore> LogMachine<S> {
             Frame::Forward(forward) => self.take_forwarded(from, forward, peers),
             Frame::Refused(refused) => self.proposing.refused(refused.term, now.monotonic),
             Frame::Pulse(pulse) => self.take_pulse(from, *pulse),
+            Frame::Command { id, command } => self.take_command((from, id), command, now, peers),
+            Frame::Answer { id, answer } => self.take_answer(from, id, answer),
             // These are not for the log.
             _ => {}
         }
@@ -207,6 +221,7 @@ impl<S: LogStore> LogMachine<S> {
         if !self.replica.is_stuck() {
             self.replica.tick();
         }
+        self.steer(now);
         self.peers.ticks += 1;
         if self.peers.ticks >= PULSE_TICKS {
             self.peers.ticks = 0;

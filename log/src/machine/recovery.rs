@@ -15,8 +15,10 @@ use crate::committed::CommittedBatch;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::Log;
+use crate::machine::commands::Commands;
 use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
+use crate::machine::policy::Policy;
 use crate::machine::proposing::Proposing;
 use crate::machine::{Counts, LogMachine, TurnError, incarnation};
 use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
@@ -39,6 +41,8 @@ pub struct Beginning {
     /// An empty log is the beginning of a cluster of one. If not, the log waits for a leader that
     /// has been told of this node.
     pub is_founder: bool,
+    /// A node that the leader does not hear for so long is declared lost.
+    pub node_lost: Duration,
     /// The section `[log]`.
     pub config: Config,
     /// Room on the disk.
@@ -55,7 +59,7 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// If the store holds damaged entries or cannot be written.
     pub fn recover(store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
-        let Beginning { node, seed, is_founder, config, space, stopwatch } = beginning;
+        let Beginning { node, seed, is_founder, node_lost, config, space, stopwatch } = beginning;
         let recovered = store.recovered();
         let reader = store.reader();
         let Loaded { admission, voids, checkpoint } = admission::load(&store)?;
@@ -90,6 +94,9 @@ impl<S: LogStore> LogMachine<S> {
             own: ProducerId { node, start: recovered.start, local: 0 },
             proposing: Proposing::default(),
             peers: Table::default(),
+            policy: Policy::default(),
+            commands: Commands::default(),
+            node_lost,
             retry: None,
             retry_anyway: Duration::ZERO,
             turned: Turned::default(),

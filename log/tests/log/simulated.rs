@@ -35,6 +35,7 @@ impl Simulated {
             node: 1,
             seed: 7,
             is_founder: true,
+            node_lost: Duration::from_secs(10),
             config: config.clone(),
             space: Monitor::new(config, Box::new(disk.clone())),
             stopwatch: Box::new(|| Duration::ZERO),

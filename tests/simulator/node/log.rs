@@ -39,8 +39,9 @@ impl SimLog {
         let stopwatch = Box::new(|| Duration::ZERO);
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
-        let is_founder = true;
-        let beginning = Beginning { node: 1, seed, is_founder, config, space, stopwatch };
+        let (is_founder, node_lost) = (true, Duration::from_secs(10));
+        let beginning =
+            Beginning { node: 1, seed, is_founder, node_lost, config, space, stopwatch };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ledgermq_core::offset::Timestamp;
 use ledgermq_log::cluster::frame::{admit, split};
-use ledgermq_log::cluster::{ClusterId, Frame, Hello, PeerInput, Peers, Sent, frame};
+use ledgermq_log::cluster::{
+    ClusterId, Frame, Hello, JoinAnswer, Local, PeerInput, Peers, Sent, frame,
+};
 
 use crate::peers::{Event, Habits, Lane, Links, Sent as LinkSent};
 use crate::rng::Rng;
@@ -39,6 +41,11 @@ impl Peers for Out<'_> {
             LinkSent::Down => Sent::Down,
         }
     }
+
+    // Greetings are the driver's business.
+    fn update(&mut self, _local: &Local) {}
+
+    fn answer(&mut self, _id: u64, _answer: JoinAnswer) {}
 }
 
 fn lane_of(frame: &Frame) -> Lane {
@@ -108,8 +115,8 @@ impl Net {
     }
 }
 
-fn hello(node: u64) -> Box<Hello> {
-    Box::new(Hello {
+fn hello(node: u64) -> Hello {
+    Hello {
         lane: frame::Lane::Log,
         cluster: ClusterId([7; 16]),
         boot: 1,
@@ -124,5 +131,5 @@ fn hello(node: u64) -> Box<Hello> {
         members_index: 0,
         version: String::new(),
         address: "node:1".to_owned(),
-    })
+    }
 }

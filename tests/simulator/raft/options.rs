@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) full: u32,
     pub(crate) transfer: u32,
     pub(crate) payload_max: u64,
+    /// Seconds after which a silent node is declared lost.
+    pub(crate) node_lost: u64,
     /// How far the wall clocks of the nodes are apart, in seconds.
     pub(crate) skew_max: u64,
 }
@@ -48,7 +50,8 @@ impl Options {
             jump,
             full,
             transfer,
-            payload_max: *rng.pick(&[10, 1_000, 70_000]),
+            payload_max: *rng.pick(&[10, 1_000, 1_000, 20_000]),
+            node_lost: *rng.pick(&[4, 10, 10]),
             skew_max: *rng.pick(&[0, 0, 2, 50]),
         }
     }

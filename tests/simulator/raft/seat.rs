@@ -90,6 +90,7 @@ impl Seat {
             node: self.id,
             seed: rng.next(),
             is_founder: true,
+            node_lost: Duration::from_secs(options.node_lost),
             config,
             space,
             stopwatch: Box::new(|| Duration::ZERO),
@@ -122,6 +123,7 @@ impl Seat {
     ) -> Result<(), String> {
         let (id, wall) = (self.id, self.wall(now));
         let Some(process) = &mut self.process else { return Ok(()) };
+        process.renew();
         process.greet(id);
         if process.machine.may_receive() {
             for _ in 0..rng.range(0, 20) {
@@ -148,6 +150,16 @@ impl Seat {
 }
 
 impl Process {
+    /// Begins anew if the others gave it up.
+    fn renew(&mut self) {
+        for (producer, counter) in self.producers.iter_mut().zip(&mut self.counters) {
+            if producer.renew() {
+                *counter = 0;
+                self.greeted = None;
+            }
+        }
+    }
+
     /// Says once that it has started, as every node does: what its earlier starts sent is void then.
     fn greet(&mut self, node: u64) {
         if self.greeted.is_none() {

@@ -45,6 +45,7 @@ impl World {
             node: 1,
             seed: 7,
             is_founder: true,
+            node_lost: Duration::from_secs(10),
             space: Monitor::new(&config, Box::new(disk.clone())),
             config,
             stopwatch: Box::new(|| Duration::ZERO),

@@ -5,16 +5,11 @@ use ledgermq_core::offset::Index;
 
 use crate::raft::oracle::{Known, Oracle};
 
-pub(crate) fn check(oracle: &Oracle, index: Index, known: &Known) -> Result<(), String> {
+pub(crate) fn check(oracle: &mut Oracle, index: Index, known: &Known) -> Result<(), String> {
     if !known.is_admitted {
         return Ok(());
     }
-    let mut earlier = oracle.batches.values().rev();
-    let last = earlier
-        .find(|other| other.is_admitted && other.producer == known.producer)
-        .map_or((0, 0), |other| {
-            (other.sequence, other.numbers.last().copied().unwrap_or_default())
-        });
+    let last = oracle.admitted.entry(known.producer).or_default();
     if known.sequence != last.0 + 1 {
         return Err(format!("admitted once: {index} is {known:?} behind sequence {}", last.0));
     }
@@ -22,5 +17,6 @@ pub(crate) fn check(oracle: &Oracle, index: Index, known: &Known) -> Result<(), 
     if !known.numbers.iter().copied().eq(expected) {
         return Err(format!("admitted once: {index} is {known:?} behind number {}", last.1));
     }
+    *last = (known.sequence, known.numbers.last().copied().unwrap_or(last.1));
     Ok(())
 }

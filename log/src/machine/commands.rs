@@ -1,0 +1,267 @@
+//! Commands: the leader does them, every other node passes them on to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::cluster::{Answer, Command, Frame, MemberChange, Members, Peers, Sent, Standing};
+use crate::commanding::{COMMANDS_MAX, Place, refused};
+use crate::machine::LogMachine;
+use crate::shared::lock;
+use crate::store::LogStore;
+
+/// For so long a command may be on its way.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Commands that have no answer yet.
+#[derive(Default)]
+pub(super) struct Commands {
+    pending: BTreeMap<u64, Pending>,
+    last: u64,
+}
+
+struct Pending {
+    command: Command,
+    origin: Origin,
+    until: Duration,
+    stage: Stage,
+}
+
+/// Who is told the answer.
+enum Origin {
+    Here(Arc<Place>),
+    Peer { node: u64, id: u64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is to be done here, or passed on.
+    New,
+    /// A leader has it: it will answer, if it can.
+    Passed { leader: u64 },
+    /// It is done here, in this term.
+    Begun { term: u64 },
+}
+
+impl Commands {
+    fn add(&mut self, command: Command, origin: Origin, now: Duration) {
+        self.last += 1;
+        let pending = Pending { command, origin, until: now + PATIENCE, stage: Stage::New };
+        self.pending.insert(self.last, pending);
+    }
+
+    /// Whether one is to be looked at in every turn.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// A peer passes a command on.
+    pub(super) fn take_command(
+        &mut self,
+        (node, id): (u64, u64),
+        command: Command,
+        now: Now,
+        peers: &mut dyn Peers,
+    ) {
+        let answer = if !self.replica.is_leader() {
+            Answer::NotLeader { leader: self.replica.leader() }
+        } else if self.commands.pending.len() >= COMMANDS_MAX {
+            refused("too many commands are waiting: try again in a moment")
+        } else {
+            return self.commands.add(command, Origin::Peer { node, id }, now.monotonic);
+        };
+        let _ = peers.send(node, &Frame::Answer { id, answer });
+    }
+
+    /// The leader has answered what was passed on.
+    pub(super) fn take_answer(&mut self, from: u64, id: u64, answer: Answer) {
+        let Some(pending) = self.commands.pending.get_mut(&id) else { return };
+        if pending.stage != (Stage::Passed { leader: from }) {
+            return;
+        }
+        if let Answer::NotLeader { .. } = answer {
+            // It is passed on again when it is known to whom.
+            pending.stage = Stage::New;
+            return;
+        }
+        if let Some(Pending { origin: Origin::Here(place), .. }) = self.commands.pending.remove(&id)
+        {
+            place.give(answer);
+        }
+    }
+
+    /// Does what can be done of the commands, and answers what is done.
+    pub(super) fn do_commands(&mut self, now: Now, peers: &mut dyn Peers) {
+        for (command, place) in lock(&self.shared.commanding).waiting.drain(..) {
+            self.commands.add(command, Origin::Here(place), now.monotonic);
+        }
+        let mut pending = std::mem::take(&mut self.commands.pending);
+        pending.retain(|id, pending| match self.advance(*id, pending, now.monotonic, peers) {
+            None => true,
+            Some(answer) => {
+                match &pending.origin {
+                    Origin::Here(place) => place.give(answer),
+                    Origin::Peer { node, id } => {
+                        let _ = peers.send(*node, &Frame::Answer { id: *id, answer });
+                    }
+                }
+                false
+            }
+        });
+        self.commands.pending = pending;
+    }
+
+    /// One step of a command; its answer if that was the last.
+    fn advance(
+        &mut self,
+        id: u64,
+        pending: &mut Pending,
+        now: Duration,
+        peers: &mut dyn Peers,
+    ) -> Option<Answer> {
+        let (term, leader) = (self.replica.term(), self.replica.leader());
+        let leads = self.replica.is_leader();
+        if now >= pending.until {
+            return Some(refused("it was not done within half a minute: is there a quorum?"));
+        }
+        if let Stage::Begun { term: begun } = pending.stage {
+            return self.outcome(&pending.command, begun);
+        }
+        if leads {
+            let answer = self.begin(&pending.command);
+            if answer == Begin::Begun {
+                pending.stage = Stage::Begun { term };
+            }
+            return match answer {
+                Begin::Answer(answer) => Some(answer),
+                Begin::Begun | Begin::Later => None,
+            };
+        }
+        if let Origin::Peer { .. } = pending.origin {
+            return Some(Answer::NotLeader { leader });
+        }
+        if leader != 0 && pending.stage != (Stage::Passed { leader }) {
+            let frame = Frame::Command { id, command: pending.command.clone() };
+            if peers.send(leader, &frame) == Sent::Taken {
+                pending.stage = Stage::Passed { leader };
+            }
+        }
+        None
+    }
+
+    /// Begins a command, as the leader.
+    fn begin(&mut self, command: &Command) -> Begin {
+        let members = self.replica.members();
+        if is_done(command, members) {
+            return Begin::Answer(Answer::Done);
+        }
+        let change = match command {
+            Command::Transfer { to } => return self.begin_transfer(*to),
+            // A node that leads must not take part in its own removal.
+            Command::Remove { node } | Command::Demote { node } | Command::Readmit { node, .. }
+                if *node == self.shared.node =>
+            {
+                return self.begin_transfer_away();
+            }
+            Command::Remove { node } => MemberChange::Retire { node: *node },
+            Command::Promote { node } => MemberChange::Promote { nodes: vec![*node] },
+            Command::Demote { node } => MemberChange::Demote { nodes: vec![*node] },
+            Command::Readmit { node, .. } => MemberChange::Withdraw { node: *node },
+            Command::Address { node, address, mqtt } => {
+                MemberChange::Address { node: *node, address: address.clone(), mqtt: mqtt.clone() }
+            }
+        };
+        if let Err(error) = members.check(&change) {
+            return Begin::Answer(refused(error.to_string()));
+        }
+        match self.replica.propose_change(&change) {
+            true => Begin::Begun,
+            false => Begin::Later,
+        }
+    }
+
+    fn begin_transfer(&mut self, to: u64) -> Begin {
+        if to == self.shared.node {
+            return Begin::Answer(Answer::Done);
+        }
+        if !self.replica.configuration().state.voters.contains(&to) {
+            return Begin::Answer(refused(format!("node {to} has no vote")));
+        }
+        if !self.peers.is_connected(to) {
+            return Begin::Answer(refused(format!("node {to} cannot be reached")));
+        }
+        self.replica.transfer(to);
+        Begin::Begun
+    }
+
+    /// Lets the voter lead that has most of the log; the command is done by the next leader.
+    fn begin_transfer_away(&mut self) -> Begin {
+        match self.best_successor() {
+            None => Begin::Answer(refused("no other voter can be reached that could lead")),
+            Some(to) => {
+                self.replica.transfer(to);
+                Begin::Later
+            }
+        }
+    }
+
+    /// The voter that could lead best: reachable, with most of the log.
+    pub(super) fn best_successor(&self) -> Option<u64> {
+        let voters = &self.replica.configuration().state.voters;
+        self.replica
+            .followers()
+            .filter(|(id, _, is_active)| {
+                *is_active && voters.contains(id) && self.peers.is_connected(*id)
+            })
+            .max_by_key(|(id, matched, _)| (*matched, u64::MAX - id))
+            .map(|(id, ..)| id)
+    }
+
+    /// What became of a command that was begun in `begun`.
+    fn outcome(&self, command: &Command, begun: u64) -> Option<Answer> {
+        let term = self.replica.term();
+        if let Command::Transfer { to } = command {
+            return match self.replica.leader() {
+                leader if leader == *to => Some(Answer::Done),
+                0 => None,
+                leader if term > begun => {
+                    Some(refused(format!("node {leader} became the leader instead")))
+                }
+                _ => None,
+            };
+        }
+        if is_done(command, self.replica.members()) {
+            return Some(Answer::Done);
+        }
+        // What a former leader proposed may still come, or not: whoever asks looks again.
+        (term > begun || !self.replica.is_leader())
+            .then(|| refused("the leader changed meanwhile: look whether it was done"))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Begin {
+    Begun,
+    /// Raft does not take it now.
+    Later,
+    Answer(Answer),
+}
+
+/// Whether the members are as the command wants them.
+fn is_done(command: &Command, members: &Members) -> bool {
+    let standing = |node: &u64| members.nodes.get(node).map(|member| member.standing);
+    match command {
+        Command::Remove { node } => members.retired.contains(node),
+        Command::Promote { node } => standing(node) == Some(Standing::Voter),
+        Command::Demote { node } => standing(node) == Some(Standing::Learner),
+        Command::Readmit { node, .. } => standing(node) == Some(Standing::Away),
+        Command::Address { node, address, mqtt } => members
+            .nodes
+            .get(node)
+            .is_some_and(|member| member.address == *address && member.mqtt == *mqtt),
+        Command::Transfer { .. } => false,
+    }
+}

@@ -1,0 +1,148 @@
+//! What a leader does by itself: it finishes changes of the members, gives learners a vote when
+//! they have caught up, and declares nodes lost that are not heard any more. And what every node
+//! does: without a leader it says that nothing becomes durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledgermq_core::event::{BatchBuilder, Event};
+
+use crate::class::Gate;
+use crate::clock::Now;
+use crate::cluster::{MemberChange, Role, Standing};
+use crate::envelope::ENVELOPE_BYTES;
+use crate::machine::LogMachine;
+use crate::shared::lock;
+use crate::store::LogStore;
+
+/// A learner has caught up when it lacks at most so many entries.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// Without a leader for so long, a node says so.
+const LEADERLESS: Duration = Duration::from_secs(2);
+
+/// What the policy remembers.
+#[derive(Debug, Default)]
+pub(super) struct Policy {
+    /// The term that this node leads, and since when.
+    led: Option<(u64, Duration)>,
+    /// Since when no leader is known.
+    leaderless_since: Option<Duration>,
+    is_without_quorum: bool,
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Looks what is to be done, at every tick.
+    pub(super) fn steer(&mut self, now: Now) {
+        self.watch_quorum(now.monotonic);
+        let Some(leading) = self.replica.leading() else {
+            self.policy.led = None;
+            return;
+        };
+        let since = match self.policy.led {
+            Some((term, since)) if term == leading.term => since,
+            _ => now.monotonic,
+        };
+        self.policy.led = Some((leading.term, since));
+        // Before that, what an earlier leader did may not be applied here yet.
+        if self.admission.applied() < leading.first || self.replica.is_stuck() {
+            return;
+        }
+        if !self.settle_members() {
+            self.declare_lost(now.monotonic, since);
+        }
+    }
+
+    /// Without a leader nothing becomes durable: clients are told, before they wait for ever.
+    fn watch_quorum(&mut self, now: Duration) {
+        let policy = &mut self.policy;
+        if self.replica.leader() != 0 {
+            policy.leaderless_since = None;
+        }
+        let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
+        let since = match (self.replica.leader(), is_alone) {
+            (0, false) => *policy.leaderless_since.get_or_insert(now),
+            _ => now,
+        };
+        policy.is_without_quorum = now.saturating_sub(since) >= LEADERLESS;
+        self.set_gate();
+    }
+
+    /// Shows what is accepted: what the disk allows, if there is a quorum.
+    pub(super) fn set_gate(&self) {
+        let gate = match (self.space.gate(), self.policy.is_without_quorum) {
+            (gate @ Gate::Stopped { .. }, _) | (gate, false) => gate,
+            (_, true) => Gate::NoQuorum {
+                reason: Arc::from(
+                    "most of the cluster cannot be reached from this node: nothing becomes durable",
+                ),
+            },
+        };
+        self.shared.set_gate(gate);
+    }
+
+    /// Finishes what was begun, and gives votes. Says whether it proposed something.
+    fn settle_members(&mut self) -> bool {
+        if !self.replica.configuration().state.voters_outgoing.is_empty() {
+            return self.replica.propose_change(&MemberChange::LeaveJoint);
+        }
+        let members = self.replica.members();
+        let away = members.nodes.iter().find(|(_, member)| member.standing == Standing::Away);
+        if let Some((node, _)) = away {
+            let change = MemberChange::Readmit { node: *node };
+            return self.replica.propose_change(&change);
+        }
+        let nodes = self.due_promotion();
+        !nodes.is_empty() && self.replica.propose_change(&MemberChange::Promote { nodes })
+    }
+
+    /// The learners that get a vote now. An even number of voters bears no more losses than one
+    /// less, so they get it by twos, or singly where the number is even.
+    fn due_promotion(&self) -> Vec<u64> {
+        let members = self.replica.members();
+        let last = self.replica.last_index();
+        let mut ready: Vec<u64> = self
+            .replica
+            .followers()
+            .filter(|(id, matched, is_active)| {
+                let is_learner = members.nodes.get(id).is_some_and(|member| {
+                    member.standing == Standing::Learner && member.role == Role::Log
+                });
+                is_learner
+                    && *is_active
+                    && self.peers.is_connected(*id)
+                    && matched + CAUGHT_UP_ENTRIES >= last
+            })
+            .map(|(id, ..)| id)
+            .collect();
+        ready.sort_unstable();
+        let voters = members.voters().count();
+        let wanted = if voters % 2 == 0 { 1 } else { 2 };
+        if ready.len() < wanted { Vec::new() } else { ready[..wanted].to_vec() }
+    }
+
+    /// Declares a node lost that is not heard: its sessions end, their wills come due, and what it
+    /// still sends does not count until it has begun anew.
+    fn declare_lost(&mut self, now: Duration, led_since: Duration) {
+        let term = self.replica.term();
+        let own = self.shared.node;
+        let configuration = self.replica.configuration();
+        let others = configuration.members().into_iter().filter(|node| *node != own);
+        let lost = others
+            .filter(|node| {
+                let heard_at = self.peers.get(*node).map_or(Duration::ZERO, |known| known.heard_at);
+                now.saturating_sub(heard_at.max(led_since)) >= self.node_lost
+            })
+            // Who has left, or never wrote, has nothing to lose; and once is enough.
+            .chain(self.replica.members().retired.iter().copied())
+            .map(|node| (node, self.admission.start_of(node)))
+            .find(|(node, start)| *start > 0 && self.admission.least_start(*node) <= *start);
+        let Some((node, start)) = lost else { return };
+        let mut deriving = lock(&self.shared.deriving);
+        if deriving.slot.is_none() {
+            let mut events = BatchBuilder::new(ENVELOPE_BYTES);
+            events.push(None, None, &Event::NodeLost { node, start });
+            tracing::warn!(node, start, "the node is not heard any more: it is declared lost");
+            deriving.put(term, events);
+        }
+    }
+}
