@@ -42,17 +42,24 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// `LEDGERMQ_SIM_SEEDS` and `LEDGERMQ_SIM_FIRST` choose others.
+/// `LEDGERMQ_SIM_SEEDS` and `LEDGERMQ_SIM_FIRST` choose others; `LEDGERMQ_SIM_HASHES` prints the hash
+/// of each trace, to compare two builds.
 #[test]
 fn every_seed_keeps_the_invariants() {
     let first = number("LEDGERMQ_SIM_FIRST").unwrap_or(1);
     let seeds = number("LEDGERMQ_SIM_SEEDS").unwrap_or(SEEDS);
     let keeps_going = number("LEDGERMQ_SIM_KEEP_GOING").is_some();
+    let prints_hashes = number("LEDGERMQ_SIM_HASHES").is_some();
     let mut sum = Tally::default();
     let mut failed = Vec::new();
     for seed in first..first + seeds {
         match run(seed, false) {
-            Ok(outcome) => sum.add(&outcome.tally),
+            Ok(outcome) => {
+                sum.add(&outcome.tally);
+                if prints_hashes {
+                    println!("seed {seed}: {:016x} of {} lines", outcome.hash, outcome.lines);
+                }
+            }
             Err(report) if keeps_going => {
                 println!("{}", report.lines().next().unwrap_or_default());
                 failed.push(seed);
