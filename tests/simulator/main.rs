@@ -16,6 +16,7 @@ mod network;
 mod node;
 mod options;
 mod oracle;
+mod peers;
 mod rng;
 mod run;
 mod seen;
