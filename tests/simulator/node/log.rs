@@ -16,7 +16,7 @@ pub(crate) struct SimLog {
     pub(crate) log: Log,
     machine: LogMachine<SimStore>,
     disk: Disk,
-    /// True time at which the process started.
+    /// The node's even clock when the process started.
     started: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl SimLog {
         let stopwatch = Box::new(|| Duration::ZERO);
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
-        let beginning = Beginning { node: 1, seed, config, space, stopwatch };
+        let beginning = Beginning { node: o.name.id, seed, config, space, stopwatch };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })
@@ -60,7 +60,7 @@ impl SimLog {
     pub(crate) fn crash(self, o: &mut Outside<'_>) -> Disk {
         let survivors = self.disk.cut_power(o.rng);
         if survivors > 0 {
-            o.trace.say(format_args!("{survivors} unsynced writes had reached the disk"));
+            o.say(format_args!("{survivors} unsynced writes had reached the disk"));
         }
         self.disk
     }

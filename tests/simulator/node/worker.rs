@@ -46,7 +46,7 @@ impl Worker {
         let (applied, rules) =
             views.with(|views| (views.applied(), views.access().rules().clone()));
         let position = applied + 1;
-        let settings = Settings { rules, ..o.options.settings.clone() };
+        let settings = Settings { node: o.name.id, rules, ..o.options.settings.clone() };
         let producer = log.producer(NoWake::shared());
         let shard = Shard::new(
             producer.id(),
@@ -278,10 +278,9 @@ impl Worker {
 
     fn close(&mut self, token: Token, o: &mut Outside<'_>) {
         let Some(socket) = self.sockets.remove(&token) else { return };
-        if let Some(connection) = o.network.get_mut(socket.conn) {
-            o.trace.say(format_args!("the node closes connection {}", socket.conn));
-            connection.node_left = true;
-            connection.down.close();
-        }
+        let Some(connection) = o.network.get_mut(socket.conn) else { return };
+        connection.node_left = true;
+        connection.down.close();
+        o.say(format_args!("the node closes connection {}", socket.conn));
     }
 }
