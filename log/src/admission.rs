@@ -10,6 +10,8 @@
 //!   with an expiry interval of 0, and `NodeStarted` for such sessions of its node end it.
 
 mod checkpoint;
+#[cfg(feature = "testing")]
+mod checksum;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 
 mod keeping;
 mod recovery;
+#[cfg(feature = "testing")]
+mod testing;
 
 pub use recovery::Beginning;
 pub(crate) use recovery::describe;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::Timestamp;
+use ledgermq_log::testing::Admitted;
 use ledgermq_projections::views::Views;
 
 use crate::book::Book;
@@ -49,6 +50,8 @@ pub(crate) struct World {
     oracle: Oracle,
     /// The views folded from the beginning, batch by batch.
     scratch: Views,
+    /// Admission, likewise.
+    admitted: Admitted,
     /// Node 1 sits in the first.
     seats: Vec<Seat>,
     /// None for a node that is alone.
@@ -91,6 +94,7 @@ impl World {
             clients,
             oracle,
             scratch: Views::new(options.queued),
+            admitted: Admitted::default(),
             seats: (1..=nodes).map(|id| Seat::new(Name { id, is_alone })).collect(),
             cluster,
             rules: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::space::Monitor;
 use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, Now, Wake};
@@ -67,6 +67,11 @@ impl SimLog {
 
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// The index that admission stands at, and its checksum.
+    pub(crate) fn admission(&self) -> (Index, u64) {
+        self.machine.admission_checksum()
     }
 
     pub(crate) fn is_idle(&self) -> bool {

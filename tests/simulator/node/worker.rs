@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ledgermq_core::connection::Settings;
 use ledgermq_core::identity::ClientId;
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
 use ledgermq_log::{Class, Log, Producer, Tail};
@@ -91,6 +91,11 @@ impl Worker {
     pub(crate) fn end_all(&mut self, o: &Outside<'_>) {
         let now = self.clock(o);
         self.shard.end_all(now, ReasonCode::ServerShuttingDown);
+    }
+
+    /// Whether it has read everything up to `last` and holds the connection of `client`.
+    pub(crate) fn holds(&self, client: &str, last: Index) -> bool {
+        self.shard.position() > last && self.shard.counts(client).is_some()
     }
 
     pub(crate) fn is_idle(&self, log: &Log) -> bool {

@@ -6,7 +6,8 @@ use ledgermq_core::topic::TopicFilter;
 use crate::client::Client;
 use crate::node::Node;
 use crate::options::{SHARED_FILTERS, TOPICS};
-use crate::seen::Seen;
+use crate::oracle::Process;
+use crate::seen::{Fold, Seen};
 use crate::world::World;
 
 impl World {
@@ -14,6 +15,8 @@ impl World {
     /// stand where the oracle stands.
     pub(super) fn look(&mut self) {
         self.catch_up();
+        self.look_for_holders();
+        self.look_at_states();
         if self.scratch.applied() != self.oracle.last_index {
             return;
         }
@@ -25,6 +28,36 @@ impl World {
             }
             let scratch = *scratch.get_or_insert_with(|| self.scratch.checksum());
             look_into(node, scratch, &self.clients, &mut self.seen);
+        }
+    }
+
+    /// Tells who holds each client's connection.
+    fn look_for_holders(&mut self) {
+        for client in &self.clients {
+            let mut holders = Vec::new();
+            for seat in &self.seats {
+                let Some(node) = &seat.node else { continue };
+                let process = Process { node: seat.name.id, start: node.log.log.start() };
+                let last = self.oracle.last_index;
+                let holding = node.workers.iter().filter(|it| it.holds(&client.id, last));
+                holders.extend(holding.map(|_| process));
+            }
+            self.seen.push(Seen::Holders { client: client.id.clone(), holders });
+        }
+    }
+
+    /// Tells what the folds of the nodes have come to, wherever they stand.
+    fn look_at_states(&mut self) {
+        for seat in &self.seats {
+            let Some(running) = &seat.node else { continue };
+            let node = seat.name.id;
+            let (index, checksum) =
+                running.projections.reader.with(|views| (views.applied(), views.checksum()));
+            self.seen.push(Seen::State { node, fold: Fold::Views, index, checksum });
+            let (passed, checksum) = running.log.admission();
+            let batches = &mut self.oracle.history.range(..=passed);
+            let index = batches.next_back().map_or(0, |(index, _)| *index);
+            self.seen.push(Seen::State { node, fold: Fold::Admission, index, checksum });
         }
     }
 
@@ -66,13 +99,27 @@ impl World {
         }
     }
 
+    /// Folds what is new, and tells what it came to: in the end, or, as other nodes may stand
+    /// anywhere, at each batch.
     fn catch_up(&mut self) {
         let mut notices = Vec::new();
-        for (_, batch) in self.oracle.history.range(self.scratch.applied() + 1..) {
+        let last = self.oracle.last_index;
+        for (index, batch) in self.oracle.history.range(self.scratch.applied() + 1..) {
             if let Err(broken) = self.scratch.apply(batch, &mut notices) {
                 self.seen.push(Seen::Broken(format!("the views broke: {broken}")));
             }
             notices.clear();
+            self.admitted.apply(batch);
+            if *index == last || self.cluster.is_some() {
+                let sums = [
+                    (Fold::Views, self.scratch.checksum()),
+                    (Fold::Admission, self.admitted.checksum()),
+                ];
+                let (node, index) = (0, *index);
+                let states =
+                    sums.map(|(fold, checksum)| Seen::State { node, fold, index, checksum });
+                self.seen.extend(states);
+            }
         }
     }
 }
