@@ -12,6 +12,8 @@
 //!   its current start end it.
 
 mod checkpoint;
+#[cfg(feature = "testing")]
+mod checksum;
 mod sessions;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,8 @@ mod peers;
 mod policy;
 mod proposing;
 mod recovery;
+#[cfg(feature = "testing")]
+mod testing;
 
 pub use recovery::Beginning;
 pub(crate) use recovery::describe;

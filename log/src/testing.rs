@@ -11,6 +11,23 @@ use crate::admission::Admission;
 use crate::committed::CommittedBatch;
 use crate::envelope::{self, ENVELOPE_BYTES};
 
+/// Admission folded from the beginning, batch by batch, apart from any log.
+#[derive(Debug, Default)]
+pub struct Admitted(Admission);
+
+impl Admitted {
+    /// Folds the next batch.
+    pub fn apply(&mut self, batch: &CommittedBatch) {
+        self.0.apply(batch).expect("a batch that was committed");
+    }
+
+    /// Checksum of the state.
+    #[must_use]
+    pub fn checksum(&self) -> u64 {
+        self.0.checksum()
+    }
+}
+
 /// A history of committed batches.
 #[derive(Debug)]
 pub struct History {

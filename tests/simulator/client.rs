@@ -35,8 +35,20 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) seen: &'a mut Vec<Seen>,
     pub(crate) oracle: &'a Oracle,
     pub(crate) options: &'a Options,
+    /// The nodes that can be reached; all, if none can.
+    pub(crate) nodes: &'a [u64],
     /// No new trouble is made: connect, answer, receive.
     pub(crate) is_settling: bool,
+}
+
+impl Surroundings<'_> {
+    /// The node to connect to: any, if there are several.
+    fn pick_node(&mut self) -> u64 {
+        match self.nodes {
+            [only] => *only,
+            several => *self.rng.pick(several),
+        }
+    }
 }
 
 /// One client.

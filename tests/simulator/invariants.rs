@@ -3,9 +3,11 @@
 mod access;
 mod acknowledged;
 mod at_least_once;
+mod derived_once;
 mod exactly_once;
 mod fold;
 mod history;
+mod one_owner;
 mod order;
 mod owed;
 mod protocol;
@@ -13,6 +15,7 @@ mod retained;
 mod sessions;
 mod shared;
 mod takeover;
+mod views_equal;
 mod wills;
 
 use crate::book::Book;
@@ -50,12 +53,15 @@ pub(crate) fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
         ("order", Box::<order::Order>::default()),
         ("owed", Box::<owed::Owed>::default()),
         ("fold", Box::new(fold::Fold)),
+        ("views equal", Box::<views_equal::ViewsEqual>::default()),
         ("retained", Box::new(retained::RetainedValue)),
         ("shared", Box::<shared::Shared>::default()),
         ("takeover", Box::new(takeover::Takeover)),
+        ("one owner", Box::new(one_owner::OneOwner)),
         ("sessions", Box::new(sessions::Sessions)),
         ("protocol", Box::new(protocol::Protocol)),
         ("wills", Box::new(wills::Wills)),
+        ("derived once", Box::<derived_once::DerivedOnce>::default()),
     ]
 }
 

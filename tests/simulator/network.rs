@@ -17,6 +17,8 @@ pub(crate) struct Network {
 /// One connection with its two directions.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// The node at the other end.
+    pub(crate) node: u64,
     /// From the client to the node.
     pub(crate) up: Pipe,
     /// From the node to the client.
@@ -49,9 +51,11 @@ pub(crate) enum Read {
 }
 
 impl Network {
-    pub(crate) fn connect(&mut self) -> ConnId {
+    /// A client's new connection to `node`.
+    pub(crate) fn connect(&mut self, node: u64) -> ConnId {
         self.last += 1;
         let connection = Connection {
+            node,
             up: Pipe::default(),
             down: Pipe::default(),
             is_accepted: false,
@@ -91,8 +95,8 @@ impl Network {
 
     /// The node's process is gone: the kernel resets its connections (or, after a power cut, does
     /// not).
-    pub(crate) fn node_died(&mut self, rng: &mut Rng) {
-        for connection in self.connections.values_mut() {
+    pub(crate) fn node_died(&mut self, node: u64, rng: &mut Rng) {
+        for connection in self.connections.values_mut().filter(|it| it.node == node) {
             connection.node_left = true;
             if rng.permille(200) {
                 connection.is_silent = true;

@@ -10,6 +10,7 @@ mod projections;
 mod sources;
 mod worker;
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use ledgermq_core::access::RuleList;
@@ -50,9 +51,25 @@ pub(crate) struct Node {
     rules: Option<RuleList>,
 }
 
+/// Which node, and how the trace calls it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name {
+    /// Its number, from 1.
+    pub(crate) id: u64,
+    /// There is no other.
+    pub(crate) is_alone: bool,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_alone { Ok(()) } else { write!(f, "node {}: ", self.id) }
+    }
+}
+
 /// What a node may touch in its turn.
 pub(crate) struct Outside<'a> {
-    /// True time, which only goes on.
+    pub(crate) name: Name,
+    /// The node's even clock, which only goes on.
     pub(crate) now: Timestamp,
     /// What the wall clock shows.
     pub(crate) wall: Timestamp,
@@ -65,6 +82,13 @@ pub(crate) struct Outside<'a> {
     pub(crate) rules: &'a Option<RuleList>,
 }
 
+impl Outside<'_> {
+    /// Writes down what the node does.
+    pub(crate) fn say(&mut self, what: fmt::Arguments<'_>) {
+        self.trace.say(format_args!("{}{what}", self.name));
+    }
+}
+
 impl Node {
     /// Starts a node on what an earlier one left behind.
     pub(crate) fn start(remains: &Remains, o: &mut Outside<'_>) -> Result<Self, String> {
@@ -73,14 +97,16 @@ impl Node {
         projections.set_rules(o.rules.clone());
         let workers = Vec::new();
         let status = log.log.status();
-        o.trace.say(format_args!(
+        o.say(format_args!(
             "the node starts ({}): log {}..={}, views at {}",
             log.log.start(),
             status.first_index,
             status.commit_index,
             projections.reader.applied(),
         ));
-        o.oracle.on_recovered(status.commit_index);
+        if o.name.is_alone {
+            o.oracle.on_recovered(status.commit_index);
+        }
         let told = log.log.tail_gapless(status.first_index, NoWake::shared());
         let mut node = Self {
             log,
@@ -97,7 +123,7 @@ impl Node {
 
     /// The process is gone, with all that was in memory.
     pub(crate) fn crash(self, o: &mut Outside<'_>) -> Remains {
-        o.network.node_died(o.rng);
+        o.network.node_died(o.name.id, o.rng);
         let store = self.projections.store;
         Remains { disk: self.log.crash(o), store }
     }
@@ -226,7 +252,8 @@ impl Node {
         }
         let mut accepted = Vec::new();
         for (id, connection) in &mut o.network.connections {
-            if connection.is_accepted || connection.node_left || connection.is_silent {
+            let is_here = connection.node == o.name.id;
+            if !is_here || connection.is_accepted || connection.node_left || connection.is_silent {
                 continue;
             }
             connection.is_accepted = true;

@@ -108,7 +108,8 @@ impl Options {
             Limits::default()
         };
         let settings = Settings {
-            node: 1,
+            // Each node puts its own in.
+            node: 0,
             connect_timeout: Duration::from_secs(rng.range(2, 20)),
             server_keep_alive: if rng.permille(200) { rng.small(5, 60) } else { 0 },
             packet_bytes_max: 1 << 20,

@@ -5,6 +5,8 @@ mod groups;
 mod model;
 mod owing;
 mod session;
+#[cfg(test)]
+pub(crate) mod tests;
 mod voids;
 mod wills;
 
@@ -17,7 +19,7 @@ use ledgermq_log::CommittedBatch;
 
 use crate::book::Uid;
 
-pub(crate) use session::{Life, OwedEntry, Session};
+pub(crate) use session::{Life, OwedEntry, Process, Session};
 pub(crate) use voids::Voids;
 
 /// The committed history and what follows from it.

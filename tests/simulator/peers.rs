@@ -6,12 +6,12 @@
 //! what reached it by [`Links::next`] (or does not: it is paused).
 
 mod connection;
+mod habits;
 mod partition;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
 
@@ -19,6 +19,7 @@ use crate::rng::Rng;
 
 use connection::{Connection, Knows};
 
+pub(crate) use habits::Habits;
 pub(crate) use partition::{Partition, Path};
 
 /// One of the connections that two nodes have.
@@ -49,19 +50,6 @@ pub(crate) enum Sent {
     Down,
 }
 
-/// How the links of a seed behave.
-#[derive(Clone, Debug)]
-pub(crate) struct Habits {
-    /// Shortest and longest time of a frame on its way.
-    pub(crate) latency: (Duration, Duration),
-    /// Shortest and longest time until an end gives up a path that is cut or a peer that is silent.
-    pub(crate) patience: (Duration, Duration),
-    /// Bytes that a lane takes before it is full: log, pulse, bulk.
-    pub(crate) lane_bytes: [usize; 3],
-    /// Of a thousand frames: lost, doubled, put before others. TCP never does that.
-    pub(crate) hostile: [u32; 3],
-}
-
 /// All connections between nodes.
 #[derive(Debug)]
 pub(crate) struct Links<P> {
@@ -74,38 +62,6 @@ pub(crate) struct Links<P> {
     partitions: Vec<Partition>,
     /// Paths on which nothing passes, and since when.
     cut: BTreeMap<Path, Timestamp>,
-}
-
-impl Habits {
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let micros = Duration::from_micros;
-        let shortest = rng.range(50, 500);
-        let longest = shortest * *rng.pick(&[1, 3, 30, 300]);
-        let tight = rng.permille(300);
-        let mut bytes = |large: usize| if tight { rng.size(500, 20_000) } else { large };
-        let lane_bytes = [bytes(8 << 20), bytes(256 << 10), bytes(1 << 20)];
-        let is_hostile = rng.permille(200);
-        let hostile = [(); 3].map(|()| if is_hostile { rng.range(0, 50) } else { 0 });
-        Self {
-            latency: (micros(shortest), micros(longest)),
-            patience: (Duration::from_millis(500), Duration::from_secs(rng.range(2, 30))),
-            lane_bytes,
-            hostile: hostile.map(|permille| u32::try_from(permille).expect("it is small")),
-        }
-    }
-
-    fn latency(&self, rng: &mut Rng) -> Duration {
-        between(self.latency, rng)
-    }
-
-    fn patience(&self, rng: &mut Rng) -> Duration {
-        between(self.patience, rng)
-    }
-}
-
-fn between((shortest, longest): (Duration, Duration), rng: &mut Rng) -> Duration {
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).expect("it is short");
-    Duration::from_micros(rng.range(micros(shortest), micros(longest)))
 }
 
 impl<P: AsRef<[u8]> + Clone> Links<P> {

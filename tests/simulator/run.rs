@@ -18,7 +18,7 @@ struct Outcome {
 
 /// Runs a seed. A failure comes as text: options, tail of the trace, what was broken.
 fn run(seed: u64, is_loud: bool) -> Result<Outcome, String> {
-    let mut world = World::new(seed, is_loud);
+    let mut world = World::new(seed, 1, is_loud);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()))
         .unwrap_or_else(|panic| Err(panic_text(&*panic)));
     let Err(fault) = result else {

@@ -1,10 +1,12 @@
 //! What was seen at the clients' end, for the invariants to judge.
 
+use ledgermq_core::offset::Index;
 use ledgermq_core::packet::QoS;
 use ledgermq_core::reason::ReasonCode;
 
 use crate::book::Uid;
 use crate::network::ConnId;
+use crate::oracle::Process;
 
 /// One observation.
 #[derive(Clone, Debug)]
@@ -26,6 +28,10 @@ pub(crate) enum Seen {
     Recovered,
     /// The views at an index, told by the node and folded from the beginning.
     Views { applied: u64, node: u64, scratch: u64 },
+    /// What a fold of the log is at an index of a batch, on a node; node 0 folds from the beginning.
+    State { node: u64, fold: Fold, index: Index, checksum: u64 },
+    /// The processes that hold a connection of the client, of those that have read the whole log.
+    Holders { client: String, holders: Vec<Process> },
     /// A topic's retained message in the views, at an index that the oracle stands at.
     Retained { topic: &'static str, payload: Option<Vec<u8>> },
     /// A session's filters in the views, at an index that the oracle stands at.
@@ -45,6 +51,15 @@ pub(crate) enum Seen {
     Broken(String),
     /// Faults have stopped and everything had its time.
     Settled,
+}
+
+/// A fold of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fold {
+    /// The rows of the views.
+    Views,
+    /// Who may act: producers and sessions.
+    Admission,
 }
 
 /// A PUBLISH as the client took it.

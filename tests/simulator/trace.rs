@@ -22,7 +22,7 @@ pub(crate) struct Trace {
 impl Trace {
     pub(crate) fn new(is_loud: bool) -> Self {
         let tail = VecDeque::with_capacity(TAIL_LINES);
-        Self { hash: 0xcbf2_9ce4_8422_2325, lines: 0, tail, now: Timestamp(0), is_loud }
+        Self { hash: 0xcbf2_9ce4_8422_2325, lines: 0, tail, now: START, is_loud }
     }
 
     pub(crate) fn set_now(&mut self, now: Timestamp) {

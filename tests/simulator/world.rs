@@ -1,41 +1,38 @@
-//! The world of one seed: a node, its disk, clients, the network between, faults, and the judges.
+//! The world of one seed: nodes with their disks, clients, the network between, faults, and the
+//! judges.
 
+mod cluster;
 mod faults;
 mod look;
+mod seat;
+mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::Timestamp;
+use ledgermq_log::testing::Admitted;
 use ledgermq_projections::views::Views;
 
 use crate::book::Book;
 use crate::client::{Client, Surroundings};
 use crate::invariants::{Facts, Invariant};
 use crate::network::Network;
-use crate::node::{Node, Outside, Remains};
+use crate::node::{Name, Node, Outside};
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use crate::seen::Seen;
 use crate::trace::{START, Trace};
 
-/// Where the wall clock begins: it may be put back from there.
-const WALL_AHEAD: u64 = 1_000_000_000_000;
-/// Rounds within which everything must be delivered when faults have stopped.
-const SETTLE_ROUNDS: u64 = 12_000;
-/// Time that passes in a round, and in one that finds everything at rest.
-const ROUND: Duration = Duration::from_millis(25);
-const QUIET_ROUND: Duration = Duration::from_millis(250);
-/// Rounds at rest after which nothing more is expected: longer than a will may be delayed, by a log
-/// whose time goes at half the pace.
-const QUIET_ROUNDS: u64 = 200;
+use cluster::Cluster;
+use seat::Seat;
 
 /// Everything that a seed makes.
 pub(crate) struct World {
     pub(crate) now: Timestamp,
-    /// Microseconds by which the wall clock is ahead of true time.
-    wall_ahead: u64,
     pub(crate) rng: Rng,
     pub(crate) options: Options,
     pub(crate) trace: Trace,
@@ -45,11 +42,13 @@ pub(crate) struct World {
     oracle: Oracle,
     /// The views folded from the beginning, batch by batch.
     scratch: Views,
-    node: Option<Node>,
-    remains: Option<Remains>,
-    restart_at: Timestamp,
-    heal_at: Option<Timestamp>,
-    /// The access rules in the node's file.
+    /// Admission, likewise.
+    admitted: Admitted,
+    /// Node 1 sits in the first.
+    seats: Vec<Seat>,
+    /// None for a node that is alone.
+    cluster: Option<Cluster>,
+    /// The access rules in the file, which all nodes read.
     rules: Option<RuleList>,
     seen: Vec<Seen>,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
@@ -68,26 +67,28 @@ pub(crate) struct Tally {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, is_loud: bool) -> Self {
+    /// A world of `nodes` nodes. What is drawn for one node does not depend on what there is to draw
+    /// for several: old seeds keep their value.
+    pub(crate) fn new(seed: u64, nodes: u64, is_loud: bool) -> Self {
         let mut rng = Rng::new(seed);
         let options = Options::draw(&mut rng);
         let clients =
             (0..options.clients).map(|number| Client::new(number, &options, &mut rng)).collect();
         let oracle =
             Oracle { may_drop: options.queued.queued_messages < 1000, ..Oracle::default() };
+        let is_alone = nodes == 1;
+        let cluster = (!is_alone).then(|| Cluster::draw(&mut rng));
         Self {
             now: START,
-            wall_ahead: WALL_AHEAD,
             trace: Trace::new(is_loud),
             network: Network::default(),
             book: Book::default(),
             clients,
             oracle,
             scratch: Views::new(options.queued),
-            node: None,
-            remains: Some(Remains::default()),
-            restart_at: START,
-            heal_at: None,
+            admitted: Admitted::default(),
+            seats: (1..=nodes).map(|id| Seat::new(Name { id, is_alone })).collect(),
+            cluster,
             rules: None,
             seen: Vec::new(),
             invariants: crate::invariants::all(),
@@ -133,21 +134,32 @@ impl World {
         self.advance(Duration::from_micros(passed));
     }
 
-    pub(super) fn wall(&self) -> Timestamp {
-        Timestamp(self.now.0 + self.wall_ahead)
-    }
-
     pub(super) fn advance(&mut self, duration: Duration) {
         self.now = self.now.plus(duration);
         self.trace.set_now(self.now);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.advance(self.now, &mut self.rng);
+        }
+    }
+
+    /// The place of a seat, by chance if there are several.
+    fn pick_seat(&mut self) -> usize {
+        if self.seats.len() == 1 { 0 } else { self.rng.size(0, self.seats.len() - 1) }
     }
 
     fn turn_node(&mut self) -> Result<(), String> {
-        let Some((node, mut outside)) = self.inside() else { return Ok(()) };
+        let at = self.pick_seat();
+        let Some((node, mut outside)) = self.inside(at) else { return Ok(()) };
         match node.turn(&mut outside) {
             Ok(()) => Ok(()),
-            Err(error) => self.on_stopped(&error),
+            Err(error) => self.on_stopped(at, &error),
         }
+    }
+
+    /// All machines of a node take a turn.
+    fn turn_all(&mut self, at: usize) -> Result<(), String> {
+        let Some((node, mut outside)) = self.inside(at) else { return Ok(()) };
+        node.turn_all(&mut outside).or_else(|error| self.on_stopped(at, &error))
     }
 
     fn turn_client(&mut self) {
@@ -156,6 +168,12 @@ impl World {
     }
 
     fn turn_client_at(&mut self, at: usize, is_settling: bool) {
+        let is_running = |seat: &&Seat| seat.node.is_some();
+        let mut nodes: Vec<u64> =
+            self.seats.iter().filter(is_running).map(|seat| seat.name.id).collect();
+        if nodes.is_empty() {
+            nodes.extend(self.seats.iter().map(|seat| seat.name.id));
+        }
         let Self { now, rng, network, book, trace, seen, oracle, options, .. } = self;
         let mut surroundings = Surroundings {
             now: *now,
@@ -166,6 +184,7 @@ impl World {
             seen,
             oracle,
             options,
+            nodes: &nodes,
             is_settling,
         };
         self.clients[at].turn(&mut surroundings);
@@ -182,12 +201,23 @@ impl World {
         self.network.sweep();
     }
 
-    /// The node with what it may touch.
-    fn inside(&mut self) -> Option<(&mut Node, Outside<'_>)> {
-        let wall = self.wall();
-        let Self { now, rng, network, trace, oracle, options, node, rules, .. } = self;
-        let outside = Outside { now: *now, wall, rng, network, trace, oracle, options, rules };
-        Some((node.as_mut()?, outside))
+    /// The node of a seat with what it may touch, if it runs and is not paused.
+    fn inside(&mut self, at: usize) -> Option<(&mut Node, Outside<'_>)> {
+        if self.seats[at].is_paused(self.now) {
+            return None;
+        }
+        let (seat, outside) = self.around(at);
+        Some((seat.node.as_mut()?, outside))
+    }
+
+    /// A seat, and what its node may touch.
+    fn around(&mut self, at: usize) -> (&mut Seat, Outside<'_>) {
+        let Self { now, rng, network, trace, oracle, options, seats, rules, .. } = self;
+        let seat = &mut seats[at];
+        let (name, now) = (seat.name, seat.monotonic(*now));
+        let wall = Timestamp(now.0 + seat.wall_ahead);
+        let outside = Outside { name, now, wall, rng, network, trace, oracle, options, rules };
+        (seat, outside)
     }
 
     /// Lets every invariant judge what was seen.
@@ -207,63 +237,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Faults stop, clients behave: everything must come to its end.
-    fn settle(&mut self) -> Result<(), String> {
-        self.trace.say(format_args!("--- faults stop"));
-        self.heal();
-        self.change_rules(None);
-        self.options.socket_bytes = self.options.socket_bytes.max(64 << 10);
-        let (mut quiet, mut is_at_rest) = (0, false);
-        for _ in 0..SETTLE_ROUNDS {
-            self.advance(if is_at_rest { QUIET_ROUND } else { ROUND });
-            if let Some((node, mut outside)) = self.inside() {
-                node.turn_all(&mut outside).or_else(|error| self.on_stopped(&error))?;
-            }
-            self.revive()?;
-            for at in 0..self.clients.len() {
-                self.turn_client_at(at, true);
-            }
-            for connection in self.network.connections.values_mut() {
-                connection.advance(&mut self.rng);
-            }
-            self.network.sweep();
-            self.judge()?;
-            let is_quiet = self.node.as_ref().is_some_and(Node::is_idle)
-                && self.clients.iter().all(Client::is_settled);
-            let is_silent = self.network.is_silent();
-            quiet = if is_quiet { quiet + u64::from(is_silent) } else { 0 };
-            is_at_rest = is_quiet && is_silent;
-            if quiet >= QUIET_ROUNDS {
-                return self.finish();
-            }
-        }
-        let clients: Vec<_> = self
-            .clients
-            .iter()
-            .filter(|client| !client.is_settled())
-            .map(|client| format!("{client:?}"))
-            .collect();
-        let is_idle = self.node.as_ref().is_some_and(Node::is_idle);
-        Err(format!("owed: it does not come to rest; idle {is_idle}, unsettled: {clients:?}"))
-    }
-
-    fn finish(&mut self) -> Result<(), String> {
-        self.trace.say(format_args!("--- settled"));
-        self.tell_what_is_owed();
-        for client in &self.clients {
-            let open = client.left_open(&self.network);
-            let left = open.map(|conn| Seen::LeftOpen { client: client.number, conn });
-            self.seen.extend(left);
-        }
-        let dropped = self.node.as_ref().map_or(0, Node::dropped);
-        self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
-        self.look();
-        self.seen.push(Seen::Settled);
-        self.tally.void = self.oracle.void_records;
-        self.tally.published = self.oracle.published.len() as u64;
-        self.judge()
     }
 }
 

@@ -34,7 +34,8 @@ impl Client {
             (true, _) if s.is_settling && self.interval > 0 => self.interval.max(86_400),
             (true, _) => self.interval,
         };
-        let conn = s.network.connect();
+        let node = s.pick_node();
+        let conn = s.network.connect(node);
         let has_will = !s.is_settling && s.rng.permille(s.options.habits.will);
         let will = has_will.then(|| self.will(s));
         s.trace.say(format_args!(
@@ -45,6 +46,9 @@ impl Client {
             self.outgoing.len(),
             self.incoming.len(),
         ));
+        if s.nodes.len() > 1 {
+            s.trace.say(format_args!("{conn} is to node {node}"));
+        }
         let alias_maximum = if is_v5 { s.rng.small(0, 3) } else { 0 };
         self.link = Some(Link {
             alias_maximum,

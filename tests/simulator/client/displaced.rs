@@ -1,18 +1,26 @@
 //! Connections that the client left open when it connected anew: the node has to end them.
 
-use ledgermq_core::codec;
-use ledgermq_core::packet::Packet;
+use std::collections::BTreeMap;
 
+use ledgermq_core::codec;
+use ledgermq_core::identity::PacketId;
+use ledgermq_core::packet::Packet;
+use ledgermq_core::reason::ReasonCode;
+
+use crate::book::Uid;
 use crate::client::{Client, Surroundings};
 use crate::network::{ConnId, Network, Read};
 use crate::seen::Seen;
 
 /// A connection of a session that another connection takes over. What still comes is thrown away, as
-/// by a process that hangs; only the node's last word is heard.
+/// by a process that hangs; only the node's last word is heard, and whether it acknowledges what it did
+/// not take.
 #[derive(Debug)]
 pub(super) struct Displaced {
     conn: ConnId,
     input: Vec<u8>,
+    /// Messages that were sent by it and not answered.
+    unanswered: BTreeMap<PacketId, Uid>,
 }
 
 impl Client {
@@ -21,7 +29,15 @@ impl Client {
         self.flush(s);
         if let Some(link) = self.link.take() {
             s.trace.say(format_args!("{} abandons connection {}", self.id, link.conn));
-            self.displaced.push(Displaced { conn: link.conn, input: link.input });
+            let sent = self.outgoing.iter().filter(|message| message.sent == Some(link.conn));
+            let unanswered = sent
+                .filter(|message| !message.is_received)
+                .filter_map(|message| Some((message.packet_id, message.uid?)));
+            self.displaced.push(Displaced {
+                conn: link.conn,
+                input: link.input,
+                unanswered: unanswered.collect(),
+            });
         }
     }
 
@@ -53,9 +69,17 @@ impl Client {
             codec::decode(&old.input[at..], self.version, u32::MAX)
         {
             at += bytes;
-            if let Packet::Disconnect(disconnect) = packet {
-                let (client, conn, reason) = (self.number, old.conn, disconnect.reason);
-                seen.push(Seen::Displaced { client, conn, reason });
+            match packet {
+                Packet::Disconnect(disconnect) => {
+                    let (client, conn, reason) = (self.number, old.conn, disconnect.reason);
+                    seen.push(Seen::Displaced { client, conn, reason });
+                }
+                Packet::PubAck(ack) | Packet::PubRec(ack) if !ack.reason.is_error() => {
+                    let is_unheard = ack.reason == ReasonCode::NoMatchingSubscribers;
+                    let answered = old.unanswered.remove(&ack.packet_id);
+                    seen.extend(answered.map(|uid| Seen::PubAcked { uid, is_unheard }));
+                }
+                _ => {}
             }
         }
         old.input.drain(..at);

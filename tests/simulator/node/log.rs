@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::space::Monitor;
 use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, NoPeers, Now, Wake};
@@ -16,7 +16,7 @@ pub(crate) struct SimLog {
     pub(crate) log: Log,
     machine: LogMachine<SimStore>,
     disk: Disk,
-    /// True time at which the process started.
+    /// The node's even clock when the process started.
     started: Timestamp,
 }
 
@@ -40,8 +40,8 @@ impl SimLog {
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
         let (is_founder, node_lost) = (true, Duration::from_secs(10));
-        let beginning =
-            Beginning { node: 1, seed, is_founder, node_lost, config, space, stopwatch };
+        let node = o.name.id;
+        let beginning = Beginning { node, seed, is_founder, node_lost, config, space, stopwatch };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })
@@ -62,13 +62,18 @@ impl SimLog {
     pub(crate) fn crash(self, o: &mut Outside<'_>) -> Disk {
         let survivors = self.disk.cut_power(o.rng);
         if survivors > 0 {
-            o.trace.say(format_args!("{survivors} unsynced writes had reached the disk"));
+            o.say(format_args!("{survivors} unsynced writes had reached the disk"));
         }
         self.disk
     }
 
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// The index that admission stands at, and its checksum.
+    pub(crate) fn admission(&self) -> (Index, u64) {
+        self.machine.admission_checksum()
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -38,7 +38,7 @@ impl Projections {
         store.set_failing(false);
         store.set_kept_hidden(false);
         let options = ProjectorOptions {
-            node: 1,
+            node: o.name.id,
             start: log.start(),
             limits: o.options.queued,
             checkpoint_interval: o.options.checkpoint_interval,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ledgermq_core::connection::{Refusal, Settings};
 use ledgermq_core::identity::ClientId;
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
 use ledgermq_log::{Class, Log, Producer, Tail};
@@ -46,7 +46,7 @@ impl Worker {
         let (applied, rules) =
             views.with(|views| (views.applied(), views.access().rules().clone()));
         let position = applied + 1;
-        let settings = Settings { rules, ..o.options.settings.clone() };
+        let settings = Settings { node: o.name.id, rules, ..o.options.settings.clone() };
         let producer = log.producer(NoWake::shared());
         let shard = Shard::new(
             producer.id(),
@@ -91,6 +91,11 @@ impl Worker {
     pub(crate) fn end_all(&mut self, o: &Outside<'_>) {
         let now = self.clock(o);
         self.shard.end_all(now, ReasonCode::ServerShuttingDown);
+    }
+
+    /// Whether it has read everything up to `last` and holds the connection of `client`.
+    pub(crate) fn holds(&self, client: &str, last: Index) -> bool {
+        self.shard.position() > last && self.shard.counts(client).is_some()
     }
 
     pub(crate) fn is_idle(&self, log: &Log) -> bool {
@@ -285,10 +290,9 @@ impl Worker {
 
     fn close(&mut self, token: Token, o: &mut Outside<'_>) {
         let Some(socket) = self.sockets.remove(&token) else { return };
-        if let Some(connection) = o.network.get_mut(socket.conn) {
-            o.trace.say(format_args!("the node closes connection {}", socket.conn));
-            connection.node_left = true;
-            connection.down.close();
-        }
+        let Some(connection) = o.network.get_mut(socket.conn) else { return };
+        connection.node_left = true;
+        connection.down.close();
+        o.say(format_args!("the node closes connection {}", socket.conn));
     }
 }

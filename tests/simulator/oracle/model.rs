@@ -8,7 +8,7 @@ use ledgermq_log::CommittedBatch;
 
 use crate::book::uid_of;
 use crate::oracle::wills::Armed;
-use crate::oracle::{Life, Opened, Oracle, Retained, Session};
+use crate::oracle::{Life, Opened, Oracle, Process, Retained, Session};
 
 impl Oracle {
     pub(super) fn apply(&mut self, batch: &CommittedBatch) {
@@ -55,20 +55,20 @@ impl Oracle {
     fn fold(&mut self, at: Offset, batch: &CommittedBatch, client: String, event: Event) {
         let now = batch.time;
         match event {
-            Event::NodeStarted { start, .. } => {
+            Event::NodeStarted { node, start } => {
+                let is_lost = |held: Process| held.node == node && held.start != start;
                 let lost: Vec<_> = self
                     .sessions
                     .iter()
-                    .filter(|(_, session)| session.online.is_some_and(|held| held != start))
+                    .filter(|(_, session)| session.online.is_some_and(is_lost))
                     .map(|(client, session)| (client.clone(), session.interval))
                     .collect();
                 for (client, interval) in lost {
                     self.close(&client, now, true, interval);
                 }
             }
-            // There is one node.
-            Event::NodeLost { start, .. } => {
-                let is_lost = |held: u64| held <= start;
+            Event::NodeLost { node, start } => {
+                let is_lost = |held: Process| held.node == node && held.start <= start;
                 let sessions = self.sessions.iter();
                 let lost: Vec<_> = sessions
                     .filter(|(_, session)| session.online.is_some_and(is_lost))
@@ -78,7 +78,7 @@ impl Oracle {
                     self.close(&client, now, true, interval);
                 }
             }
-            Event::SessionOpened(opened) => self.open(at, now, batch.producer.start, *opened),
+            Event::SessionOpened(opened) => self.open(at, now, batch.producer, *opened),
             Event::SessionClosed { publish_will, session_expiry_interval, .. } => {
                 if self.sessions.get(&client).is_some_and(|session| session.online.is_some()) {
                     self.close(&client, now, publish_will, session_expiry_interval);
@@ -153,7 +153,7 @@ impl Oracle {
         });
     }
 
-    fn open(&mut self, at: Offset, now: Timestamp, start: u64, opened: SessionOpened) {
+    fn open(&mut self, at: Offset, now: Timestamp, by: ProducerId, opened: SessionOpened) {
         let client = opened.client.to_string();
         let old = self.sessions.remove(&client);
         let is_resumed = !opened.clean_start && old.as_ref().is_some_and(|old| old.can_resume(now));
@@ -175,7 +175,7 @@ impl Oracle {
             epoch: at,
             username: opened.username.clone(),
             interval: opened.session_expiry_interval,
-            online: Some(start),
+            online: Some(Process { node: by.node, start: by.start }),
             offline_since: now,
             subscriptions,
             will: opened.will.map(|message| Armed { message }),

@@ -8,6 +8,13 @@ use ledgermq_core::packet::QoS;
 
 use crate::book::Uid;
 
+/// A start of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) node: u64,
+    pub(crate) start: u64,
+}
+
 /// The present state of one client's session.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
@@ -16,8 +23,8 @@ pub(crate) struct Session {
     pub(crate) epoch: Offset,
     pub(crate) username: Option<String>,
     pub(crate) interval: u32,
-    /// Start of the process that holds the connection; none if offline.
-    pub(crate) online: Option<u64>,
+    /// The process that holds the connection; none if offline.
+    pub(crate) online: Option<Process>,
     pub(crate) offline_since: Timestamp,
     pub(crate) subscriptions: BTreeMap<String, Subscription>,
     pub(crate) will: Option<super::wills::Armed>,

@@ -7,21 +7,20 @@ use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::Offset;
 use ledgermq_log::CommittedBatch;
 
-/// Last sequence of each producer, current epoch of each client.
+/// Last sequence of each producer, last start of each node, current epoch of each client.
 #[derive(Debug, Default)]
 pub(crate) struct Voids {
     sequences: BTreeMap<ProducerId, u64>,
+    starts: BTreeMap<u64, u64>,
     epochs: BTreeMap<String, Epoch>,
-    /// The first start that counts.
-    least: u64,
 }
 
 /// The current epoch of a client.
 #[derive(Clone, Debug)]
 struct Epoch {
     at: Offset,
-    /// It ends with its connection.
-    is_transient: bool,
+    /// It ends with its connection, which is to this node.
+    transient_at: Option<u64>,
     /// The proven user whose session it is.
     owner: Option<String>,
 }
@@ -30,7 +29,8 @@ impl Voids {
     /// Which records of the next batch are void, in order.
     pub(crate) fn next(&mut self, batch: &CommittedBatch) -> Vec<bool> {
         let body = batch.batch();
-        if batch.producer.start < self.least {
+        let ProducerId { node, start, .. } = batch.producer;
+        if self.starts.get(&node).is_some_and(|current| start < *current) {
             return body.records().map(|_| true).collect();
         }
         let last = self.sequences.entry(batch.producer).or_insert(0);
@@ -55,18 +55,21 @@ impl Voids {
                 Ok(EventRef::Other(Event::SessionOpened(opened))) => {
                     let epoch = Epoch {
                         at: Offset::new(batch.index, record.ordinal),
-                        is_transient: opened.session_expiry_interval == 0,
+                        transient_at: (opened.session_expiry_interval == 0).then_some(node),
                         owner: opened.username.filter(|_| opened.is_proven),
                     };
                     self.epochs.insert(opened.client.to_string(), epoch);
                 }
-                Ok(EventRef::Other(Event::NodeStarted { start, .. })) => {
-                    self.least = self.least.max(start);
-                    self.epochs.retain(|_, epoch| !epoch.is_transient);
+                Ok(EventRef::Other(Event::NodeStarted { node, start })) => {
+                    let current = self.starts.entry(node).or_default();
+                    *current = start.max(*current);
+                    self.epochs.retain(|_, epoch| epoch.transient_at != Some(node));
                 }
-                Ok(EventRef::Other(Event::NodeLost { start, .. })) if start >= self.least => {
-                    self.least = start + 1;
-                    self.epochs.retain(|_, epoch| !epoch.is_transient);
+                Ok(EventRef::Other(Event::NodeLost { node, start }))
+                    if self.starts.get(&node).is_none_or(|least| start >= *least) =>
+                {
+                    self.starts.insert(node, start + 1);
+                    self.epochs.retain(|_, epoch| epoch.transient_at != Some(node));
                 }
                 Ok(EventRef::Other(
                     Event::SessionExpired | Event::SessionClosed { session_expiry_interval: 0, .. },

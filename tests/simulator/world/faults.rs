@@ -1,11 +1,12 @@
 //! What goes wrong, and its mending.
 
+use std::fmt;
 use std::time::Duration;
 
 use ledgermq_core::access;
 use ledgermq_core::event::Event;
 
-use crate::node::{Node, Outside};
+use crate::node::Node;
 use crate::options::RULES;
 use crate::seen::Seen;
 use crate::world::World;
@@ -22,6 +23,7 @@ impl World {
             return Ok(());
         }
         let faults = &self.options.faults;
+        let [partition, pause, drift] = self.cluster.as_ref().map_or([0; 3], |it| it.weights);
         let weights = [
             faults.crash,
             faults.sync_error,
@@ -32,6 +34,9 @@ impl World {
             faults.store_fails,
             faults.stop,
             if self.options.has_rules { faults.rules } else { 0 },
+            partition,
+            pause,
+            drift,
         ];
         let mut drawn = self.rng.below(weights.iter().map(|weight| u64::from(*weight)).sum());
         let kind = weights.iter().position(|weight| {
@@ -40,61 +45,73 @@ impl World {
             is_it
         });
         match kind {
-            Some(0) => self.crash("power fails"),
-            Some(1) => {
-                if let Some(node) = &mut self.node {
-                    self.trace.say(format_args!("the next fsync fails"));
-                    node.log.disk().fail_next_sync(true);
-                }
-            }
-            Some(2) => self.fill_disk(),
+            Some(5) => self.jump(),
             Some(3) => self.reset_one(),
             Some(4) => self.silence_one(),
-            Some(5) => self.jump(),
-            Some(6) => {
-                if let Some(node) = &mut self.node {
-                    let hides = self.rng.permille(500);
-                    let what = if hides { "nor kept messages read" } else { "" };
-                    self.trace.say(format_args!("checkpoints cannot be written {what}"));
-                    node.projections.store.set_failing(true);
-                    node.projections.store.set_kept_hidden(hides);
-                    let pause = Duration::from_millis(self.rng.range(10, 5_000));
-                    self.heal_at = Some(self.now.plus(pause));
-                }
-            }
-            Some(7) => return self.stop(),
-            Some(_) => {
+            Some(8) => {
                 let text = *self.rng.pick(&RULES);
                 let is_open = self.rng.permille(100);
                 self.change_rules((!is_open).then_some(text));
+            }
+            Some(kind) if kind > 8 => self.strike_cluster(kind - 9),
+            Some(kind) => {
+                let at = self.pick_seat();
+                return self.strike_node(kind, at);
             }
             None => {}
         }
         Ok(())
     }
 
-    /// The log says that the node is lost, though it runs; or it begins anew for another reason.
+    /// The log says that a node is lost, though it runs; or one begins anew for another reason.
     fn give_up(&mut self) {
         let is_lost = self.rng.permille(700);
-        let Some(node) = &mut self.node else { return };
-        let log = &node.log.log;
+        let at = self.pick_seat();
         if !is_lost {
-            self.trace.say(format_args!("the node is to begin anew"));
-            return log.renew_incarnation();
+            self.say_of(at, format_args!("the node is to begin anew"));
+            if let Some(node) = &self.seats[at].node {
+                node.log.log.renew_incarnation();
+            }
+            return;
         }
-        self.trace.say(format_args!("the node is given up"));
+        self.say_of(at, format_args!("the node is given up"));
+        let name = self.seats[at].name.clone();
+        let Some(node) = &self.seats[at].node else { return };
+        let log = &node.log.log;
         let mut events = log.builder();
-        events.push(None, None, &Event::NodeLost { node: 1, start: log.incarnation() });
+        events.push(None, None, &Event::NodeLost { node: name.id, start: log.incarnation() });
         if let Some(leading) = log.leading() {
             drop(log.derive(leading.term, events));
         }
+    }
+
+    /// What goes wrong with one node.
+    fn strike_node(&mut self, kind: usize, at: usize) -> Result<(), String> {
+        match kind {
+            0 => self.crash(at, "power fails"),
+            1 => {
+                if let Some(node) = &self.seats[at].node {
+                    node.log.disk().fail_next_sync(true);
+                    self.say_of(at, format_args!("the next fsync fails"));
+                }
+            }
+            2 => self.fill_disk(at),
+            6 => self.fail_store(at),
+            _ => return self.stop(at),
+        }
+        Ok(())
+    }
+
+    /// Writes down what becomes of a node.
+    pub(super) fn say_of(&mut self, at: usize, what: fmt::Arguments<'_>) {
+        self.trace.say(format_args!("{}{what}", self.seats[at].name));
     }
 
     /// The file of the access rules is changed, and the node told so, if it runs.
     pub(super) fn change_rules(&mut self, text: Option<&str>) {
         self.trace.say(format_args!("the access rules become {text:?}"));
         self.rules = text.map(|text| access::parse(text).expect("they are rules"));
-        if let Some(node) = &mut self.node {
+        for node in self.seats.iter_mut().filter_map(|seat| seat.node.as_mut()) {
             node.reload(self.rules.clone());
         }
     }
@@ -108,114 +125,148 @@ impl World {
                 self.advance(Duration::from_secs(seconds));
             }
             1 => {
-                self.trace.say(format_args!("the wall clock is put {seconds} seconds ahead"));
-                self.wall_ahead += seconds * 1_000_000;
+                let at = self.pick_seat();
+                self.say_of(at, format_args!("the wall clock is put {seconds} seconds ahead"));
+                self.seats[at].wall_ahead += seconds * 1_000_000;
             }
             _ => {
-                self.trace.say(format_args!("the wall clock is put {seconds} seconds back"));
-                self.wall_ahead = self.wall_ahead.saturating_sub(seconds * 1_000_000);
+                let at = self.pick_seat();
+                self.say_of(at, format_args!("the wall clock is put {seconds} seconds back"));
+                let ahead = &mut self.seats[at].wall_ahead;
+                *ahead = ahead.saturating_sub(seconds * 1_000_000);
             }
         }
     }
 
-    /// The node is stopped in order: its clients are told, all is written.
-    fn stop(&mut self) -> Result<(), String> {
-        let Some((node, outside)) = self.inside() else { return Ok(()) };
+    /// The node is stopped in order: its clients are told, all is written. The others go on.
+    fn stop(&mut self, at: usize) -> Result<(), String> {
+        let Some((node, outside)) = self.inside(at) else { return Ok(()) };
         node.end_connections(&outside);
-        self.trace.say(format_args!("the node is asked to stop"));
+        self.say_of(at, format_args!("the node is asked to stop"));
         for _ in 0..DRAIN_ROUNDS {
             self.advance(DRAIN_ROUND);
-            let Some((node, mut outside)) = self.inside() else { break };
+            let Some((node, mut outside)) = self.inside(at) else { break };
             if let Err(error) = node.turn_all(&mut outside) {
-                return self.on_stopped(&error);
+                return self.on_stopped(at, &error);
             }
             if node.is_drained() {
                 break;
+            }
+            for other in (0..self.seats.len()).filter(|other| *other != at) {
+                self.turn_all(other)?;
             }
             for connection in self.network.connections.values_mut() {
                 connection.advance(&mut self.rng);
             }
             self.judge()?;
         }
-        if let Some((node, mut outside)) = self.inside()
+        if let Some((node, mut outside)) = self.inside(at)
             && let Err(error) = node.close(&mut outside)
         {
-            return self.on_stopped(&error);
+            return self.on_stopped(at, &error);
         }
-        self.crash("the node stops");
+        self.crash(at, "the node stops");
         Ok(())
     }
 
-    pub(super) fn crash(&mut self, why: &str) {
-        let Some(node) = self.node.take() else { return };
+    pub(super) fn crash(&mut self, at: usize, why: &str) {
+        let Some(node) = self.seats[at].node.take() else { return };
         let dropped = node.dropped();
         self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
-        self.trace.say(format_args!("{why}"));
-        let wall = self.wall();
-        let Self { now, rng, network, trace, oracle, options, rules, .. } = self;
-        let mut outside = Outside { now: *now, wall, rng, network, trace, oracle, options, rules };
-        self.remains = Some(node.crash(&mut outside));
+        self.say_of(at, format_args!("{why}"));
+        let (seat, mut outside) = self.around(at);
+        let id = seat.name.id;
+        seat.remains = Some(node.crash(&mut outside));
+        let pause = Duration::from_millis(outside.rng.range(1, 3_000));
+        self.seats[at].restart_at = self.now.plus(pause);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.links.died(id, self.now, &mut self.rng);
+        }
         self.tally.crashes += 1;
-        let pause = Duration::from_millis(self.rng.range(1, 3_000));
-        self.restart_at = self.now.plus(pause);
     }
 
     /// The node stopped by itself. It may, if its disk failed.
-    pub(super) fn on_stopped(&mut self, error: &str) -> Result<(), String> {
+    pub(super) fn on_stopped(&mut self, at: usize, error: &str) -> Result<(), String> {
         if !is_fault_of_disk(error) {
-            return Err(format!("the node stopped: {error}"));
+            return Err(format!("{}the node stopped: {error}", self.seats[at].name));
         }
-        self.crash(error);
+        self.crash(at, error);
         Ok(())
     }
 
-    /// Starts the node again, and lets what was broken for a while heal.
+    /// Starts nodes again, and lets what was broken for a while heal.
     pub(super) fn revive(&mut self) -> Result<(), String> {
-        if self.heal_at.is_some_and(|at| at <= self.now) {
-            self.heal_disk();
+        for at in 0..self.seats.len() {
+            if self.seats[at].heal_at.is_some_and(|heal_at| heal_at <= self.now) {
+                self.heal_disk(at);
+            }
+            if self.seats[at].restart_at <= self.now {
+                self.restart(at)?;
+            }
         }
-        if self.restart_at > self.now {
-            return Ok(());
-        }
-        let Some(remains) = self.remains.take() else { return Ok(()) };
-        let wall = self.wall();
-        let Self { now, rng, network, trace, oracle, options, rules, .. } = self;
-        let mut outside = Outside { now: *now, wall, rng, network, trace, oracle, options, rules };
-        let node = match Node::start(&remains, &mut outside) {
-            Ok(node) => node,
+        Ok(())
+    }
+
+    fn restart(&mut self, at: usize) -> Result<(), String> {
+        let (seat, mut outside) = self.around(at);
+        let Some(remains) = seat.remains.take() else { return Ok(()) };
+        match Node::start(&remains, &mut outside) {
+            Ok(node) => {
+                seat.node = Some(node);
+                let id = seat.name.id;
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.links.started(id);
+                }
+                self.seen.push(Seen::Recovered);
+            }
             Err(error) if is_fault_of_disk(&error) => {
                 remains.disk.cut_power(outside.rng);
-                self.trace.say(format_args!("the node does not start: {error}"));
-                self.remains = Some(remains);
-                self.restart_at = self.now.plus(Duration::from_millis(500));
-                return Ok(());
+                outside.say(format_args!("the node does not start: {error}"));
+                seat.remains = Some(remains);
+                self.seats[at].restart_at = self.now.plus(Duration::from_millis(500));
             }
             Err(error) => return Err(error),
-        };
-        self.seen.push(Seen::Recovered);
-        self.node = Some(node);
+        }
         Ok(())
     }
 
-    fn fill_disk(&mut self) {
-        let Some(node) = &mut self.node else { return };
-        self.trace.say(format_args!("the disk is full"));
+    fn fill_disk(&mut self, at: usize) {
+        if self.seats[at].node.is_none() {
+            return;
+        }
+        self.say_of(at, format_args!("the disk is full"));
         let room = self.rng.below(60_000);
-        node.log.disk().set_room(Some(room));
         let pause = Duration::from_millis(self.rng.range(10, 10_000));
-        self.heal_at = Some(self.now.plus(pause));
+        let seat = &mut self.seats[at];
+        if let Some(node) = &seat.node {
+            node.log.disk().set_room(Some(room));
+        }
+        seat.heal_at = Some(self.now.plus(pause));
     }
 
-    fn heal_disk(&mut self) {
-        self.heal_at = None;
-        if let Some(node) = &mut self.node {
-            self.trace.say(format_args!("the disk has room"));
+    /// The disk of the views takes nothing for a while.
+    fn fail_store(&mut self, at: usize) {
+        let Some(node) = &self.seats[at].node else { return };
+        let hides = self.rng.permille(500);
+        node.projections.store.set_failing(true);
+        node.projections.store.set_kept_hidden(hides);
+        let what = if hides { "nor kept messages read" } else { "" };
+        self.say_of(at, format_args!("checkpoints cannot be written {what}"));
+        let pause = Duration::from_millis(self.rng.range(10, 5_000));
+        self.seats[at].heal_at = Some(self.now.plus(pause));
+    }
+
+    fn heal_disk(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        seat.heal_at = None;
+        if let Some(remains) = &seat.remains {
+            remains.disk.set_room(None);
+        }
+        if let Some(node) = &seat.node {
             node.log.disk().set_room(None);
             node.projections.store.set_failing(false);
             node.projections.store.set_kept_hidden(false);
-        }
-        if let Some(remains) = &mut self.remains {
-            remains.disk.set_room(None);
+            self.say_of(at, format_args!("the disk has room"));
         }
     }
 
@@ -240,13 +291,17 @@ impl World {
 
     /// Everything that was broken works again.
     pub(super) fn heal(&mut self) {
-        self.heal_disk();
-        self.restart_at = self.now;
-        if let Some(node) = &mut self.node {
-            node.log.disk().fail_next_sync(false);
-        }
-        if let Some(remains) = &mut self.remains {
-            remains.disk.fail_next_sync(false);
+        self.mend_cluster();
+        for at in 0..self.seats.len() {
+            self.heal_disk(at);
+            let seat = &mut self.seats[at];
+            seat.restart_at = self.now;
+            if let Some(node) = &seat.node {
+                node.log.disk().fail_next_sync(false);
+            }
+            if let Some(remains) = &seat.remains {
+                remains.disk.fail_next_sync(false);
+            }
         }
         for connection in self.network.connections.values_mut() {
             if connection.is_silent {

@@ -1,0 +1,81 @@
+//! The phase of peace: everything must come to its end.
+
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::node::Node;
+use crate::seen::Seen;
+use crate::world::World;
+
+/// Rounds within which everything must be delivered when faults have stopped.
+const SETTLE_ROUNDS: u64 = 12_000;
+/// Time that passes in a round, and in one that finds everything at rest.
+const ROUND: Duration = Duration::from_millis(25);
+const QUIET_ROUND: Duration = Duration::from_millis(250);
+/// Rounds at rest after which nothing more is expected: longer than a will may be delayed, by a log
+/// whose time goes at half the pace.
+const QUIET_ROUNDS: u64 = 200;
+
+impl World {
+    /// Faults stop, clients behave: everything must come to its end.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
+        self.trace.say(format_args!("--- faults stop"));
+        self.heal();
+        self.change_rules(None);
+        self.options.socket_bytes = self.options.socket_bytes.max(64 << 10);
+        let (mut quiet, mut is_at_rest) = (0, false);
+        for _ in 0..SETTLE_ROUNDS {
+            self.advance(if is_at_rest { QUIET_ROUND } else { ROUND });
+            for at in 0..self.seats.len() {
+                self.turn_all(at)?;
+            }
+            self.revive()?;
+            for at in 0..self.clients.len() {
+                self.turn_client_at(at, true);
+            }
+            for connection in self.network.connections.values_mut() {
+                connection.advance(&mut self.rng);
+            }
+            self.network.sweep();
+            self.judge()?;
+            let is_quiet = self.is_idle() && self.clients.iter().all(Client::is_settled);
+            let is_silent = self.network.is_silent();
+            quiet = if is_quiet { quiet + u64::from(is_silent) } else { 0 };
+            is_at_rest = is_quiet && is_silent;
+            if quiet >= QUIET_ROUNDS {
+                return self.finish();
+            }
+        }
+        let clients: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|client| !client.is_settled())
+            .map(|client| format!("{client:?}"))
+            .collect();
+        let is_idle = self.is_idle();
+        Err(format!("owed: it does not come to rest; idle {is_idle}, unsettled: {clients:?}"))
+    }
+
+    /// Whether all nodes run and have nothing to do.
+    fn is_idle(&self) -> bool {
+        self.seats.iter().all(|seat| seat.node.as_ref().is_some_and(Node::is_idle))
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.trace.say(format_args!("--- settled"));
+        self.tell_what_is_owed();
+        for client in &self.clients {
+            let open = client.left_open(&self.network);
+            let left = open.map(|conn| Seen::LeftOpen { client: client.number, conn });
+            self.seen.extend(left);
+        }
+        let nodes = self.seats.iter().filter_map(|seat| seat.node.as_ref());
+        let dropped: u64 = nodes.map(Node::dropped).sum();
+        self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
+        self.look();
+        self.seen.push(Seen::Settled);
+        self.tally.void = self.oracle.void_records;
+        self.tally.published = self.oracle.published.len() as u64;
+        self.judge()
+    }
+}

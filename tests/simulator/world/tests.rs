@@ -1,0 +1,118 @@
+//! The world of several nodes, as far as it can be seen without a log that they share.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::network::Network;
+use crate::peers::Links;
+use crate::rng::Rng;
+use crate::world::{Cluster, World};
+
+fn links(world: &World) -> &Links<Vec<u8>> {
+    &world.cluster.as_ref().expect("there are several nodes").links
+}
+
+fn is_any_path_cut(world: &World) -> bool {
+    let paths = [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)];
+    paths.iter().any(|(from, to)| links(world).is_cut(*from, *to))
+}
+
+/// Each believes that it is alone and commits what it likes: the oracle, told by every tail, sees that
+/// one index has two batches.
+#[test]
+fn nodes_that_do_not_agree_are_found_out() {
+    for seed in 1..=20 {
+        let fault = World::new(seed, 3, false).run().expect_err("they cannot agree");
+        assert!(fault.starts_with("history: "), "seed {seed}: {fault}");
+    }
+}
+
+/// The same nodes with nobody to judge them: all of them have clients, are killed, stopped, paused and
+/// cut off, and come back.
+#[test]
+fn every_node_takes_part_and_meets_faults() {
+    let mut crashes = 0;
+    for seed in 1..=10 {
+        let mut world = World::new(seed, 3, false);
+        (world.options.faults.rate, world.options.has_rules) = (100, false);
+        let mut served = BTreeSet::new();
+        for _ in 0..3_000 {
+            world.pass_time();
+            world.turn_node().unwrap();
+            world.turn_client();
+            world.turn_network();
+            if world.rng.permille(10) {
+                // A stop in order judges while it waits.
+                let _ = world.strike();
+            }
+            world.revive().unwrap();
+            let connections = world.network.connections.values();
+            served.extend(connections.filter(|it| it.is_accepted).map(|it| it.node));
+            world.oracle.faults.clear();
+            world.seen.clear();
+        }
+        assert_eq!(served, BTreeSet::from([1, 2, 3]), "seed {seed}");
+        crashes += world.tally.crashes;
+    }
+    assert!(crashes > 10, "{crashes}");
+}
+
+#[test]
+fn a_node_that_dies_breaks_its_own_connections() {
+    let (mut network, mut rng) = (Network::default(), Rng::new(1));
+    let (own, other) = (network.connect(1), network.connect(2));
+    network.node_died(1, &mut rng);
+    assert!(network.connections[&own].node_left);
+    assert!(!network.connections[&other].node_left);
+}
+
+#[test]
+fn a_paused_node_takes_no_turn() {
+    let mut world = World::new(1, 3, false);
+    world.revive().unwrap();
+    (0..3).for_each(|at| assert!(world.inside(at).is_some(), "{at}"));
+    world.strike_cluster(1);
+    assert_eq!((0..3).filter(|at| world.inside(*at).is_none()).count(), 1);
+    world.heal();
+    (0..3).for_each(|at| assert!(world.inside(at).is_some(), "{at}"));
+}
+
+#[test]
+fn partitions_come_and_are_mended() {
+    let mut cut = 0;
+    for seed in 1..=20 {
+        let mut world = World::new(seed, 3, false);
+        world.revive().unwrap();
+        world.strike_cluster(0);
+        cut += u32::from(is_any_path_cut(&world));
+        world.heal();
+        assert!(!is_any_path_cut(&world), "seed {seed}");
+    }
+    assert!(cut > 10, "{cut}");
+}
+
+#[test]
+fn clocks_of_nodes_drift_apart_and_never_run_backwards() {
+    let mut world = World::new(1, 3, false);
+    let minute = Duration::from_secs(60);
+    let read = |world: &World| -> Vec<_> {
+        world.seats.iter().map(|seat| seat.monotonic(world.now)).collect()
+    };
+    let before = read(&world);
+    assert!(before.iter().all(|shown| *shown == world.now));
+    world.strike_cluster(2);
+    world.advance(minute);
+    let after = read(&world);
+    assert!(after.iter().zip(&before).all(|(after, before)| after > before));
+    assert!(after.iter().any(|shown| *shown != world.now));
+}
+
+#[test]
+fn every_kind_of_fault_is_drawn() {
+    let mut rng = Rng::new(1);
+    let drawn: Vec<_> = (0..50).map(|_| Cluster::draw(&mut rng).weights).collect();
+    for kind in 0..3 {
+        assert!(drawn.iter().any(|weights| weights[kind] > 0), "{kind}");
+        assert!(drawn.iter().any(|weights| weights[kind] == 0), "{kind}");
+    }
+}
