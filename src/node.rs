@@ -327,6 +327,8 @@ impl Parts {
         let errors = self.gateway.iter().flat_map(Gateway::reload);
         let mut warnings: Vec<String> = errors.map(|error| error.to_string()).collect();
         match access::rules(config) {
+            // Another member has the file; to read certificates again is not to lift its rules.
+            Ok(None) if !self.log.is_sole_member() => {}
             Ok(rules) => {
                 access::advise(config, rules.as_ref());
                 self.projections.set_rules(rules);

@@ -64,20 +64,26 @@ impl Staged {
     /// The bytes of the batch in its envelope, which is still to be stamped. Leaves the builder
     /// empty.
     pub(crate) fn close(&mut self) -> Vec<u8> {
-        // What it holds in memory is what it needs: the ring keeps many small ones. (A buffer that
-        // is shrunk leaves a hole into which the next buffer does not fit.)
-        let size = self.events.bytes().min(TARGET_BYTES);
-        let mut closed = match size {
-            ..COPIED_BYTES => self.events.finish_copied(),
-            // The next batch is probably of the same size.
-            _ => self.events.finish(Vec::with_capacity(size + TABLES_BYTES)),
-        };
-        if closed.capacity() > closed.len() / 3 * 4 {
-            closed.shrink_to_fit();
-        }
-        envelope::close(&mut closed, self.producer, self.sequence);
-        closed
+        close(&mut self.events, self.producer, self.sequence)
     }
+}
+
+/// The bytes of a batch of `events`, which are left empty, in its envelope, which is still to be
+/// stamped.
+pub(crate) fn close(events: &mut BatchBuilder, producer: ProducerId, sequence: u64) -> Vec<u8> {
+    // What it holds in memory is what it needs: the ring keeps many small ones. (A buffer that
+    // is shrunk leaves a hole into which the next buffer does not fit.)
+    let size = events.bytes().min(TARGET_BYTES);
+    let mut closed = match size {
+        ..COPIED_BYTES => events.finish_copied(),
+        // The next batch is probably of the same size.
+        _ => events.finish(Vec::with_capacity(size + TABLES_BYTES)),
+    };
+    if closed.capacity() > closed.len() / 3 * 4 {
+        closed.shrink_to_fit();
+    }
+    envelope::close(&mut closed, producer, sequence);
+    closed
 }
 
 /// What a batch counts for while it waits: the envelope, too, so that an empty one is seen.

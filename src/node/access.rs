@@ -84,9 +84,10 @@ pub(super) fn are_in_force(views: &Reader, file: Option<&RuleList>, is_sole_memb
     is_file_in_force(views, file) || !is_sole_member && has_any()
 }
 
-/// What an operator is told whose `acl_file` has other rules than the cluster when a node starts.
+/// What an operator is told whose `acl_file` has other rules than the cluster when a node starts. A
+/// node without a file has nothing to say.
 pub(super) fn difference(views: &Reader, file: Option<&RuleList>) -> Option<String> {
-    (!is_file_in_force(views, file)).then(|| {
+    (file.is_some() && !is_file_in_force(views, file)).then(|| {
         "gateway.acl_file of this node has other rules than the cluster, and those of the cluster \
          are in force: correct the file, or send SIGHUP to put its rules in force on all nodes"
             .to_owned()

@@ -14,6 +14,7 @@ use crate::deriving::{DERIVED, Slot, Stage};
 use crate::envelope;
 use crate::machine::LogMachine;
 use crate::shared::lock;
+use crate::staging;
 use crate::store::LogStore;
 
 impl<S: LogStore> LogMachine<S> {
@@ -41,9 +42,7 @@ impl<S: LogStore> LogMachine<S> {
         let Stage::Waiting(events) = &mut slot.stage else { return };
         let producer = ProducerId { node: shared.node, start: shared.start(), local: DERIVED };
         let sequence = self.admission.last(producer) + 1;
-        let mut bytes = events.finish(Vec::new());
-        bytes.shrink_to_fit();
-        envelope::close(&mut bytes, producer, sequence);
+        let mut bytes = staging::close(events, producer, sequence);
         envelope::stamp(&mut bytes, time);
         slot.stage = Stage::Proposed(sequence);
         if !self.replica.propose(Bytes::from(bytes)) {

@@ -69,6 +69,10 @@ impl Machine {
                 let ending = words.reason().map_or(Ending::TransportLost, Ending::Server);
                 self.turn(|machine, _, out| machine.on_ended(ending, out));
             }
+            "end_told" => {
+                let ending = Ending::Told(words.reason().unwrap(), "why");
+                self.turn(|machine, _, out| machine.on_ended(ending, out));
+            }
             "refuse" => {
                 let reason = words.reason().unwrap();
                 self.turn(|machine, _, out| machine.refuse(reason, out));
