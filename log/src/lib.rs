@@ -9,6 +9,7 @@
 mod admission;
 mod class;
 mod clock;
+pub mod cluster;
 mod committed;
 mod config;
 mod driver;

@@ -1,0 +1,13 @@
+//! The cluster: who its nodes are, what they say to each other, and how a node comes into it.
+//!
+//! Everything in here is pure. `peers.rs` has the sockets.
+
+pub mod conf_change;
+pub mod identity;
+pub mod members;
+pub mod token;
+
+pub use conf_change::{ConfChange, ConfChangeError};
+pub use identity::{ClusterId, Identity, IdentityError};
+pub use members::{Member, MemberChange, Members, MembersError, Role, Standing, TokenId};
+pub use token::{JoinToken, TokenError, TokenKey};
