@@ -58,6 +58,31 @@ pub(crate) fn stamp(bytes: &mut [u8], time: Timestamp) {
     bytes[0..4].copy_from_slice(&seal.to_le_bytes());
 }
 
+/// Checks a closed batch that a peer forwarded, which is not stamped yet: everything but the
+/// envelope's own checksum, which the stamp takes. Answers the body and the node that built it.
+pub(crate) fn open_closed(bytes: &[u8]) -> Result<(u64, &[u8]), EnvelopeError> {
+    let (head, body) = bytes
+        .split_first_chunk::<ENVELOPE_BYTES>()
+        .ok_or(EnvelopeError("shorter than an envelope"))?;
+    if head[4] != VERSION || head[5] != KIND_BATCH {
+        return Err(EnvelopeError("unknown version or kind of envelope"));
+    }
+    let (_, numbers) = head.split_at(40);
+    if numbers[..4] != u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes() {
+        return Err(EnvelopeError("length of the body does not match"));
+    }
+    if numbers[4..] != crc32c::crc32c(body).to_le_bytes() {
+        return Err(EnvelopeError("checksum of the body does not match"));
+    }
+    Ok((node_of(bytes), body))
+}
+
+/// The node that built a batch; 0 of bytes that are no batch.
+pub(crate) fn node_of(bytes: &[u8]) -> u64 {
+    let node = bytes.get(16..).and_then(<[u8]>::first_chunk);
+    node.map_or(0, |node| u64::from_le_bytes(*node))
+}
+
 /// Reads the envelope. `check` also takes the checksum of the body.
 pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), EnvelopeError> {
     let (head, body) = bytes
@@ -104,6 +129,19 @@ mod tests {
         assert_eq!(body, b"some body");
         let producer = ProducerId { node: 1, start: 2, local: 3 };
         assert_eq!(envelope, Envelope { time: Timestamp(5), producer, sequence: 4 });
+    }
+
+    #[test]
+    fn a_forwarded_batch_needs_no_stamp_and_a_whole_body() {
+        let mut good = sealed();
+        good[..4].fill(0);
+        assert_eq!(open_closed(&good), Ok((1, &b"some body"[..])));
+        for at in [4, 5].into_iter().chain(40..good.len()) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            assert!(open_closed(&bytes).is_err(), "byte {at}");
+        }
+        assert!(open_closed(&good[..40]).is_err());
     }
 
     #[test]

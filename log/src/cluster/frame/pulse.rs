@@ -1,0 +1,69 @@
+//! How a node stands.
+
+use ledgermq_core::offset::{Index, Timestamp};
+
+use super::FrameError;
+use super::fields::{Reader, put_numbers};
+
+/// How the sender stands, a few times a second and whenever it changes.
+///
+/// Body: the numbers in their order, 64 bits each, then `gate` and `wants_snapshot`, 8 bits each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Its term.
+    pub term: u64,
+    /// The leader that it follows, or itself; 0 if it knows of none.
+    pub leader: u64,
+    /// What it knows to be committed.
+    pub commit: Index,
+    /// What it has folded.
+    pub applied: Index,
+    /// Its last checksum of the views: at which index.
+    pub checkpoint: Index,
+    /// And the checksum.
+    pub checksum: u64,
+    /// The highest log time that it has heard of.
+    pub time: Timestamp,
+    /// From the leader: a log time that a quorum has heard of.
+    pub safe_time: Timestamp,
+    /// How long its last fsync took, in microseconds.
+    pub fsync_us: u64,
+    /// Free bytes on its disk.
+    pub bytes_free: u64,
+    /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything.
+    pub gate: u8,
+    /// It needs a snapshot.
+    pub wants_snapshot: bool,
+}
+
+impl Pulse {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_numbers(out, &[self.term, self.leader, self.commit, self.applied]);
+        put_numbers(out, &[self.checkpoint, self.checksum, self.time.0, self.safe_time.0]);
+        put_numbers(out, &[self.fsync_us, self.bytes_free]);
+        out.extend_from_slice(&[self.gate, u8::from(self.wants_snapshot)]);
+    }
+
+    pub(super) fn decode(body: &[u8]) -> Result<Self, FrameError> {
+        let mut reader = Reader::new(body);
+        let pulse = Self {
+            term: reader.u64()?,
+            leader: reader.u64()?,
+            commit: reader.u64()?,
+            applied: reader.u64()?,
+            checkpoint: reader.u64()?,
+            checksum: reader.u64()?,
+            time: Timestamp(reader.u64()?),
+            safe_time: Timestamp(reader.u64()?),
+            fsync_us: reader.u64()?,
+            bytes_free: reader.u64()?,
+            gate: reader.u8()?,
+            wants_snapshot: reader.bool()?,
+        };
+        if pulse.gate > 3 {
+            return Err(FrameError::Content("has an unknown gate"));
+        }
+        reader.end()?;
+        Ok(pulse)
+    }
+}
