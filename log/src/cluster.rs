@@ -5,18 +5,22 @@
 pub mod authority;
 pub mod conf_change;
 pub mod door;
+pub mod exchange;
 pub mod frame;
 pub mod identity;
 pub mod members;
+pub mod peering;
 pub mod token;
 
 pub use authority::{Authority, NodeKey};
 pub use conf_change::{ConfChange, ConfChangeError};
 pub use door::{Door, Entry};
+pub use exchange::{Inbox, JoinAnswer, Local, PeerInput, Peers, Sent};
 pub use frame::{
     Answer, Command, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane, Pulse,
     Refusal, RefusalCode, Refused, Secret, Why, admit,
 };
 pub use identity::{ClusterId, Identity, IdentityError};
 pub use members::{Member, MemberChange, Members, MembersError, Role, Standing, TokenId};
+pub use peering::{Me, Peering};
 pub use token::{JoinToken, TokenError, TokenKey};

@@ -1,0 +1,242 @@
+//! Between the log thread and the thread that has the sockets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use ledgermq_core::offset::Index;
+
+use crate::cluster::frame::{Frame, Hello, Join, Joined, Lane, Refusal};
+use crate::cluster::members::Members;
+use crate::wake::Wake;
+
+/// What the log thread is told of the peers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerInput {
+    /// All lanes to a peer are up; what was sent to it before is lost.
+    Connected {
+        /// The peer.
+        peer: u64,
+        /// What it said of itself.
+        hello: Hello,
+    },
+    /// A lane broke: all of them are down, and what was under way may be lost.
+    Disconnected {
+        /// The peer.
+        peer: u64,
+    },
+    /// A frame, checked by [`crate::cluster::frame::admit`].
+    Frame {
+        /// The peer.
+        from: u64,
+        /// What it said.
+        frame: Frame,
+    },
+    /// A node asks to be let in; it waits half a minute for [`Peers::answer`].
+    Join {
+        /// Number for the answer.
+        id: u64,
+        /// What it asks.
+        request: Join,
+    },
+    /// A peer does not want to speak with this node. It is tried again, whatever the reason.
+    Refused {
+        /// The peer.
+        by: u64,
+        /// Its reason.
+        refusal: Refusal,
+    },
+}
+
+/// What became of a frame that was to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way. It may be lost if the peer is disconnected.
+    Taken,
+    /// The peer is not connected.
+    Down,
+    /// As much as may wait on its lane is waiting; nothing of it was taken.
+    Full,
+}
+
+/// The answer to a node that asks to be let in.
+pub type JoinAnswer = Result<Joined, Refusal>;
+
+/// What this node knows, as far as greetings say or check it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// The members.
+    pub members: Arc<Members>,
+    /// The own start epoch.
+    pub start: u64,
+    /// Index and term of the last durable entry.
+    pub last: (Index, u64),
+    /// What is known to be committed.
+    pub commit: Index,
+    /// First entry of the log.
+    pub first: Index,
+    /// The last entry that each node was seen to acknowledge.
+    pub acked: BTreeMap<u64, Index>,
+    /// The newest start epoch of each node that the log knows.
+    pub starts: BTreeMap<u64, u64>,
+}
+
+/// The way to the peers. The thread with the sockets has one, a simulator another.
+pub trait Peers: Send {
+    /// Sends a frame on its lane. Never blocks.
+    fn send(&mut self, to: u64, frame: &Frame) -> Sent;
+    /// From now on greetings say this, and these members are dialled.
+    fn update(&mut self, local: &Local);
+    /// Answers a node that asked to be let in; nothing if it does not wait any more.
+    fn answer(&mut self, id: u64, answer: JoinAnswer);
+}
+
+/// Bytes that an event without a frame counts for.
+const EVENT_BYTES: usize = 512;
+/// What must not wait is taken beyond the bound, up to as much more.
+const PULSE_BYTES_MAX: usize = 4 << 20;
+
+/// What peers have said and the log thread has not taken yet.
+///
+/// When as many bytes wait as may, the lanes are no longer read, but for [`Lane::Pulse`]; should
+/// those frames pile up, too, they are dropped: raft says them again.
+pub struct Inbox {
+    state: Mutex<State>,
+    bytes_max: usize,
+    wake: Arc<dyn Wake>,
+    room: OnceLock<Arc<dyn Wake>>,
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<PeerInput>,
+    bytes: usize,
+    /// Somebody waits for room.
+    is_wanted: bool,
+}
+
+impl Inbox {
+    /// An empty inbox for `bytes_max` bytes; `wake` is told when something comes into it.
+    #[must_use]
+    pub fn new(bytes_max: usize, wake: Arc<dyn Wake>) -> Self {
+        Self { state: Mutex::default(), bytes_max, wake, room: OnceLock::new() }
+    }
+
+    /// Takes everything.
+    pub fn drain(&self, out: &mut Vec<PeerInput>) {
+        let is_wanted = {
+            let mut state = self.lock();
+            state.bytes = 0;
+            out.extend(state.items.drain(..));
+            std::mem::take(&mut state.is_wanted)
+        };
+        if is_wanted && let Some(room) = self.room.get() {
+            room.wake();
+        }
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
+    /// Whether as much waits as may. If so, `room` is told when that has changed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let mut state = self.lock();
+        let is_full = state.bytes >= self.bytes_max;
+        state.is_wanted |= is_full;
+        is_full
+    }
+
+    /// Takes in a frame of `bytes` bytes. Ask [`Self::is_full`] before, but on [`Lane::Pulse`].
+    pub fn push_frame(&self, from: u64, frame: Frame, lane: Lane, bytes: usize) {
+        if lane == Lane::Pulse && self.lock().bytes >= self.bytes_max + PULSE_BYTES_MAX {
+            return;
+        }
+        self.push(PeerInput::Frame { from, frame }, bytes);
+    }
+
+    /// Takes in something that is no frame. There are few of them.
+    pub fn push_event(&self, event: PeerInput) {
+        self.push(event, EVENT_BYTES);
+    }
+
+    fn push(&self, input: PeerInput, bytes: usize) {
+        let was_empty = {
+            let mut state = self.lock();
+            state.bytes += bytes;
+            state.items.push_back(input);
+            state.items.len() == 1
+        };
+        if was_empty {
+            self.wake.wake();
+        }
+    }
+
+    /// Who is told when there is room again; the first who says so.
+    pub fn set_room(&self, room: Arc<dyn Wake>) {
+        let _ = self.room.set(room);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("bytes", &self.lock().bytes).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::cluster::frame::Pulse;
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn pulse() -> Frame {
+        Frame::Pulse(Box::default())
+    }
+
+    #[test]
+    fn a_full_inbox_says_so_and_tells_when_it_is_not() {
+        let (wake, room) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let inbox = Inbox::new(1000, wake.clone());
+        inbox.set_room(room.clone());
+        inbox.push_frame(2, pulse(), Lane::Log, 600);
+        assert!(!inbox.is_full());
+        inbox.push_frame(2, pulse(), Lane::Log, 600);
+        assert!(inbox.is_full());
+        let mut out = Vec::new();
+        inbox.drain(&mut out);
+        assert!(out.len() == 2 && !inbox.is_full() && inbox.is_empty());
+        assert_eq!((wake.0.load(Ordering::SeqCst), room.0.load(Ordering::SeqCst)), (1, 1));
+        inbox.drain(&mut out);
+        assert_eq!(room.0.load(Ordering::SeqCst), 1, "nobody waited");
+    }
+
+    #[test]
+    fn pulses_pass_a_full_inbox_within_a_bound() {
+        let inbox = Inbox::new(1000, Arc::new(Bell::default()));
+        let bytes = 1 << 20;
+        for _ in 0..20 {
+            inbox.push_frame(2, Frame::Pulse(Box::new(Pulse::default())), Lane::Pulse, bytes);
+        }
+        let mut out = Vec::new();
+        inbox.drain(&mut out);
+        assert_eq!(out.len(), 5);
+    }
+}
