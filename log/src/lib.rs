@@ -17,6 +17,7 @@ mod envelope;
 mod error;
 mod log;
 mod machine;
+pub mod peers;
 mod producer;
 mod receipt;
 mod replica;

@@ -196,7 +196,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::cluster::frame::Pulse;
 
     #[derive(Default)]
     struct Bell(AtomicUsize);
@@ -233,7 +232,7 @@ mod tests {
         let inbox = Inbox::new(1000, Arc::new(Bell::default()));
         let bytes = 1 << 20;
         for _ in 0..20 {
-            inbox.push_frame(2, Frame::Pulse(Box::new(Pulse::default())), Lane::Pulse, bytes);
+            inbox.push_frame(2, pulse(), Lane::Pulse, bytes);
         }
         let mut out = Vec::new();
         inbox.drain(&mut out);

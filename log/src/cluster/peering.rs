@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::cluster::exchange::Local;
 use crate::cluster::frame::{Hello, Lane, Refusal, RefusalCode};
 use crate::cluster::identity::ClusterId;
+use crate::cluster::members::NODES_MAX;
 
 /// First pause after a session that did not come up, and the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -359,6 +360,9 @@ impl Peering {
     ) -> Result<(SessionId, Option<Ended>), Refusal> {
         let peer = hello.node;
         // Whoever is no member here but knows of newer members was let in above.
+        if !self.peers.contains_key(&peer) && self.peers.len() >= 2 * NODES_MAX {
+            return Err(busy("too many nodes that are no members here"));
+        }
         let state = self.peers.entry(peer).or_insert_with(|| Peer {
             address: hello.address.clone(),
             heard_address: None,

@@ -159,7 +159,8 @@ fn greet(change: impl FnOnce(&mut Hello)) -> Result<Greeted, Refusal> {
 #[test]
 fn each_check_of_a_greeting_has_a_code_and_a_text_of_its_own() {
     assert!(greet(|_| {}).is_ok());
-    let cases: [(fn(&mut Hello), RefusalCode, &str); 6] = [
+    type Case = (fn(&mut Hello), RefusalCode, &'static str);
+    let cases: [Case; 6] = [
         (|hello| hello.cluster = ClusterId([9; 16]), RefusalCode::Cluster, "this is cluster 0101"),
         (|hello| hello.generation = 2, RefusalCode::Generation, "restored from a backup"),
         (|hello| hello.node = 3, RefusalCode::Certificate, "the certificate is for node 2"),
