@@ -117,7 +117,8 @@ root_part() {
 
 # Fuzzes each target that many seconds; each counts as one test.
 fuzz_part() {
-    for target in packet_decode event_batch topic_filter acl_file password_file websocket proxy; do
+    for target in packet_decode event_batch topic_filter acl_file password_file websocket proxy \
+        peer_frame; do
         if fuzz/run.sh "$target" "$1"; then
             passed=$((passed + 1))
         else

@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-targets='packet_decode event_batch topic_filter acl_file password_file websocket proxy'
+targets='packet_decode event_batch topic_filter acl_file password_file websocket proxy peer_frame'
 
 usage() {
     echo "usage: fuzz/run.sh TARGET SECONDS|FILE"

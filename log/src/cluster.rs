@@ -1,15 +1,20 @@
 //! The cluster: who its nodes are, what they say to each other, and how a node comes into it.
 //!
-//! Everything in here is pure. `peers.rs` has the sockets.
+//! Nothing in here has a socket, a file or a clock: those are in `peers.rs`.
 
+pub mod authority;
 pub mod conf_change;
+pub mod door;
 pub mod exchange;
 pub mod frame;
 pub mod identity;
 pub mod members;
+pub mod peering;
 pub mod token;
 
+pub use authority::{Authority, NodeKey};
 pub use conf_change::{ConfChange, ConfChangeError};
+pub use door::{Door, Entry};
 pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent};
 pub use frame::{
     Answer, Command, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane, Pulse,
@@ -17,4 +22,5 @@ pub use frame::{
 };
 pub use identity::{ClusterId, Identity, IdentityError};
 pub use members::{Member, MemberChange, Members, MembersError, Role, Standing, TokenId};
+pub use peering::{Me, Peering};
 pub use token::{JoinToken, TokenError, TokenKey};

@@ -21,6 +21,7 @@ mod incarnation;
 mod log;
 mod machine;
 mod outbox;
+pub mod peers;
 mod producer;
 mod receipt;
 mod replica;

@@ -165,7 +165,11 @@ impl<S: LogStore> LogMachine<S> {
         let may_write = self.retry.is_none();
         let has_derived = || lock(&self.shared.deriving).is_waiting();
         is_mark_wanted
-            || (may_write && (self.has_inputs() || self.may_propose(now) || has_derived()))
+            || (may_write
+                && (!self.extra.is_empty()
+                    || self.has_inputs()
+                    || self.may_propose(now)
+                    || has_derived()))
     }
 
     /// Until when the machine need not be turned if nothing is pushed.
@@ -207,6 +211,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         match written {
             Ok(()) => {
+                self.proposing.written();
                 if self.retry.take().is_some() && !self.awaits_sync {
                     self.space.found_room();
                 }

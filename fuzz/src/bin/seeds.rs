@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     let mut seeds = ledgermq_fuzz::seeds::of(target);
     seeds.extend(ledgermq_fuzz::transport::seeds(target));
     seeds.extend(ledgermq_fuzz::passwords::seeds(target));
+    seeds.extend(ledgermq_fuzz::peers::seeds(target));
     if seeds.is_empty() {
         eprintln!("no such target: {target}");
         return ExitCode::from(2);

@@ -190,7 +190,7 @@ impl Inbox {
     }
 
     /// Who is told when there is room again; the first who says so.
-    pub(crate) fn set_room(&self, room: Arc<dyn Wake>) {
+    pub fn set_room(&self, room: Arc<dyn Wake>) {
         let _ = self.room.set(room);
     }
 
@@ -210,7 +210,6 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::cluster::frame::Pulse;
 
     #[derive(Default)]
     struct Bell(AtomicUsize);
@@ -247,7 +246,7 @@ mod tests {
         let inbox = Inbox::new(1000, Arc::new(Bell::default()));
         let bytes = 1 << 20;
         for _ in 0..20 {
-            inbox.push_frame(2, Frame::Pulse(Box::new(Pulse::default())), Lane::Pulse, bytes);
+            inbox.push_frame(2, pulse(), Lane::Pulse, bytes);
         }
         let mut out = Vec::new();
         inbox.drain(&mut out);

@@ -31,8 +31,15 @@ impl<S: LogStore> LogMachine<S> {
         self.proposing.renew();
         lock(&self.shared.deriving).refuse();
         self.own.start = start;
-        self.extra.puts.push((KEY.to_vec(), start.to_be_bytes().to_vec()));
+        self.take_start(start);
         self.shared.renew(start);
+    }
+
+    /// Notes that this process writes as `start`. Nothing is sent before that is durable: the next
+    /// process would take the same number.
+    pub(super) fn take_start(&mut self, start: u64) {
+        self.extra.puts.push((KEY.to_vec(), start.to_be_bytes().to_vec()));
+        self.proposing.rename();
     }
 }
 

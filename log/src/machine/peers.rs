@@ -139,12 +139,13 @@ impl<S: LogStore> LogMachine<S> {
             match input {
                 PeerInput::Connected { peer, hello } => {
                     let known = self.peers.known.entry(peer).or_default();
-                    (known.hello, known.heard_at) = (Some(hello), now.monotonic);
+                    // It may be another process, which has not heard what the last one had.
+                    *known = Known { hello: Some(hello), pulse: None, heard_at: now.monotonic };
                     self.proposing.way_changed(peer);
                 }
                 PeerInput::Disconnected { peer } => {
                     if let Some(known) = self.peers.known.get_mut(&peer) {
-                        known.hello = None;
+                        (known.hello, known.pulse) = (None, None);
                     }
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);

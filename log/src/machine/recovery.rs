@@ -116,6 +116,9 @@ impl<S: LogStore> LogMachine<S> {
         }
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
         shared.raise_start(machine.admission.start_of(node).max(taken) + 1);
+        if shared.start() > recovered.start {
+            machine.take_start(shared.start());
+        }
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         Ok((Log::new(shared, machine.own, room), machine))
     }

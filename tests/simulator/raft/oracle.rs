@@ -24,8 +24,11 @@ pub(crate) struct Known {
 #[derive(Default)]
 pub(crate) struct Oracle {
     pub(crate) batches: BTreeMap<Index, Known>,
-    /// By producer and number of the message: the log's time is not below, when it is stamped.
-    pub(crate) floors: BTreeMap<(ProducerId, u64), Timestamp>,
+    /// By producer and number of the message: the log's time is not below, when it is stamped; said
+    /// when.
+    pub(crate) floors: BTreeMap<(ProducerId, u64), (Timestamp, Timestamp)>,
+    /// When a process was started last.
+    pub(crate) started_at: Timestamp,
     /// By producer: sequence and last number of what was admitted last.
     pub(crate) admitted: BTreeMap<ProducerId, (u64, u64)>,
     /// Who led, by term.

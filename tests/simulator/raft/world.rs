@@ -106,7 +106,7 @@ impl World {
 
     /// Starts what is due to start, and makes room on the disk that is due to have some.
     fn revive(&mut self, at: usize) -> Result<(), String> {
-        let Self { seats, now, rng, net, trace, options, .. } = self;
+        let Self { seats, now, rng, net, trace, options, oracle, .. } = self;
         let seat = &mut seats[at];
         if seat.full_until.is_some_and(|until| until <= *now) {
             seat.full_until = None;
@@ -117,6 +117,7 @@ impl World {
         }
         seat.start(options, *now, rng)?;
         net.started(seat.id);
+        oracle.started_at = *now;
         trace.say(format_args!("node {} starts", seat.id));
         Ok(())
     }
@@ -129,7 +130,8 @@ impl World {
         let pushed = load::push(process, self.options.payload_max, &mut self.rng);
         if let Some((producer, first, last)) = pushed {
             self.tally.pushed += last + 1 - first;
-            let floors = (first..=last).map(|number| ((producer, number), floor));
+            let now = self.now;
+            let floors = (first..=last).map(|number| ((producer, number), (floor, now)));
             self.oracle.floors.extend(floors);
         }
     }

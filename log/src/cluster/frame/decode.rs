@@ -133,6 +133,12 @@ impl Decoder {
         length.is_some_and(|length| rest.len() >= length.saturating_add(8))
     }
 
+    /// Whether what waits begins as a handshake of TLS does.
+    #[must_use]
+    pub fn looks_like_tls(&self) -> bool {
+        self.bytes[self.start..].starts_with(&[0x16, 0x03])
+    }
+
     fn compact(&mut self) {
         if self.start == 0 {
             return;

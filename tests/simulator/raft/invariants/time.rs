@@ -1,9 +1,15 @@
 //! The log's time never falls, across leaders, too; and what was pushed when any node said *it is
-//! this late* is not stamped with less.
+//! this late* is not stamped with less, unless a process that had heard it is gone: what a quorum has
+//! heard is in its memory.
+
+use std::time::Duration;
 
 use ledgermq_core::offset::Index;
 
 use crate::raft::oracle::{Known, Oracle};
+
+/// Within it a leader knows that a process is gone of which it has heard.
+const MEMORY: Duration = Duration::from_secs(60);
 
 pub(crate) fn check(oracle: &Oracle, index: Index, known: &Known) -> Result<(), String> {
     let last = oracle.batches.values().next_back().map(|last| last.time).unwrap_or_default();
@@ -13,7 +19,9 @@ pub(crate) fn check(oracle: &Oracle, index: Index, known: &Known) -> Result<(), 
     let floors = known
         .numbers
         .iter()
-        .filter_map(|number| oracle.floors.get(&(known.producer, *number)).copied());
+        .filter_map(|number| oracle.floors.get(&(known.producer, *number)).copied())
+        .filter(|(_, said)| said.since(oracle.started_at) > MEMORY)
+        .map(|(floor, _)| floor);
     if let Some(floor) = floors.max().filter(|floor| known.time < *floor) {
         return Err(format!("time: {index} has {:?}, but it was {floor:?} before", known.time));
     }

@@ -1,0 +1,54 @@
+//! What a greeting must say.
+
+use super::Me;
+use crate::cluster::exchange::Local;
+use crate::cluster::frame::{Hello, Refusal, RefusalCode};
+use crate::cluster::identity::ClusterId;
+
+/// Whether whoever says `hello` is who it must be. The protocol was compared when it was decoded.
+pub(super) fn hello(
+    me: &Me,
+    local: &Local,
+    hello: &Hello,
+    certificate: Option<(ClusterId, u64)>,
+) -> Result<(), Refusal> {
+    let refuse = |code, text: String| Err(Refusal::new(code, text));
+    let node = hello.node;
+    if hello.cluster != me.cluster {
+        let text = format!("this is cluster {}, not {}", me.cluster, hello.cluster);
+        return refuse(RefusalCode::Cluster, text);
+    }
+    if let Some((cluster, named)) = certificate
+        && (cluster, named) != (hello.cluster, node)
+    {
+        let text = format!("the certificate is for node {named} of {cluster}, not for node {node}");
+        return refuse(RefusalCode::Certificate, text);
+    }
+    if hello.generation != me.generation {
+        let text = format!(
+            "this is generation {} of the cluster, not {}: was one of them restored from a backup?",
+            me.generation, hello.generation
+        );
+        return refuse(RefusalCode::Generation, text);
+    }
+    if node == me.node {
+        let text = format!("this is node {node} itself: was its disk cloned?");
+        return refuse(RefusalCode::Cloned, text);
+    }
+    let members = &local.members;
+    if members.retired.contains(&node) {
+        return refuse(RefusalCode::Retired, format!("node {node} has left the cluster"));
+    }
+    if !members.nodes.contains_key(&node) && hello.members_index <= members.index {
+        return refuse(RefusalCode::Unknown, format!("node {node} is not a member"));
+    }
+    let known = local.starts.get(&node).copied().unwrap_or(0);
+    if hello.start < known {
+        let text = format!(
+            "node {node} starts as {}, but the log knows its start {known}: was its disk rolled back?",
+            hello.start
+        );
+        return refuse(RefusalCode::RolledBack, text);
+    }
+    Ok(())
+}

@@ -1,0 +1,350 @@
+//! Real sockets on loopback.
+
+mod bounds;
+mod files;
+mod joining;
+mod meeting;
+mod strangers;
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use raft::eraftpb::{Message, MessageType};
+
+use super::*;
+use crate::cluster::authority::{Authority, NodeKey, PublicKey};
+use crate::cluster::exchange::PeerInput;
+use crate::cluster::frame::{Decoder, Forward, Hello, Lane, Refusal};
+use crate::cluster::identity::ClusterId;
+use crate::cluster::members::{MemberChange, Members, Role};
+use crate::wake::Wake;
+
+const CLUSTER: ClusterId = ClusterId([0xAB; 16]);
+/// Nothing here takes so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+struct Bell {
+    is_rung: Mutex<bool>,
+    rings: Condvar,
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        *self.is_rung.lock().unwrap() = true;
+        self.rings.notify_all();
+    }
+}
+
+impl Bell {
+    /// Waits; `false` if it has not rung in time.
+    fn wait(&self) -> bool {
+        let rung = self.is_rung.lock().unwrap();
+        let (mut rung, _) = self.rings.wait_timeout_while(rung, PATIENCE, |rung| !*rung).unwrap();
+        std::mem::take(&mut *rung)
+    }
+}
+
+/// The authority, made once for all tests.
+fn authority() -> &'static Authority {
+    static AUTHORITY: std::sync::OnceLock<Authority> = std::sync::OnceLock::new();
+    AUTHORITY.get_or_init(|| Authority::found(CLUSTER).unwrap())
+}
+
+fn now_s() -> u64 {
+    let now = rustls::pki_types::UnixTime::now();
+    now.as_secs()
+}
+
+fn credentials(authority: &Authority, node: u64) -> Credentials {
+    let key = NodeKey::generate().unwrap();
+    let public = PublicKey::of_request(&key.request().unwrap()).unwrap();
+    Credentials {
+        authority: authority.certificate().to_vec(),
+        certificate: authority.issue(node, &public, now_s()).unwrap(),
+        key: key.to_der(),
+    }
+}
+
+/// The members 1, 2, ... at these addresses.
+fn members(addresses: &[String]) -> Members {
+    let mut members = Members::default();
+    let found = MemberChange::Found {
+        cluster: CLUSTER,
+        generation: 1,
+        node: 1,
+        address: addresses[0].clone(),
+        mqtt: vec![],
+        key: [0; 32],
+    };
+    assert!(members.apply(1, &found));
+    for (node, address) in (2..).zip(&addresses[1..]) {
+        let change = MemberChange::Join {
+            node,
+            address: address.clone(),
+            mqtt: vec![],
+            role: Role::Log,
+            key: [0; 32],
+            token: node.to_le_bytes(),
+            expires_s: 1,
+            at_s: 0,
+        };
+        assert!(members.apply(node, &change));
+    }
+    members
+}
+
+/// One end, with what its log thread would have in hand.
+struct End {
+    node: u64,
+    handle: PeersHandle,
+    thread: Option<PeersThread>,
+    inbox: Arc<Inbox>,
+    bell: Arc<Bell>,
+    come: VecDeque<PeerInput>,
+}
+
+impl End {
+    fn start(
+        node: u64,
+        boot: u128,
+        listener: TcpListener,
+        security: Security,
+        room: usize,
+    ) -> Self {
+        let bell = Arc::new(Bell::default());
+        let inbox = Arc::new(Inbox::new(room, bell.clone()));
+        let address = listener.local_addr().unwrap().to_string();
+        let version = "test".into();
+        let me = Me { cluster: CLUSTER, generation: 1, node, boot, version, address };
+        let options = PeersOptions { me, listener, security, inbox: Arc::clone(&inbox) };
+        let (handle, thread) = start(options).unwrap();
+        Self { node, handle, thread: Some(thread), inbox, bell, come: VecDeque::new() }
+    }
+
+    fn update(&mut self, members: &Members) {
+        let members = Arc::new(members.clone());
+        self.handle.update(&Local { members, start: 1, ..Local::default() });
+    }
+
+    /// The next thing that `wanted` takes; what comes before it is forgotten.
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(PeerInput) -> Option<T>) -> T {
+        loop {
+            while let Some(input) = self.come.pop_front() {
+                if let Some(found) = wanted(input) {
+                    return found;
+                }
+            }
+            let mut come = Vec::new();
+            self.inbox.drain(&mut come);
+            self.come.extend(come);
+            if self.come.is_empty() {
+                assert!(self.bell.wait(), "node {}: {what} has not come", self.node);
+            }
+        }
+    }
+
+    fn connected(&mut self, wanted: u64) -> Hello {
+        self.wait("a connection", |input| match input {
+            PeerInput::Connected { peer, hello } if peer == wanted => Some(hello),
+            _ => None,
+        })
+    }
+
+    fn disconnected(&mut self, wanted: u64) {
+        self.wait("the end of a connection", |input| match input {
+            PeerInput::Disconnected { peer } if peer == wanted => Some(()),
+            _ => None,
+        });
+    }
+
+    fn frame(&mut self, wanted: u64) -> Frame {
+        self.wait("a frame", |input| match input {
+            PeerInput::Frame { from, frame } if from == wanted => Some(frame),
+            _ => None,
+        })
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+const ROOM: usize = 64 << 20;
+
+/// As many nodes that know each other; with TLS or not.
+fn cluster(nodes: u64, has_tls: bool) -> Vec<End> {
+    let (listeners, addresses): (Vec<_>, Vec<_>) = (0..nodes).map(|_| listener()).unzip();
+    let members = members(&addresses);
+    let start = |(node, listener)| {
+        let security = if has_tls { tls(node) } else { Security::Plain };
+        let mut end = End::start(node, u128::from(node), listener, security, ROOM);
+        end.update(&members);
+        end
+    };
+    (1..).zip(listeners).map(start).collect()
+}
+
+fn tls(node: u64) -> Security {
+    Security::Tls(Box::new(credentials(authority(), node)))
+}
+
+fn heartbeat(from: u64, to: u64, commit: u64) -> Frame {
+    let mut message = Message::new();
+    message.set_msg_type(MessageType::MsgHeartbeat);
+    (message.from, message.to, message.term, message.commit) = (from, to, 1, commit);
+    Frame::raft(message)
+}
+
+/// A batch of about `bytes` bytes that `node` built.
+fn forward(node: u64, bytes: usize) -> Frame {
+    use ledgermq_core::event::{BatchBuilder, Event};
+    use ledgermq_core::identity::{ClientId, ProducerId};
+    use ledgermq_core::offset::Offset;
+
+    let mut events = BatchBuilder::new(crate::envelope::ENVELOPE_BYTES);
+    let client = ClientId::from("client");
+    for _ in 0..bytes / 8 {
+        events.push(Some((&client, Offset::new(5, 0))), None, &Event::SessionExpired);
+    }
+    let mut batch = events.finish(Vec::new());
+    crate::envelope::close(&mut batch, ProducerId { node, start: 1, local: 0 }, 1);
+    Frame::Forward(Forward { term: 1, batches: vec![batch.into()] })
+}
+
+/// A peer made of a bare socket.
+struct Bare {
+    socket: TcpStream,
+    decoder: Decoder,
+}
+
+impl Bare {
+    fn dial(address: &str) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, decoder: Decoder::new(None) }
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes).unwrap();
+        self.socket.write_all(&bytes).unwrap();
+    }
+
+    /// The next frame; none if the connection was closed.
+    fn read(&mut self) -> Option<Frame> {
+        read(&mut self.socket, &mut self.decoder)
+    }
+
+    fn refusal(&mut self) -> Refusal {
+        match self.read() {
+            Some(Frame::Refusal(refusal)) => {
+                assert_eq!(self.read(), None, "it is closed behind it");
+                *refusal
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn read(from: &mut impl Read, decoder: &mut Decoder) -> Option<Frame> {
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some((frame, _)) = decoder.next_frame().unwrap() {
+            return Some(frame);
+        }
+        match from.read(&mut buffer) {
+            Ok(0) => return None,
+            Ok(bytes) => decoder.push(&buffer[..bytes]),
+            Err(error) => {
+                assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "nothing has come");
+                return None;
+            }
+        }
+    }
+}
+
+/// What node `node` says first, as its process `boot`, in its session `session`.
+fn hello(node: u64, boot: u128, session: u64, lane: Lane) -> Hello {
+    Hello {
+        lane,
+        cluster: CLUSTER,
+        boot,
+        session,
+        generation: 1,
+        node,
+        start: 1,
+        last: (0, 0),
+        commit: 0,
+        acked: 0,
+        first: 1,
+        members_index: 1,
+        version: "test".into(),
+        address: String::new(),
+    }
+}
+
+/// Node `node` as bare sockets that have greeted on all lanes.
+fn bare_node(address: &str, node: u64, boot: u128) -> Vec<Bare> {
+    let greet = |lane| {
+        let mut bare = Bare::dial(address);
+        bare.send(&Frame::Hello(Box::new(hello(node, boot, 1, lane))));
+        bare.decoder.set_lane(lane);
+        assert!(matches!(bare.read(), Some(Frame::Hello(_))));
+        bare
+    };
+    Lane::ALL.into_iter().map(greet).collect()
+}
+
+/// A way to `target` that can be cut.
+struct Proxy {
+    address: String,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    fn new(target: String) -> Self {
+        let (listener, address) = listener();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let all = Arc::clone(&open);
+        thread::spawn(move || {
+            for near in listener.incoming() {
+                let Ok(near) = near else { return };
+                let Ok(far) = TcpStream::connect(&target) else { return };
+                all.lock().unwrap().extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
+                for (mut from, mut to) in
+                    [(near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near)]
+                {
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        Self { address, open }
+    }
+
+    /// Cuts the connection that was made as the `number`th.
+    fn cut(&self, number: usize) {
+        let open = self.open.lock().unwrap();
+        for socket in &open[2 * number..2 * number + 2] {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}

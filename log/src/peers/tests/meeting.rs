@@ -1,0 +1,142 @@
+//! Nodes that may meet.
+
+use super::*;
+use crate::cluster::frame::{Answer, RefusalCode};
+
+/// Each speaks to each on every lane.
+fn talk(ends: &mut [End]) {
+    let nodes: Vec<u64> = ends.iter().map(|end| end.node).collect();
+    let others = |end: &End| -> Vec<u64> {
+        nodes.iter().copied().filter(|peer| *peer != end.node).collect()
+    };
+    for end in &mut *ends {
+        // They come in any order.
+        let mut awaited = others(end);
+        while !awaited.is_empty() {
+            let peer = end.wait("a connection", |input| match input {
+                PeerInput::Connected { peer, hello } if hello.node == peer => Some(peer),
+                _ => None,
+            });
+            awaited.retain(|awaited| *awaited != peer);
+        }
+    }
+    for end in &mut *ends {
+        for peer in others(end) {
+            let answer = Frame::Answer { id: end.node, answer: Answer::Done };
+            for frame in [heartbeat(end.node, peer, 3), forward(end.node, 100), answer] {
+                assert_eq!(end.handle.send(peer, &frame), Sent::Taken);
+            }
+        }
+    }
+    for end in ends {
+        for peer in others(end) {
+            let mut wanted = vec![
+                heartbeat(peer, end.node, 3),
+                forward(peer, 100),
+                Frame::Answer { id: peer, answer: Answer::Done },
+            ];
+            let mut of_others = Vec::new();
+            while !wanted.is_empty() {
+                let (from, frame) = end.wait("a frame", |input| match input {
+                    PeerInput::Frame { from, frame } => Some((from, frame)),
+                    _ => None,
+                });
+                if from == peer {
+                    let at = wanted.iter().position(|wanted| *wanted == frame);
+                    wanted.remove(at.unwrap_or_else(|| panic!("{frame:?}")));
+                } else {
+                    of_others.push(PeerInput::Frame { from, frame });
+                }
+            }
+            end.come.extend(of_others);
+        }
+    }
+}
+
+#[test]
+fn two_nodes_meet_over_tls() {
+    talk(&mut cluster(2, true));
+}
+
+#[test]
+fn three_nodes_meet_over_tls() {
+    talk(&mut cluster(3, true));
+}
+
+#[test]
+fn three_nodes_meet_in_the_clear_where_that_is_wanted() {
+    talk(&mut cluster(3, false));
+}
+
+#[test]
+fn a_node_that_stops_takes_leave() {
+    let mut ends = cluster(2, true);
+    ends[0].connected(2);
+    ends[1].connected(1);
+    let two = ends.pop().expect("two nodes");
+    drop(two);
+    let one = &mut ends[0];
+    let refusal = one.wait("a leave", |input| match input {
+        PeerInput::Refused { by: 2, refusal } => Some(refusal),
+        _ => None,
+    });
+    assert_eq!(refusal.code, RefusalCode::Stopping);
+    one.disconnected(2);
+    assert_eq!(one.handle.send(2, &heartbeat(1, 2, 1)), Sent::Down);
+}
+
+#[test]
+fn a_session_whose_connection_is_cut_ends_and_comes_again() {
+    for (has_tls, lane) in [(true, 0), (true, 1), (true, 2), (false, 0)] {
+        let ((near, one), (far, two)) = (listener(), listener());
+        let proxy = Proxy::new(two);
+        let members = members(&[one, proxy.address.clone()]);
+        let security = |node| if has_tls { tls(node) } else { Security::Plain };
+        let mut one = End::start(1, 1, near, security(1), ROOM);
+        let mut two = End::start(2, 2, far, security(2), ROOM);
+        one.update(&members);
+        two.update(&members);
+        one.connected(2);
+        two.connected(1);
+        proxy.cut(lane);
+        one.disconnected(2);
+        two.disconnected(1);
+        one.connected(2);
+        two.connected(1);
+        assert_eq!(one.handle.send(2, &heartbeat(1, 2, 7)), Sent::Taken);
+        assert_eq!(two.frame(1), heartbeat(1, 2, 7));
+    }
+}
+
+#[test]
+fn a_node_whose_address_changed_dials_itself() {
+    let ((near, one), (far, _)) = (listener(), listener());
+    // Nobody listens there any more.
+    let gone = listener().1;
+    let members = members(&[one, gone]);
+    let mut one = End::start(1, 1, near, tls(1), ROOM);
+    let mut two = End::start(2, 2, far, tls(2), ROOM);
+    one.update(&members);
+    two.update(&members);
+    one.connected(2);
+    two.connected(1);
+}
+
+#[test]
+fn a_node_that_left_is_told_so() {
+    let (listeners, addresses): (Vec<_>, Vec<_>) = (0..2).map(|_| listener()).unzip();
+    let mut members = members(&addresses);
+    let start = |(node, listener)| End::start(node, u128::from(node), listener, tls(node), ROOM);
+    let mut ends: Vec<End> = (1..).zip(listeners).map(start).collect();
+    ends.iter_mut().for_each(|end| end.update(&members));
+    ends[0].connected(2);
+    ends[1].connected(1);
+    assert!(members.apply(3, &MemberChange::Retire { node: 2 }));
+    ends[0].update(&members);
+    ends[0].disconnected(2);
+    let refusal = ends[1].wait("a refusal", |input| match input {
+        PeerInput::Refused { by: 1, refusal } => Some(refusal),
+        _ => None,
+    });
+    assert_eq!(refusal.code, RefusalCode::Retired);
+}
