@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod conf_change;
+pub mod config;
 pub mod door;
 pub mod exchange;
 pub mod frame;
@@ -14,6 +15,7 @@ pub mod token;
 
 pub use authority::{Authority, NodeKey};
 pub use conf_change::{ConfChange, ConfChangeError};
+pub use config::ClusterConfig;
 pub use door::{Door, Entry};
 pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent};
 pub use frame::{

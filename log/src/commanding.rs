@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crate::cluster::{Answer, Command, Members};
 use crate::log::Log;
 use crate::shared::lock;
+use crate::status::ClusterStatus;
 
 /// Commands of this node that may wait for their answers.
 pub(crate) const COMMANDS_MAX: usize = 64;
@@ -87,6 +88,12 @@ impl Log {
             self.shared().wake_thread();
         }
         Commanded { place }
+    }
+
+    /// What this node knows of the cluster.
+    #[must_use]
+    pub fn cluster_status(&self) -> ClusterStatus {
+        lock(&self.shared().cluster).clone()
     }
 
     /// Who the nodes of the cluster are, as this node has applied it.

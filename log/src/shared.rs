@@ -20,7 +20,7 @@ use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
 use crate::staging::Staging;
-use crate::status::Status;
+use crate::status::{ClusterStatus, Status};
 use crate::store::{LogReader, Missing};
 
 /// Bytes read from the disk at a time by tails that are far behind.
@@ -43,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) receipts: Receipts,
     pub(crate) deriving: Mutex<Deriving>,
     pub(crate) commanding: Mutex<Commanding>,
+    pub(crate) cluster: Mutex<ClusterStatus>,
     /// The members as applied.
     pub(crate) members: Mutex<Arc<Members>>,
     cache: Mutex<Cache>,
@@ -96,6 +97,7 @@ impl Shared {
             receipts: Receipts::default(),
             deriving: Mutex::default(),
             commanding: Mutex::default(),
+            cluster: Mutex::default(),
             members: Mutex::default(),
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::class::Gate;
+use crate::cluster::Standing;
 
 /// State and counters of the log at one moment. Counters count since the process started.
 #[derive(Clone, Debug, Default)]
@@ -82,4 +83,52 @@ impl Buckets {
         self.counts[at] += 1;
         self.sum_micros = self.sum_micros.saturating_add(micros);
     }
+}
+
+/// What this node knows of the cluster, as of its last tick.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterStatus {
+    /// The nodes by number.
+    pub nodes: Vec<NodeStatus>,
+    /// Voters that are needed for a quorum.
+    pub needed: usize,
+    /// Voters that are heard, this node among them.
+    pub online: usize,
+    /// Leaders that this node has seen since its process started.
+    pub leader_changes: u64,
+    /// Batches that this node sent to leaders, and their bytes.
+    pub forwarded: (u64, u64),
+    /// Batches that this node took from others, and their bytes.
+    pub taken: (u64, u64),
+    /// How often batches were sent again.
+    pub resends: u64,
+    /// Bytes of batches of this node that are not admitted yet.
+    pub outbox_bytes: u64,
+}
+
+/// What this node knows of one.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its number.
+    pub node: u64,
+    /// Where it is reached; empty if the cluster was not founded.
+    pub address: String,
+    /// Whether it votes, or learns, or is away.
+    pub standing: Standing,
+    /// Whether its lanes to this node are up; of this node itself always.
+    pub connected: bool,
+    /// How long ago anything came from it; none of this node itself.
+    pub silence: Option<Duration>,
+    /// Its version, as it said.
+    pub version: String,
+    /// Its start epoch, as the log knows it.
+    pub start: u64,
+    /// How far its log is known to be that of the leader; the leader knows it.
+    pub matched: Option<Index>,
+    /// How far it has folded, as it said last.
+    pub applied: Index,
+    /// How long its last fsync took, as it said last.
+    pub last_fsync: Duration,
+    /// Free bytes on its disk, as it said last.
+    pub bytes_free: u64,
 }

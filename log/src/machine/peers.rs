@@ -1,17 +1,18 @@
 //! What comes from other nodes, and what goes to them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 use raft::eraftpb::{Entry, Message, MessageType};
 
 use crate::clock::Now;
-use crate::cluster::{Frame, Hello, PeerInput, Peers, Pulse, Sent};
+use crate::cluster::{Frame, Hello, PeerInput, Peers, Pulse, Sent, Standing};
 use crate::envelope;
 use crate::machine::LogMachine;
 use crate::shared::lock;
+use crate::status::{ClusterStatus, NodeStatus};
 use crate::store::LogStore;
 
 /// Bytes of entries taken from peers in one turn, which one sync makes durable.
@@ -223,6 +224,7 @@ impl<S: LogStore> LogMachine<S> {
             self.replica.tick();
         }
         self.steer(now);
+        self.show_cluster(now.monotonic);
         self.peers.ticks += 1;
         if self.peers.ticks >= PULSE_TICKS {
             self.peers.ticks = 0;
@@ -258,6 +260,66 @@ impl<S: LogStore> LogMachine<S> {
         };
         for peer in others {
             let _ = peers.send(peer, &Frame::Pulse(Box::new(pulse)));
+        }
+    }
+
+    /// Shows what this node knows of the cluster.
+    fn show_cluster(&self, now: Duration) {
+        let own = self.shared.node;
+        let state = &self.replica.configuration().state;
+        let members = self.replica.members();
+        let followers: BTreeMap<u64, Index> =
+            self.replica.followers().map(|(id, matched, _)| (id, matched)).collect();
+        let ids = self.replica.configuration().members();
+        let nodes = ids.into_iter().chain(members.nodes.keys().copied()).collect::<BTreeSet<_>>();
+        let is_heard = |node: u64| node == own || self.peers.is_connected(node);
+        let nodes = nodes.into_iter().map(|node| self.node_status(node, now, &followers));
+        let status = ClusterStatus {
+            nodes: nodes.collect(),
+            needed: state.voters.len() / 2 + 1,
+            online: state.voters.iter().filter(|node| is_heard(**node)).count(),
+            leader_changes: self.policy.leader_changes(),
+            forwarded: (
+                self.proposing.counts.forwarded_batches,
+                self.proposing.counts.forwarded_bytes,
+            ),
+            taken: (self.proposing.counts.taken_batches, self.proposing.counts.taken_bytes),
+            resends: self.proposing.counts.begun_again,
+            outbox_bytes: self.proposing.outbox_bytes() as u64,
+        };
+        *lock(&self.shared.cluster) = status;
+    }
+
+    fn node_status(
+        &self,
+        node: u64,
+        now: Duration,
+        followers: &BTreeMap<u64, Index>,
+    ) -> NodeStatus {
+        let is_own = node == self.shared.node;
+        let member = self.replica.members().nodes.get(&node);
+        let is_voter = self.replica.configuration().state.voters.contains(&node);
+        let known = self.peers.get(node);
+        let pulse = known.and_then(|known| known.pulse).unwrap_or_default();
+        let hello = known.and_then(|known| known.hello.as_ref());
+        let standing = if is_voter { Standing::Voter } else { Standing::Learner };
+        let version = hello.map(|hello| hello.version.clone()).unwrap_or_default();
+        let last = self.replica.last_index();
+        NodeStatus {
+            node,
+            address: member.map(|member| member.address.clone()).unwrap_or_default(),
+            standing: member.map_or(standing, |member| member.standing),
+            connected: is_own || hello.is_some(),
+            silence: known.map(|known| now.saturating_sub(known.heard_at)),
+            version: if is_own { env!("CARGO_PKG_VERSION").to_owned() } else { version },
+            start: self.admission.start_of(node),
+            matched: if is_own { Some(last) } else { followers.get(&node).copied() },
+            applied: if is_own { self.admission.applied() } else { pulse.applied },
+            last_fsync: match is_own {
+                true => self.counts.last_sync,
+                false => Duration::from_micros(pulse.fsync_us),
+            },
+            bytes_free: if is_own { self.space.free() } else { pulse.bytes_free },
         }
     }
 

@@ -28,6 +28,15 @@ pub(super) struct Policy {
     /// Since when no leader is known.
     leaderless_since: Option<Duration>,
     is_without_quorum: bool,
+    /// The leader that was known last, and how often there was another.
+    last_leader: u64,
+    leader_changes: u64,
+}
+
+impl Policy {
+    pub(super) fn leader_changes(&self) -> u64 {
+        self.leader_changes
+    }
 }
 
 impl<S: LogStore> LogMachine<S> {
@@ -55,6 +64,11 @@ impl<S: LogStore> LogMachine<S> {
     /// Without a leader nothing becomes durable: clients are told, before they wait for ever.
     fn watch_quorum(&mut self, now: Duration) {
         let policy = &mut self.policy;
+        let leader = self.replica.leader();
+        if leader != 0 && leader != policy.last_leader {
+            policy.last_leader = leader;
+            policy.leader_changes += 1;
+        }
         if self.replica.leader() != 0 {
             policy.leaderless_since = None;
         }
