@@ -90,6 +90,12 @@ impl Log {
         Commanded { place }
     }
 
+    /// Hands leadership over, if it is here, and does not want it back: before the node stops.
+    pub fn hand_over(&self) {
+        *lock(&self.shared().is_handing_over) = true;
+        self.shared().wake_thread();
+    }
+
     /// What this node knows of the cluster.
     #[must_use]
     pub fn cluster_status(&self) -> ClusterStatus {

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use ledgermq_core::quantity::ByteSize;
 
+use crate::cluster::ClusterConfig;
+
 /// When a batch counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -129,12 +131,27 @@ pub struct Options {
     pub seed: u64,
     /// The section `[log]`.
     pub config: Config,
+    /// How it takes part in a cluster; none = it is alone.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// How a node takes part in a cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// The section `[cluster]`.
+    pub config: ClusterConfig,
+    /// The data directory of the node, in which `cluster/` is.
+    pub data: PathBuf,
+    /// The token to join with, if it is to join.
+    pub token: Option<String>,
+    /// Where clients reach the node.
+    pub mqtt: Vec<String>,
 }
 
 impl Options {
     /// The log of `node` in `dir` with the default configuration.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, node: u64) -> Self {
-        Self { dir: dir.into(), node, seed: node, config: Config::default() }
+        Self { dir: dir.into(), node, seed: node, config: Config::default(), cluster: None }
     }
 }

@@ -1,23 +1,32 @@
 //! The log thread: the only place that turns the log's machine in a running node.
 
+mod membership;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledgermq_core::offset::Timestamp;
 
 use crate::clock::Now;
-use crate::cluster::NoPeers;
+use crate::cluster::{Inbox, NoPeers, Peers};
 use crate::config::Options;
 use crate::error::{OpenError, Stopped};
 use crate::log::Log;
 use crate::machine::{Beginning, LogMachine, TurnError, describe};
+use crate::peers::{PeersHandle, PeersThread};
 use crate::shared::{Shared, lock};
 use crate::space::{DirSpace, Monitor};
 use crate::store::LogStore;
 use crate::store::engine::EngineStore;
+use crate::wake::Wake;
+
+/// Bytes of what peers sent that wait for the log thread.
+const INBOX_BYTES: usize = 16 << 20;
+/// A node alone declares nobody lost; the value is that of the section's default.
+const NODE_LOST: Duration = Duration::from_secs(10);
 
 /// The running log thread. Dropping it does not stop the log; see [`Log::stop`].
 #[derive(Debug)]
@@ -49,18 +58,69 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
     let lock = EngineStore::lock(&options.dir)?;
     let mut space = Monitor::new(&options.config, Box::new(DirSpace::new(options.dir.clone())));
     space.make_room_to_open();
+    let Options { node, seed, config, dir, cluster } = options.clone();
+    let node_lost = cluster.as_ref().map_or(NODE_LOST, |cluster| cluster.config.node_lost.0);
+    let place =
+        cluster.map(|cluster| membership::enter(cluster, node, millis / 1000)).transpose()?;
     let store = EngineStore::open(&options, lock, millis)?;
-    let Options { node, seed, config, dir } = options;
+    let bell = Arc::new(Bell::default());
+    let (membership, peers) = match place.flatten() {
+        None => (None, None),
+        Some(place) => {
+            let inbox = Arc::new(Inbox::new(INBOX_BYTES, Arc::clone(&bell) as Arc<dyn Wake>));
+            let (membership, handle, thread) = place.open(Arc::clone(&inbox))?;
+            (Some(membership), Some(Lines { inbox, handle, thread }))
+        }
+    };
     let stopwatch = Box::new(move || clock.now().monotonic);
-    let (is_founder, node_lost) = (true, Duration::from_secs(10));
-    let beginning = Beginning { node, seed, is_founder, node_lost, config, space, stopwatch };
-    let (log, machine) = LogMachine::recover(store, beginning, clock.now())?;
+    let beginning = Beginning { node, seed, membership, node_lost, config, space, stopwatch };
+    let (log, machine) = match LogMachine::recover(store, beginning, clock.now()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if let Some(lines) = peers {
+                lines.close();
+            }
+            return Err(error);
+        }
+    };
     let shared = Arc::clone(log.shared());
+    let _ = bell.shared.set(Arc::clone(&shared));
     let thread = thread::Builder::new()
         .name("log".to_owned())
-        .spawn(move || run(machine, &shared, clock))
+        .spawn(move || run(machine, &shared, clock, peers))
         .map_err(|source| OpenError::Io { action: "start a thread for", path: dir, source })?;
     Ok((log, LogThread { thread }))
+}
+
+/// The connections to other nodes.
+struct Lines {
+    inbox: Arc<Inbox>,
+    handle: PeersHandle,
+    thread: PeersThread,
+}
+
+impl Lines {
+    /// Takes leave of everybody.
+    fn close(self) {
+        self.handle.stop();
+        if let Err(error) = self.thread.join() {
+            tracing::error!(%error, "the connections to other nodes broke");
+        }
+    }
+}
+
+/// Wakes the log thread when something came from a peer.
+#[derive(Default)]
+struct Bell {
+    shared: OnceLock<Arc<Shared>>,
+}
+
+impl Wake for Bell {
+    fn wake(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.wake_thread();
+        }
+    }
 }
 
 fn check(options: &Options) -> Result<(), OpenError> {
@@ -71,11 +131,21 @@ fn check(options: &Options) -> Result<(), OpenError> {
 }
 
 /// Turns until it is asked to stop or the disk fails. Whatever ends it, nobody waits for it then.
-fn run<S: LogStore>(machine: LogMachine<S>, shared: &Shared, clock: Clock) -> Result<(), Stopped> {
+fn run<S: LogStore>(
+    machine: LogMachine<S>,
+    shared: &Shared,
+    clock: Clock,
+    mut lines: Option<Lines>,
+) -> Result<(), Stopped> {
     *lock(&shared.thread) = Some(thread::current());
     // raft-engine panics when a sync fails, as it must: the pages may be lost. The log ends then,
     // and with it the node; nothing is tried again on these files.
-    let outcome = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(machine, shared, clock)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        turn_until_stopped(machine, shared, clock, lines.as_mut())
+    }));
+    if let Some(lines) = lines {
+        lines.close();
+    }
     let reason = match outcome {
         Ok(Ok(())) => {
             shared.stopped("it was asked to");
@@ -93,9 +163,21 @@ fn turn_until_stopped<S: LogStore>(
     mut machine: LogMachine<S>,
     shared: &Shared,
     clock: Clock,
+    mut lines: Option<&mut Lines>,
 ) -> Result<(), TurnError> {
+    let mut inputs = Vec::new();
     loop {
-        let has_more = machine.turn(clock.now(), &mut NoPeers)?;
+        if let Some(lines) = &lines
+            && machine.may_receive()
+        {
+            lines.inbox.drain(&mut inputs);
+            inputs.drain(..).for_each(|input| machine.receive(input));
+        }
+        let peers: &mut dyn Peers = match &mut lines {
+            Some(lines) => &mut lines.handle,
+            None => &mut NoPeers,
+        };
+        let has_more = machine.turn(clock.now(), peers)?;
         if has_more {
             continue;
         }
@@ -105,7 +187,10 @@ fn turn_until_stopped<S: LogStore>(
         }
         // The flag first, then the look: else a push between the two would wake nobody.
         shared.is_asleep.store(true, Ordering::SeqCst);
-        if let Some(pause) = pause(&machine, shared, clock.now().monotonic) {
+        let has_mail = lines.as_ref().is_some_and(|lines| !lines.inbox.is_empty());
+        if !(has_mail && machine.may_receive())
+            && let Some(pause) = pause(&machine, shared, clock.now().monotonic)
+        {
             thread::park_timeout(pause);
         }
         shared.is_asleep.store(false, Ordering::SeqCst);

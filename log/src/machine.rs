@@ -4,6 +4,7 @@
 mod commands;
 mod deriving;
 mod incarnation;
+mod joining;
 mod keeping;
 mod peers;
 mod policy;
@@ -12,6 +13,7 @@ mod recovery;
 #[cfg(feature = "testing")]
 mod testing;
 
+pub use joining::Membership;
 pub use recovery::Beginning;
 pub(crate) use recovery::describe;
 
@@ -81,6 +83,7 @@ pub struct LogMachine<S: LogStore> {
     peers: peers::Table,
     policy: policy::Policy,
     commands: commands::Commands,
+    joining: joining::Joining,
     /// A node that is not heard for so long is declared lost.
     node_lost: Duration,
     /// When a write is tried again for which the disk had no space.
@@ -131,6 +134,9 @@ impl<S: LogStore> LogMachine<S> {
         }
         if !self.commands.is_empty() || !lock(&self.shared.commanding).waiting.is_empty() {
             self.do_commands(now, peers);
+        }
+        if self.is_asked() {
+            self.open_door(now, peers);
         }
         let may_write = self.may_write(now);
         self.derive(time, may_write);

@@ -204,6 +204,11 @@ impl<S: LogStore> Replica<S> {
         self.raw.raft.raft_log.last_index()
     }
 
+    /// Index and term of the last entry that was written.
+    pub(crate) fn last_durable(&self) -> (Index, u64) {
+        self.raw.store().last()
+    }
+
     /// How far the log is known to be committed.
     pub(crate) fn committed(&self) -> Index {
         self.raw.raft.raft_log.committed

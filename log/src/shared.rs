@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) purge_allowed: AtomicU64,
     pub(crate) mark: Mark,
     pub(crate) is_stopping: AtomicBool,
+    /// This node is not to lead any more.
+    pub(crate) is_handing_over: Mutex<bool>,
     /// Another incarnation is wanted.
     pub(crate) is_renewal_wanted: AtomicBool,
     /// The log thread sleeps.
@@ -104,6 +106,7 @@ impl Shared {
             purge_allowed: AtomicU64::new(0),
             mark: Mark::default(),
             is_stopping: AtomicBool::new(false),
+            is_handing_over: Mutex::new(false),
             is_renewal_wanted: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
             thread: Mutex::new(None),

@@ -90,7 +90,7 @@ fn still(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
     let beginning = Beginning {
         node: 1,
         seed: 1,
-        is_founder: true,
+        membership: None,
         node_lost: Duration::from_secs(10),
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,

@@ -31,7 +31,12 @@ struct Pending {
 /// Who is told the answer.
 enum Origin {
     Here(Arc<Place>),
-    Peer { node: u64, id: u64 },
+    Peer {
+        node: u64,
+        id: u64,
+    },
+    /// Nobody: the node looks by itself.
+    Nobody,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,14 @@ impl Commands {
 }
 
 impl<S: LogStore> LogMachine<S> {
+    /// The node itself wants something, unless it is on its way already.
+    pub(super) fn add_own_command(&mut self, command: Command, now: Duration) {
+        let mut pending = self.commands.pending.values();
+        if pending.all(|pending| pending.command != command) {
+            self.commands.add(command, Origin::Nobody, now);
+        }
+    }
+
     /// A peer passes a command on.
     pub(super) fn take_command(
         &mut self,
@@ -103,6 +116,7 @@ impl<S: LogStore> LogMachine<S> {
             None => true,
             Some(answer) => {
                 match &pending.origin {
+                    Origin::Nobody => {}
                     Origin::Here(place) => place.give(answer),
                     Origin::Peer { node, id } => {
                         let _ = peers.send(*node, &Frame::Answer { id: *id, answer });

@@ -151,7 +151,10 @@ impl<S: LogStore> LogMachine<S> {
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);
                 }
-                PeerInput::Join { .. } | PeerInput::Refused { .. } => {}
+                PeerInput::Join { id, request } => self.take_join(id, request, now, peers),
+                PeerInput::Refused { by, refusal } => {
+                    tracing::warn!(by, code = ?refusal.code, %refusal, "a node does not let this one speak");
+                }
                 PeerInput::Frame { from, frame } => {
                     self.peers.known.entry(from).or_default().heard_at = now.monotonic;
                     bytes += self.take_frame(from, frame, now, peers);
@@ -228,6 +231,7 @@ impl<S: LogStore> LogMachine<S> {
         self.peers.ticks += 1;
         if self.peers.ticks >= PULSE_TICKS {
             self.peers.ticks = 0;
+            self.tell_peers(peers);
             self.pulse(now, peers);
         }
     }

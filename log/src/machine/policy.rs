@@ -43,6 +43,8 @@ impl<S: LogStore> LogMachine<S> {
     /// Looks what is to be done, at every tick.
     pub(super) fn steer(&mut self, now: Now) {
         self.watch_quorum(now.monotonic);
+        self.hand_over_if_asked();
+        self.tell_address(now.monotonic);
         let Some(leading) = self.replica.leading() else {
             self.policy.led = None;
             return;
@@ -98,6 +100,9 @@ impl<S: LogStore> LogMachine<S> {
     fn settle_members(&mut self) -> bool {
         if !self.replica.configuration().state.voters_outgoing.is_empty() {
             return self.replica.propose_change(&MemberChange::LeaveJoint);
+        }
+        if let Some(change) = self.own_change() {
+            return self.replica.propose_change(&change);
         }
         let members = self.replica.members();
         let away = members.nodes.iter().find(|(_, member)| member.standing == Standing::Away);

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::Log;
 use crate::machine::commands::Commands;
+use crate::machine::joining::{Joining, Membership, TOLD_KEY};
 use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
 use crate::machine::policy::Policy;
@@ -38,9 +39,8 @@ pub struct Beginning {
     pub node: u64,
     /// Draws the election timeouts.
     pub seed: u64,
-    /// An empty log is the beginning of a cluster of one. If not, the log waits for a leader that
-    /// has been told of this node.
-    pub is_founder: bool,
+    /// Its place in a cluster; none if nobody is to join it.
+    pub membership: Option<Membership>,
     /// A node that the leader does not hear for so long is declared lost.
     pub node_lost: Duration,
     /// The section `[log]`.
@@ -59,7 +59,10 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// If the store holds damaged entries or cannot be written.
     pub fn recover(store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
-        let Beginning { node, seed, is_founder, node_lost, config, space, stopwatch } = beginning;
+        let Beginning { node, seed, membership, node_lost, config, space, stopwatch } = beginning;
+        let start_min = membership.as_ref().map_or(0, |it| it.identity.start_min);
+        // An empty log of a node that was let in waits for the others'.
+        let is_founder = start_min == 0;
         let recovered = store.recovered();
         let reader = store.reader();
         let Loaded { admission, voids, checkpoint } = admission::load(&store)?;
@@ -76,8 +79,17 @@ impl<S: LogStore> LogMachine<S> {
         let shared = Arc::new(shared.with_voids(voids));
         let taken = incarnation::taken(&store);
         let room = Arc::new(Room::default());
-        let members = members(&store)?;
-        let birth = Birth { node, seed, applied: commit, is_founder, members };
+        let known = members(&store, MEMBERS_KEY)?;
+        let told = members(&store, TOLD_KEY)?;
+        let mut extra = Unit::default();
+        let membership = membership.map(|mut it| {
+            match &it.told {
+                Some(told) => extra.puts.push((TOLD_KEY.to_vec(), told.encode())),
+                None => it.told = told.is_founded().then_some(told),
+            }
+            it
+        });
+        let birth = Birth { node, seed, applied: commit, is_founder, members: known };
         let replica =
             Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
         let last_time = last_time(&*reader, &recovered)?;
@@ -86,7 +98,7 @@ impl<S: LogStore> LogMachine<S> {
             admission,
             checkpoint,
             space,
-            extra: Unit::default(),
+            extra,
             found: recovered.last.0,
             clock: LeaderClock::new(last_time, now),
             shared: Arc::clone(&shared),
@@ -96,6 +108,7 @@ impl<S: LogStore> LogMachine<S> {
             peers: Table::default(),
             policy: Policy::default(),
             commands: Commands::default(),
+            joining: Joining::new(membership),
             node_lost,
             retry: None,
             retry_anyway: Duration::ZERO,
@@ -115,7 +128,8 @@ impl<S: LogStore> LogMachine<S> {
             machine.elect(now)?;
         }
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
-        shared.raise_start(machine.admission.start_of(node).max(taken) + 1);
+        let least = machine.admission.start_of(node).max(taken).max(start_min.saturating_sub(1));
+        shared.raise_start(least + 1);
         if shared.start() > recovered.start {
             machine.take_start(shared.start());
         }
@@ -161,8 +175,8 @@ impl<S: LogStore> LogMachine<S> {
 }
 
 /// Who is in, as the store keeps it.
-fn members<S: LogStore>(store: &S) -> Result<Members, OpenError> {
-    let Some(bytes) = store.get(MEMBERS_KEY) else { return Ok(Members::default()) };
+fn members<S: LogStore>(store: &S, key: &[u8]) -> Result<Members, OpenError> {
+    let Some(bytes) = store.get(key) else { return Ok(Members::default()) };
     Members::decode(&bytes).map_err(|_| {
         OpenError::Setting(
             "the members of the cluster, as the log keeps them, cannot be read: restore the data \

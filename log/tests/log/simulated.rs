@@ -34,7 +34,7 @@ impl Simulated {
         let beginning = Beginning {
             node: 1,
             seed: 7,
-            is_founder: true,
+            membership: None,
             node_lost: Duration::from_secs(10),
             config: config.clone(),
             space: Monitor::new(config, Box::new(disk.clone())),

@@ -39,9 +39,9 @@ impl SimLog {
         let stopwatch = Box::new(|| Duration::ZERO);
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
-        let (is_founder, node_lost) = (true, Duration::from_secs(10));
+        let (membership, node_lost) = (None, Duration::from_secs(10));
         let node = o.name.id;
-        let beginning = Beginning { node, seed, is_founder, node_lost, config, space, stopwatch };
+        let beginning = Beginning { node, seed, membership, node_lost, config, space, stopwatch };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })

@@ -89,7 +89,7 @@ impl Seat {
         let beginning = Beginning {
             node: self.id,
             seed: rng.next(),
-            is_founder: true,
+            membership: None,
             node_lost: Duration::from_secs(options.node_lost),
             config,
             space,

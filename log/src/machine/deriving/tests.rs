@@ -44,7 +44,7 @@ impl World {
         let beginning = Beginning {
             node: 1,
             seed: 7,
-            is_founder: true,
+            membership: None,
             node_lost: Duration::from_secs(10),
             space: Monitor::new(&config, Box::new(disk.clone())),
             config,

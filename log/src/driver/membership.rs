@@ -1,0 +1,169 @@
+//! How a node comes to its place in a cluster before its log opens: it founds one, asks to be let
+//! in, or is a member already.
+
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use crate::cluster::peering::Me;
+use crate::cluster::{ClusterId, Identity, Inbox, Join, Members};
+use crate::config::ClusterOptions;
+use crate::error::OpenError;
+use crate::machine::{Membership, describe};
+use crate::peers::{
+    ClusterDir, JoinError, Joining, Loaded, PeersHandle, PeersOptions, PeersThread, Security, join,
+    start,
+};
+
+/// So long a node asks to be let in, if nobody answers.
+const ASKING_MAX: Duration = Duration::from_secs(60);
+const ASKING_PAUSE: Duration = Duration::from_secs(1);
+
+/// A node's place in a cluster.
+pub(super) struct Place {
+    loaded: Loaded,
+    /// The members, as whoever let this node in knew them.
+    told: Option<Members>,
+    options: ClusterOptions,
+    listener: TcpListener,
+}
+
+/// Where this node stands; `None` if it is alone and nobody is to join it.
+pub(super) fn enter(
+    options: ClusterOptions,
+    node: u64,
+    now_s: u64,
+) -> Result<Option<Place>, OpenError> {
+    let dir = ClusterDir::new(&options.data);
+    let loaded = dir.load().map_err(setting)?;
+    let config = &options.config;
+    if !config.is_open() {
+        if loaded.is_some() || !config.join.is_empty() {
+            return Err(OpenError::Setting(
+                "this node is a member of a cluster, or is to join one: say with --cluster (or \
+                 cluster.address) where the other nodes reach it"
+                    .to_owned(),
+            ));
+        }
+        return Ok(None);
+    }
+    let listener = listen(&config.address)?;
+    let (loaded, told) = match loaded {
+        Some(loaded) => (loaded, None),
+        None if config.join.is_empty() => {
+            let cluster = ClusterId(random()?);
+            let identity = Identity { cluster, node, generation: 1, start_min: 0 };
+            (dir.found(&identity, now_s).map_err(setting)?, None)
+        }
+        None => {
+            let joined = ask(&dir, &options, node)?;
+            let loaded = dir.joined(node, &joined).map_err(setting)?;
+            (loaded, Some(joined.members))
+        }
+    };
+    if loaded.identity.node != node {
+        return Err(OpenError::Setting(format!(
+            "this data directory belongs to node {} of the cluster {}, not to node {node}",
+            loaded.identity.node, loaded.identity.cluster
+        )));
+    }
+    Ok(Some(Place { loaded, told, options, listener }))
+}
+
+impl Place {
+    /// Starts the thread that has the connections, and says what the log has to know.
+    pub(super) fn open(
+        self,
+        inbox: Arc<Inbox>,
+    ) -> Result<(Membership, PeersHandle, PeersThread), OpenError> {
+        let Self { loaded, told, options, listener } = self;
+        let Loaded { identity, credentials, authority, key } = loaded;
+        let address = options.config.reached_at().to_owned();
+        let me = Me {
+            cluster: identity.cluster,
+            generation: identity.generation,
+            node: identity.node,
+            boot: u128::from_le_bytes(random()?),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: address.clone(),
+        };
+        let security = match options.config.insecure {
+            true => Security::Plain,
+            false => Security::Tls(Box::new(credentials)),
+        };
+        let peers = PeersOptions { me, listener, security, inbox };
+        let (handle, thread) = start(peers).map_err(setting)?;
+        let mqtt = options.mqtt;
+        let membership = Membership { identity, address, mqtt, key, authority, told };
+        Ok((membership, handle, thread))
+    }
+}
+
+/// Asks to be let in until somebody answers, for a minute at most.
+fn ask(
+    dir: &ClusterDir,
+    options: &ClusterOptions,
+    node: u64,
+) -> Result<crate::cluster::Joined, OpenError> {
+    let ClusterOptions { config, token, mqtt, .. } = options;
+    let token = token.clone().ok_or_else(|| {
+        OpenError::Setting(
+            "to join a cluster takes a token: run `ledgermq cluster token` on a member and hand it \
+             over by --join-token, LEDGERMQ_JOIN_TOKEN or cluster.join_token_file"
+                .to_owned(),
+        )
+    })?;
+    let key = dir.node_key().map_err(setting)?;
+    let joining = Joining {
+        addresses: config.join.clone(),
+        join: Join {
+            token,
+            node,
+            request: key.request().map_err(setting)?,
+            address: config.reached_at().to_owned(),
+            mqtt: mqtt.clone(),
+            role: config.role,
+        },
+        is_insecure: config.insecure,
+    };
+    #[expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
+    let began = Instant::now();
+    loop {
+        match join(&joining) {
+            Ok(joined) => return Ok(joined),
+            Err(error @ JoinError::Unanswered(_)) if began.elapsed() < ASKING_MAX => {
+                tracing::warn!(error = describe(&error), "asking again to be let in");
+                thread::sleep(ASKING_PAUSE);
+            }
+            Err(error) => return Err(setting(error)),
+        }
+    }
+}
+
+fn listen(address: &str) -> Result<TcpListener, OpenError> {
+    let failed = |what: &dyn Error| {
+        OpenError::Setting(format!(
+            "cluster.address {address:?} cannot be listened on: {}",
+            describe(what)
+        ))
+    };
+    let addresses: Vec<SocketAddr> =
+        address.to_socket_addrs().map_err(|error| failed(&error))?.collect();
+    TcpListener::bind(&addresses[..]).map_err(|error| failed(&error))
+}
+
+fn random() -> Result<[u8; 16], OpenError> {
+    let mut bytes = [0; 16];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| OpenError::Setting("the system has no random numbers".to_owned()))?;
+    Ok(bytes)
+}
+
+fn setting(error: impl Error) -> OpenError {
+    OpenError::Setting(describe(&error))
+}

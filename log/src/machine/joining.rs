@@ -1,0 +1,190 @@
+//! Nodes that ask to be let in, and what this node says of itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::Now;
+use crate::cluster::{
+    Authority, Command, Door, Entry, Identity, Join, Local, MemberChange, Members, Peers, Refusal,
+    RefusalCode,
+};
+use crate::machine::LogMachine;
+use crate::shared::lock;
+use crate::store::LogStore;
+
+/// Requests that may wait.
+const WAITING_MAX: usize = 16;
+/// Whoever asks waits half a minute.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// Key of the store under which the members stand that a node was told when it was let in, until
+/// its log says who they are.
+pub(super) const TOLD_KEY: &[u8] = b"M";
+
+/// The place of this node in a cluster.
+pub struct Membership {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Where clients reach it.
+    pub mqtt: Vec<String>,
+    /// SHA-256 of its public key.
+    pub key: [u8; 32],
+    /// The cluster's authority, with which a leader lets nodes in.
+    pub authority: Option<Authority>,
+    /// The members, if it was let in just now.
+    pub told: Option<Members>,
+}
+
+/// What the machine knows of its place, and who waits at the door.
+#[derive(Default)]
+pub(super) struct Joining {
+    membership: Option<Membership>,
+    waiting: Vec<Waiting>,
+    /// The last entry that each follower was seen to acknowledge.
+    acked: BTreeMap<u64, u64>,
+    /// What was said of this node last.
+    said: Option<Local>,
+}
+
+struct Waiting {
+    id: u64,
+    request: Box<Join>,
+    until: Duration,
+}
+
+impl Joining {
+    pub(super) fn new(membership: Option<Membership>) -> Self {
+        Self { membership, ..Self::default() }
+    }
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Somebody asks to be let in.
+    pub(super) fn take_join(&mut self, id: u64, request: Join, now: Now, peers: &mut dyn Peers) {
+        if self.joining.waiting.len() >= WAITING_MAX {
+            let text = "too many nodes ask to be let in: try again in a moment";
+            return peers.answer(id, Err(Refusal::new(RefusalCode::Busy, text)));
+        }
+        let (request, until) = (Box::new(request), now.monotonic + PATIENCE);
+        self.joining.waiting.push(Waiting { id, request, until });
+    }
+
+    /// Lets in who may, as the leader; whoever asks elsewhere is told where.
+    pub(super) fn open_door(&mut self, now: Now, peers: &mut dyn Peers) {
+        let mut waiting = std::mem::take(&mut self.joining.waiting);
+        waiting.retain(|asks| match self.admit(asks, now) {
+            Some(answer) => {
+                peers.answer(asks.id, answer);
+                false
+            }
+            None => true,
+        });
+        self.joining.waiting = waiting;
+    }
+
+    fn admit(&mut self, asks: &Waiting, now: Now) -> Option<crate::cluster::JoinAnswer> {
+        let refuse = |code, text: &str| Some(Err(Refusal::new(code, text)));
+        let members = self.replica.members();
+        if !self.replica.is_leader() {
+            let leader = members.nodes.get(&self.replica.leader());
+            let mut refusal =
+                Refusal::new(RefusalCode::NotLeader, "this node does not lead: ask the leader");
+            refusal.instead = leader.map(|leader| leader.address.clone()).unwrap_or_default();
+            return Some(Err(refusal));
+        }
+        let Some(authority) = self.joining.membership.as_ref().and_then(|it| it.authority.as_ref())
+        else {
+            return refuse(RefusalCode::Join, "this node has not the cluster's authority");
+        };
+        if now.monotonic >= asks.until {
+            return refuse(RefusalCode::Busy, "it was not done in time: is there a quorum?");
+        }
+        if !members.is_founded() {
+            return None;
+        }
+        let now_s = now.wall.0 / 1_000_000;
+        let door = Door { authority, members, now_s };
+        match door.check(&asks.request) {
+            Err(refusal) => Some(Err(refusal)),
+            Ok(Entry::Member) => {
+                let start_min = self.admission.start_of(asks.request.node) + 1;
+                let joined = door.joined(&asks.request, start_min);
+                Some(joined.map_err(|error| Refusal::new(RefusalCode::Other, error.to_string())))
+            }
+            // What it is once that is applied is seen in a later turn.
+            Ok(Entry::Propose(change)) => {
+                self.replica.propose_change(&change);
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        !self.joining.waiting.is_empty()
+    }
+
+    /// The change that this node, as the leader, has to make for itself; `None` if there is none.
+    pub(super) fn own_change(&self) -> Option<MemberChange> {
+        let Membership { identity, address, mqtt, key, .. } = self.joining.membership.as_ref()?;
+        let is_alone = self.replica.is_sole_member();
+        (is_alone && !self.replica.members().is_founded()).then(|| MemberChange::Found {
+            cluster: identity.cluster,
+            generation: identity.generation,
+            node: self.shared.node,
+            address: address.clone(),
+            mqtt: mqtt.clone(),
+            key: *key,
+        })
+    }
+
+    /// Tells the leader where this node is reached, if the log says otherwise.
+    pub(super) fn tell_address(&mut self, now: Duration) {
+        let Some(Membership { address, mqtt, .. }) = &self.joining.membership else { return };
+        let own = self.shared.node;
+        let member = self.replica.members().nodes.get(&own);
+        let is_elsewhere =
+            member.is_some_and(|member| member.address != *address || member.mqtt != *mqtt);
+        if is_elsewhere && self.replica.leader() != 0 {
+            let (address, mqtt) = (address.clone(), mqtt.clone());
+            self.add_own_command(Command::Address { node: own, address, mqtt }, now);
+        }
+    }
+
+    /// Says in greetings how far this node is, and whom it knows.
+    pub(super) fn tell_peers(&mut self, peers: &mut dyn Peers) {
+        let Some(membership) = &self.joining.membership else { return };
+        for (node, matched, _) in self.replica.followers() {
+            let acked = self.joining.acked.entry(node).or_default();
+            *acked = matched.max(*acked);
+        }
+        let members = match &membership.told {
+            Some(told) if !self.replica.members().is_founded() => told.clone(),
+            _ => self.replica.members().clone(),
+        };
+        let starts = members.nodes.keys().map(|node| (*node, self.admission.start_of(*node)));
+        let local = Local {
+            start: self.shared.start(),
+            last: self.replica.last_durable(),
+            commit: self.replica.committed(),
+            first: self.shared.reader.first_index(),
+            acked: self.joining.acked.clone(),
+            starts: starts.collect(),
+            members: std::sync::Arc::new(members),
+        };
+        if self.joining.said.as_ref() != Some(&local) {
+            peers.update(&local);
+            self.joining.said = Some(local);
+        }
+    }
+
+    /// Shows whether leadership is wished away, and hands it over.
+    pub(super) fn hand_over_if_asked(&mut self) {
+        if *lock(&self.shared.is_handing_over)
+            && self.replica.is_leader()
+            && let Some(to) = self.best_successor()
+        {
+            self.replica.transfer(to);
+        }
+    }
+}
