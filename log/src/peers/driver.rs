@@ -322,6 +322,7 @@ impl Driver {
                         return Ok(());
                     }
                     connection.stage = Stage::Securing;
+                    continue;
                 }
                 Stage::Securing => {
                     if !connection.is_securing() {

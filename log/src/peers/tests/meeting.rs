@@ -68,6 +68,27 @@ fn three_nodes_meet_in_the_clear_where_that_is_wanted() {
     talk(&mut cluster(3, false));
 }
 
+/// Without a word of the other end, which waits for it.
+#[test]
+fn whoever_dials_greets_first() {
+    let ((near, one), (far, two)) = (listener(), listener());
+    let mut one_end = End::start(1, 1, near, Security::Plain, ROOM);
+    one_end.update(&members(&[one, two]));
+    let mut lanes: Vec<Lane> = Lane::ALL
+        .iter()
+        .map(|_| {
+            let (mut socket, _) = far.accept().unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            match read(&mut socket, &mut Decoder::new(None)) {
+                Some(Frame::Hello(hello)) => hello.lane,
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    lanes.sort_unstable();
+    assert_eq!(lanes, Lane::ALL);
+}
+
 #[test]
 fn a_node_that_stops_takes_leave() {
     let mut ends = cluster(2, true);
