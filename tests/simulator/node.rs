@@ -29,7 +29,8 @@ use crate::trace::Trace;
 use disk::Disk;
 use log::{NoWake, SimLog};
 use projections::Projections;
-use worker::Worker;
+
+pub(crate) use worker::Worker;
 
 /// What outlives a crash.
 #[derive(Clone, Default)]

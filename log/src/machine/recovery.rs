@@ -1,5 +1,8 @@
 //! From a store to a running log.
 
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,6 +137,8 @@ impl<S: LogStore> LogMachine<S> {
             machine.take_start(shared.start());
         }
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
+        // One of several has not turned yet, and whoever reads the log asks where it begins.
+        machine.report(machine.last_time);
         Ok((Log::new(shared, machine.own, room), machine))
     }
 

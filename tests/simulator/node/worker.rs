@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ledgermq_core::connection::{Refusal, Settings};
-use ledgermq_core::identity::ClientId;
+use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
@@ -16,6 +16,7 @@ use crate::node::log::NoWake;
 use crate::node::projections::Projections;
 use crate::node::sources::SimSources;
 use crate::node::{Outside, peer};
+use crate::oracle::Process;
 
 /// One worker.
 pub(crate) struct Worker {
@@ -72,6 +73,12 @@ impl Worker {
     /// Whether it is the worker whose producer has this number.
     pub(crate) fn is(&self, local: u16) -> bool {
         self.producer.id().local == local
+    }
+
+    /// The process that its connections belong to. The log may have begun anew, as another, already.
+    pub(crate) fn process(&self) -> Process {
+        let ProducerId { node, start, .. } = self.producer.id();
+        Process { node, start }
     }
 
     /// Its clock: it never runs backwards.

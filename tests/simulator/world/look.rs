@@ -4,9 +4,8 @@ use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::topic::TopicFilter;
 
 use crate::client::Client;
-use crate::node::Node;
+use crate::node::{Node, Worker};
 use crate::options::{SHARED_FILTERS, TOPICS};
-use crate::oracle::Process;
 use crate::seen::{Fold, Seen};
 use crate::world::World;
 
@@ -37,10 +36,9 @@ impl World {
             let mut holders = Vec::new();
             for seat in &self.seats {
                 let Some(node) = &seat.node else { continue };
-                let process = Process { node: seat.name.id, start: node.log.log.start() };
                 let last = self.oracle.last_index;
                 let holding = node.workers.iter().filter(|it| it.holds(&client.id, last));
-                holders.extend(holding.map(|_| process));
+                holders.extend(holding.map(Worker::process));
             }
             self.seen.push(Seen::Holders { client: client.id.clone(), holders });
         }
