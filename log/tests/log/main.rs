@@ -1,5 +1,6 @@
 //! The log from outside: one binary for all tests that are not beside the code.
 
+mod cluster;
 mod crash;
 mod full;
 mod purge;

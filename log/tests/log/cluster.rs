@@ -1,0 +1,248 @@
+//! Several nodes with real files, sockets and certificates in one process.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ledgermq_core::event::EventRef;
+use ledgermq_log::cluster::authority::fingerprint;
+use ledgermq_log::cluster::token::Grant;
+use ledgermq_log::cluster::{Answer, ClusterConfig, Command, JoinToken, Role};
+use ledgermq_log::peers::ClusterDir;
+use ledgermq_log::{Class, ClusterOptions, Log, LogThread, OpenError, Options};
+use tempfile::TempDir;
+
+use crate::support::{Bell, options, publish, stop};
+
+/// Longer than an election takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A node's files and where it is reached.
+struct Place {
+    dir: TempDir,
+    node: u64,
+    address: String,
+}
+
+impl Place {
+    fn new(node: u64) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("bound").to_string();
+        Self { dir: tempfile::tempdir().expect("a directory"), node, address }
+    }
+
+    fn data(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn options(&self, join: &[&Place], token: Option<String>) -> Options {
+        let mut options = options(&self.data().join("log"));
+        options.node = self.node;
+        options.seed = self.node;
+        let join = join.iter().map(|other| other.address.clone()).collect();
+        let address = self.address.clone();
+        options.cluster = Some(ClusterOptions {
+            config: ClusterConfig { address, join, ..ClusterConfig::default() },
+            data: self.data().to_owned(),
+            token,
+            mqtt: vec![format!("node-{}:1883", self.node)],
+        });
+        options
+    }
+
+    fn open(&self) -> (Log, LogThread) {
+        ledgermq_log::open(self.options(&[], None)).expect("opens")
+    }
+
+    fn join(&self, by: &Place) -> (Log, LogThread) {
+        ledgermq_log::open(self.options(&[by], Some(by.token()))).expect("is let in")
+    }
+
+    fn token(&self) -> String {
+        let loaded = ClusterDir::new(self.data()).load().expect("readable").expect("a member");
+        let authority = loaded.authority.expect("it keeps the log");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let grant = Grant {
+            cluster: loaded.identity.cluster,
+            id: rand_id(),
+            expires_s: now + 600,
+            role: Role::Log,
+            node: None,
+            authority: fingerprint(authority.certificate()),
+            addresses: vec![self.address.clone()],
+        };
+        JoinToken::issue(&authority.token_key(), grant).to_string()
+    }
+}
+
+/// Another name for each token.
+fn rand_id() -> [u8; 8] {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes()
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn append(log: &Log, payload: &str) -> u64 {
+    let mut events = log.builder();
+    publish(&mut events, payload.as_bytes());
+    log.append(Class::Publish, events).expect("it runs").index
+}
+
+/// The payloads of all messages that count, in order.
+fn payloads(log: &Log) -> Vec<String> {
+    let mut tail = log.tail_gapless(1, Bell::mute());
+    let mut batches = Vec::new();
+    while tail.position() <= log.committed() {
+        tail.take(1 << 20, &mut batches).expect("readable");
+    }
+    let mut payloads = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.is_admitted()) {
+        for record in batch.batch().records() {
+            let record = record.expect("a record");
+            if let EventRef::MessagePublished(message) = record.event().expect("an event") {
+                payloads.push(String::from_utf8_lossy(message.payload).into_owned());
+            }
+        }
+    }
+    payloads
+}
+
+fn voters(log: &Log) -> usize {
+    log.members().voters().count()
+}
+
+fn leader_of<'a>(nodes: &[&'a (Log, LogThread)]) -> Option<&'a Log> {
+    let leads = |log: &&Log| log.status().leader == log.node();
+    nodes.iter().map(|(log, _)| log).find(leads)
+}
+
+#[test]
+fn a_node_with_data_grows_to_three_and_whoever_appends_all_have_it() {
+    let places = [1, 2, 3].map(Place::new);
+    let first = places[0].open();
+    append(&first.0, "before");
+    wait("the cluster is founded", || voters(&first.0) == 1);
+    let second = places[1].join(&places[0]);
+    let third = places[2].join(&places[0]);
+    wait("all vote", || [&first, &second, &third].iter().all(|node| voters(&node.0) == 3));
+    let mut expected = vec!["before".to_owned()];
+    for (at, node) in [&first, &second, &third].into_iter().enumerate() {
+        append(&node.0, &format!("from {at}"));
+        expected.push(format!("from {at}"));
+    }
+    let last = append(&first.0, "last");
+    expected.push("last".to_owned());
+    for node in [&first, &second, &third] {
+        wait("it is there", || node.0.committed() >= last);
+        assert_eq!(payloads(&node.0), expected);
+    }
+    [third, second, first].into_iter().for_each(stop);
+}
+
+#[test]
+fn two_of_three_go_on_without_the_third_which_catches_up() {
+    let places = [1, 2, 3].map(Place::new);
+    let first = places[0].open();
+    let second = places[1].join(&places[0]);
+    let third = places[2].join(&places[0]);
+    wait("all vote", || voters(&third.0) == 3);
+    // The leader goes, in order or not.
+    stop(first);
+    let rest = [&second, &third];
+    wait("another leads", || leader_of(&rest).is_some());
+    let last = (0..20).map(|at| append(&second.0, &format!("{at}"))).last().expect("twenty");
+    wait("the other has it", || third.0.committed() >= last);
+    let first = places[0].open();
+    wait("it caught up", || first.0.committed() >= last);
+    assert_eq!(payloads(&first.0), payloads(&third.0));
+    assert_eq!(payloads(&first.0).len(), 20);
+    append(&first.0, "again");
+    [third, second, first].into_iter().for_each(stop);
+}
+
+#[test]
+fn all_come_back_in_any_order_and_leadership_goes_where_it_is_told() {
+    let places = [1, 2, 3].map(Place::new);
+    let first = places[0].open();
+    let second = places[1].join(&places[0]);
+    let third = places[2].join(&places[0]);
+    wait("all vote", || [&first, &second, &third].iter().all(|node| voters(&node.0) == 3));
+    append(&second.0, "one");
+    [first, second, third].into_iter().for_each(stop);
+    let third = places[2].open();
+    let first = places[0].open();
+    append(&third.0, "two");
+    let second = places[1].open();
+    let last = append(&second.0, "three");
+    wait("it is there", || first.0.committed() >= last);
+    assert_eq!(payloads(&first.0), ["one", "two", "three"]);
+    wait("all are heard", || first.0.cluster_status().online == 3);
+    for to in [2, 3, 1] {
+        let answer = third.0.command(Command::Transfer { to }).wait();
+        assert_eq!(answer, Answer::Done, "to {to}");
+        wait("it leads", || third.0.status().leader == to);
+    }
+    // One leaves for good, and two are left.
+    assert_eq!(second.0.command(Command::Remove { node: 3 }).wait(), Answer::Done);
+    wait("it is gone", || second.0.members().retired.contains(&3));
+    append(&first.0, "four");
+    let nobody = second.0.command(Command::Promote { node: 3 }).wait();
+    assert!(matches!(nobody, Answer::Refused { .. }), "{nobody:?}");
+    [third, second, first].into_iter().for_each(stop);
+}
+
+#[test]
+fn a_minority_says_so_and_takes_nothing_for_durable() {
+    let places = [1, 2, 3].map(Place::new);
+    let first = places[0].open();
+    let second = places[1].join(&places[0]);
+    let third = places[2].join(&places[0]);
+    wait("all vote", || voters(&third.0) == 3);
+    stop(second);
+    stop(third);
+    wait("it says so", || !first.0.gate().accepts(Class::Open));
+    let reason = first.0.gate().reason().unwrap_or_default().to_owned();
+    assert!(reason.contains("cluster"), "{reason}");
+    let second = places[1].open();
+    wait("it is well again", || first.0.gate().accepts(Class::Open));
+    append(&first.0, "after");
+    [second, first].into_iter().for_each(stop);
+}
+
+#[test]
+fn who_may_not_come_in_is_told_why() {
+    let (one, two, other) = (Place::new(1), Place::new(2), Place::new(9));
+    let first = one.open();
+    let stranger = other.open();
+    wait("both are founded", || voters(&first.0) + voters(&stranger.0) == 2);
+    let refused = |options: Options| match ledgermq_log::open(options) {
+        Err(OpenError::Setting(why)) => why,
+        other => panic!("{:?}", other.map(drop)),
+    };
+    let without = refused(two.options(&[&one], None));
+    assert!(without.contains("ledgermq cluster token"), "{without}");
+    let token = one.token();
+    let second = ledgermq_log::open(two.options(&[&one], Some(token.clone()))).expect("let in");
+    let third = Place::new(3);
+    let spent = refused(third.options(&[&one], Some(token)));
+    assert!(spent.contains("used"), "{spent}");
+    let twice = Place::new(2);
+    let taken = refused(twice.options(&[&one], Some(one.token())));
+    assert!(taken.contains("member already"), "{taken}");
+    // A member's directory under another number.
+    stop(second);
+    let mut renamed = two.options(&[], None);
+    renamed.node = 5;
+    let wrong = refused(renamed);
+    assert!(wrong.contains("node 2"), "{wrong}");
+    [first, stranger].into_iter().for_each(stop);
+}
