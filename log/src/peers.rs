@@ -109,8 +109,7 @@ impl Peers for PeersHandle {
     }
 
     fn update(&mut self, local: &Local) {
-        *link::lock(&self.shared.local) = Some(local.clone());
-        self.shared.wake();
+        self.shared.update(local);
     }
 
     fn answer(&mut self, id: u64, answer: JoinAnswer) {

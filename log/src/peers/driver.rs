@@ -208,8 +208,7 @@ impl Driver {
 
     /// What other threads left for this one.
     fn take_orders(&mut self, now: Duration) {
-        let local = lock(&self.shared.local).take();
-        if let Some(local) = local {
+        if let Some(local) = self.shared.take_update() {
             for ended in self.peering.update(now, local) {
                 let text = format!("node {} has left the cluster", ended.peer);
                 let refusal = Refusal::new(RefusalCode::Retired, text);

@@ -9,6 +9,7 @@ use mio::{Poll, Token, Waker};
 
 use crate::cluster::exchange::{JoinAnswer, Local, Sent};
 use crate::cluster::frame::{Frame, Lane};
+use crate::cluster::members::Members;
 use crate::wake::Wake;
 
 /// The token of the bell.
@@ -47,10 +48,17 @@ impl Wake for Bell {
 pub(super) struct Shared {
     bell: Arc<Bell>,
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
-    pub(super) local: Mutex<Option<Local>>,
+    local: Mutex<Update>,
     pub(super) answers: Mutex<Vec<(u64, JoinAnswer)>>,
     pub(super) resolved: Mutex<Vec<super::resolve::Resolved>>,
     pub(super) is_stopping: AtomicBool,
+}
+
+/// What the log thread said last.
+#[derive(Debug, Default)]
+struct Update {
+    fresh: Option<Local>,
+    members: Arc<Members>,
 }
 
 /// The buffers towards one peer.
@@ -87,6 +95,26 @@ impl Shared {
 
     pub(super) fn wake(&self) {
         self.bell.wake();
+    }
+
+    /// Takes in what the log thread knows. The thread is woken only if somebody else may have to be
+    /// dialled: it looks in any case before it says or hears a greeting.
+    pub(super) fn update(&self, local: &Local) {
+        let is_news = {
+            let mut update = lock(&self.local);
+            let is_news = !Arc::ptr_eq(&update.members, &local.members);
+            update.members = Arc::clone(&local.members);
+            update.fresh = Some(local.clone());
+            is_news
+        };
+        if is_news {
+            self.wake();
+        }
+    }
+
+    /// What is new since the last time.
+    pub(super) fn take_update(&self) -> Option<Local> {
+        lock(&self.local).fresh.take()
     }
 
     /// Puts a frame into the buffer of its lane.
