@@ -3,6 +3,7 @@
 
 mod invariants;
 mod load;
+mod members;
 mod net;
 mod options;
 mod oracle;

@@ -2,10 +2,18 @@
 
 use ledgermq_core::offset::Index;
 
+use crate::cluster::MemberChange;
 use crate::machine::LogMachine;
 use crate::store::LogStore;
 
 impl<S: LogStore> LogMachine<S> {
+    /// Proposes a change of the members as if somebody had been let in; `false` if this node does
+    /// not lead, or another change is not applied yet.
+    pub fn propose_change(&mut self, change: &MemberChange) -> bool {
+        let fits = self.replica.members().check(change).is_ok();
+        fits && !self.replica.is_stuck() && self.replica.propose_change(change)
+    }
+
     /// The index that admission passed last, and a checksum of its state there: equal on all nodes,
     /// and that of [`crate::testing::Admitted`].
     #[must_use]

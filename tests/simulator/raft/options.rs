@@ -9,6 +9,9 @@ use crate::trace::START;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) nodes: u64,
+    /// The first founds the cluster, the others are let in and leave.
+    pub(crate) grows: bool,
+    pub(crate) members: u32,
     /// Steps with faults.
     pub(crate) steps: u64,
     /// Longest pause between two steps, in microseconds.
@@ -35,9 +38,12 @@ impl Options {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut often = |most: u64| u32::try_from(rng.range(0, most)).expect("it is small");
         let (crash, partition, reset) = (often(6), often(6), often(10));
+        let members = often(20);
         let (halt, jump, full, transfer) = (often(4), often(3), often(3), often(4));
         Self {
             nodes: *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]),
+            grows: rng.permille(400),
+            members,
             steps: rng.range(1_000, 6_000),
             pause_max: *rng.pick(&[2_000, 10_000, 50_000]),
             ring_bytes: *rng.pick(&[2_000, 100_000, 10_000_000]),

@@ -12,6 +12,7 @@ use ledgermq_log::{Beginning, Class, Config, Log, LogMachine, Now, Producer, Tai
 
 use crate::node::disk::{Disk, SimStore};
 use crate::node::log::NoWake;
+use crate::raft::members::{Standing, membership};
 use crate::raft::net::{Net, Out};
 use crate::raft::options::Options;
 use crate::rng::Rng;
@@ -19,6 +20,7 @@ use crate::rng::Rng;
 /// A place for a node.
 pub(crate) struct Seat {
     pub(crate) id: u64,
+    pub(crate) standing: Standing,
     pub(crate) disk: Disk,
     pub(crate) process: Option<Process>,
     /// When it starts again.
@@ -47,15 +49,20 @@ pub(crate) struct Process {
 }
 
 impl Seat {
-    /// A node of a cluster of `nodes`, which everybody knows already.
-    pub(crate) fn new(id: u64, nodes: u64) -> Self {
+    /// A node of a cluster of `nodes`, which everybody knows already; or of one that grows from the
+    /// first.
+    pub(crate) fn new(id: u64, nodes: u64, grows: bool) -> Self {
         let disk = Disk::default();
-        let voters: Vec<u64> = (1..=nodes).collect();
-        let configuration = Some(Configuration::of_voters(&voters));
-        let unit = Unit { configuration, ..Unit::default() };
-        disk.open().write(&unit, true).expect("an empty disk");
+        if !grows {
+            let voters: Vec<u64> = (1..=nodes).collect();
+            let configuration = Some(Configuration::of_voters(&voters));
+            let unit = Unit { configuration, ..Unit::default() };
+            disk.open().write(&unit, true).expect("an empty disk");
+        }
+        let is_in = !grows || id == 1;
         Self {
             id,
+            standing: if is_in { Standing::In } else { Standing::Outside },
             disk,
             process: None,
             restart_at: Timestamp(0),
@@ -89,7 +96,7 @@ impl Seat {
         let beginning = Beginning {
             node: self.id,
             seed: rng.next(),
-            membership: None,
+            membership: options.grows.then(|| membership(self.id)),
             node_lost: Duration::from_secs(options.node_lost),
             config,
             space,

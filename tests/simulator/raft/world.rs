@@ -7,6 +7,7 @@ use ledgermq_core::offset::Timestamp;
 use crate::peers::{Habits, Partition};
 use crate::raft::invariants;
 use crate::raft::load;
+use crate::raft::members::Standing;
 use crate::raft::net::Net;
 use crate::raft::options::{Options, beginning};
 use crate::raft::oracle::{Known, Oracle};
@@ -48,10 +49,10 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) trace: Trace,
     pub(crate) tally: Tally,
-    rng: Rng,
-    now: Timestamp,
-    seats: Vec<Seat>,
-    net: Net,
+    pub(crate) rng: Rng,
+    pub(crate) now: Timestamp,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) net: Net,
     oracle: Oracle,
 }
 
@@ -61,7 +62,7 @@ impl World {
         let options = Options::draw(&mut rng);
         let net = Net::new(Habits::draw(&mut rng));
         let mut seats: Vec<Seat> =
-            (1..=options.nodes).map(|id| Seat::new(id, options.nodes)).collect();
+            (1..=options.nodes).map(|id| Seat::new(id, options.nodes, options.grows)).collect();
         for seat in &mut seats {
             seat.wall_ahead = AHEAD + Duration::from_millis(rng.below(options.skew_max * 1000 + 1));
         }
@@ -81,6 +82,9 @@ impl World {
         for _ in 0..self.options.steps {
             self.step()?;
             self.strike();
+            if self.options.grows && self.rng.permille(self.options.members) {
+                self.change_members();
+            }
         }
         self.mend();
         self.come_to_rest()?;
@@ -112,7 +116,11 @@ impl World {
             seat.full_until = None;
             seat.disk.set_room(None);
         }
-        if seat.process.is_some() || seat.restart_at > *now || seat.full_until.is_some() {
+        if seat.standing != Standing::In
+            || seat.process.is_some()
+            || seat.restart_at > *now
+            || seat.full_until.is_some()
+        {
             return Ok(());
         }
         seat.start(options, *now, rng)?;
@@ -144,7 +152,9 @@ impl World {
         }
         net.dial(seat.id, self.options.nodes, *now, rng);
         seat.turn(net, *now, rng)?;
-        self.look(at)
+        self.look(at)?;
+        self.look_at_members(at);
+        Ok(())
     }
 
     /// Judges what a node shows after its turn.
@@ -267,7 +277,7 @@ impl World {
 
     fn is_at_rest(&self) -> Result<(), String> {
         let mut leaders = Vec::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter().filter(|seat| seat.standing == Standing::In) {
             let process = seat.process.as_ref().ok_or("a node is down")?;
             if !process.machine.is_idle() {
                 return Err(format!("node {} has batches that are not admitted", seat.id));
@@ -283,7 +293,9 @@ impl World {
 
     /// Without a reason nobody stands for election.
     fn stay_quiet(&mut self) -> Result<(), String> {
-        let term = |world: &Self| world.seats[0].process.as_ref().map(|p| p.log.status().term);
+        let running = |world: &Self| world.seats.iter().position(|seat| seat.process.is_some());
+        let at = running(self).ok_or("no node is in")?;
+        let term = |world: &Self| world.seats[at].process.as_ref().map(|p| p.log.status().term);
         let (before, end) = (term(self), self.now.plus(QUIET));
         while self.now < end {
             self.peaceful_step()?;

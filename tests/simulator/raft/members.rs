@@ -1,0 +1,90 @@
+//! A cluster that grows and shrinks: nodes join, are given and lose their votes, and leave.
+
+use ledgermq_log::Membership;
+use ledgermq_log::cluster::{ClusterId, Command, Identity, MemberChange, Role};
+
+use crate::raft::world::World;
+
+/// Whether a seat's node is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may be let in.
+    Outside,
+    /// It is a member.
+    In,
+    /// It has left, for ever.
+    Left,
+}
+
+/// Who a node is.
+pub(crate) fn membership(node: u64) -> Membership {
+    // The first founds the cluster; the log of any other begins with what it is sent.
+    let start_min = u64::from(node > 1);
+    Membership {
+        identity: Identity { cluster: ClusterId([7; 16]), node, generation: 1, start_min },
+        address: address(node),
+        mqtt: Vec::new(),
+        key: [u8::try_from(node).expect("few nodes"); 32],
+        authority: None,
+        told: None,
+    }
+}
+
+fn address(node: u64) -> String {
+    format!("node-{node}:1")
+}
+
+impl World {
+    /// Somebody asks for a change of the members.
+    pub(crate) fn change_members(&mut self) {
+        let at = self.rng.size(0, self.seats.len() - 1);
+        let (id, standing) = (self.seats[at].id, self.seats[at].standing);
+        let by = self.rng.size(0, self.seats.len() - 1);
+        let kind = self.rng.below(4);
+        let number = self.tally.steps;
+        let Some(process) = &mut self.seats[by].process else { return };
+        let command = match (standing, kind) {
+            (Standing::Left, _) => return,
+            (Standing::Outside, _) => {
+                let change = MemberChange::Join {
+                    node: id,
+                    address: address(id),
+                    mqtt: Vec::new(),
+                    role: Role::Log,
+                    key: [0; 32],
+                    token: number.to_le_bytes(),
+                    expires_s: 0,
+                    at_s: 0,
+                };
+                if process.machine.propose_change(&change) {
+                    self.trace.say(format_args!("node {id} asks to be let in"));
+                }
+                return;
+            }
+            (Standing::In, 0) => Command::Remove { node: id },
+            (Standing::In, 1) => Command::Demote { node: id },
+            (Standing::In, _) => Command::Promote { node: id },
+        };
+        self.trace.say(format_args!("{command:?} is asked for at node {}", by + 1));
+        drop(process.log.command(command));
+    }
+
+    /// Lets nodes begin that were let in, and ends those that have left.
+    pub(crate) fn look_at_members(&mut self, at: usize) {
+        let Some(process) = &self.seats[at].process else { return };
+        let members = process.log.members();
+        for seat in &mut self.seats {
+            if seat.standing == Standing::Outside && members.nodes.contains_key(&seat.id) {
+                self.trace.say(format_args!("node {} is let in", seat.id));
+                seat.standing = Standing::In;
+            }
+            if seat.standing != Standing::Left && members.retired.contains(&seat.id) {
+                self.trace.say(format_args!("node {} has left", seat.id));
+                seat.standing = Standing::Left;
+                if seat.process.take().is_some() {
+                    self.net.links.died(seat.id, self.now, &mut self.rng);
+                }
+            }
+        }
+    }
+}
