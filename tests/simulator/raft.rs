@@ -3,7 +3,6 @@
 
 mod invariants;
 mod load;
-mod net;
 mod options;
 mod oracle;
 mod run;

@@ -7,12 +7,11 @@ use ledgermq_core::offset::Timestamp;
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::cluster::PeerInput;
 use ledgermq_log::space::Monitor;
-use ledgermq_log::store::{Configuration, LogStore, Unit};
 use ledgermq_log::{Beginning, Class, Config, Log, LogMachine, Now, Producer, Tail, Ticket};
 
+use crate::net::{Net, Out};
 use crate::node::disk::{Disk, SimStore};
 use crate::node::log::NoWake;
-use crate::raft::net::{Net, Out};
 use crate::raft::options::Options;
 use crate::rng::Rng;
 
@@ -49,14 +48,9 @@ pub(crate) struct Process {
 impl Seat {
     /// A node of a cluster of `nodes`, which everybody knows already.
     pub(crate) fn new(id: u64, nodes: u64) -> Self {
-        let disk = Disk::default();
-        let voters: Vec<u64> = (1..=nodes).collect();
-        let configuration = Some(Configuration::of_voters(&voters));
-        let unit = Unit { configuration, ..Unit::default() };
-        disk.open().write(&unit, true).expect("an empty disk");
         Self {
             id,
-            disk,
+            disk: Disk::of_voter(nodes),
             process: None,
             restart_at: Timestamp(0),
             halted_until: Timestamp(0),
