@@ -44,8 +44,11 @@ pub(crate) const MEMBERS_KEY: &[u8] = b"C";
 pub(crate) struct Replica<S> {
     raw: RawNode<RaftStorage>,
     store: S,
-    /// A write for which the disk had no space; it comes first when there is some.
+    /// A write for which the disk had no space; it comes first when there is some. Until then raft
+    /// must not be told anything: it waits for the end of what it had ready.
     stuck: Option<Stuck>,
+    /// Peers that were lost meanwhile; one may be there more than once.
+    lost: Vec<u64>,
     /// Draws how long it waits before it stands for election.
     seed: u64,
     /// Who is in, as applied.
@@ -140,6 +143,7 @@ impl<S: LogStore> Replica<S> {
             raw,
             store,
             stuck: None,
+            lost: Vec::new(),
             seed,
             configuration,
             members,
@@ -238,14 +242,18 @@ impl<S: LogStore> Replica<S> {
 
     /// What was sent to `peer` last was lost, as far as is known.
     pub(crate) fn unreachable(&mut self, peer: u64) {
-        self.raw.report_unreachable(peer);
+        if self.is_stuck() {
+            self.lost.push(peer);
+        } else {
+            self.raw.report_unreachable(peer);
+        }
     }
 
     /// Hands leadership over to `peer`, if it is here; nothing tells whether it works but the next
     /// term.
     pub(crate) fn transfer(&mut self, peer: u64) {
         // A follower's raft would ask the leader for it.
-        if self.is_leader() {
+        if self.is_leader() && !self.is_stuck() {
             self.raw.transfer_leader(peer);
         }
     }
@@ -260,7 +268,7 @@ impl<S: LogStore> Replica<S> {
     /// Proposes a change of the members; `false` if raft does not take it now, or another is not
     /// applied yet. Whether it counts is known when it is applied.
     pub(crate) fn propose_change(&mut self, change: &MemberChange) -> bool {
-        if self.raw.raft.has_pending_conf() {
+        if self.is_stuck() || self.raw.raft.has_pending_conf() {
             return false;
         }
         let mut entry = Entry::new();
@@ -271,7 +279,7 @@ impl<S: LogStore> Replica<S> {
 
     fn propose_entry(&mut self, entry: Entry) -> bool {
         // A follower's raft would forward it: what is lost on the way then would be lost for good.
-        if !self.is_leader() {
+        if !self.is_leader() || self.is_stuck() {
             return false;
         }
         let mut message = Message::new();
@@ -323,6 +331,7 @@ impl<S: LogStore> Replica<S> {
     ) -> Result<(), StoreError> {
         if let Some(stuck) = self.stuck.take() {
             self.persist(stuck, send, turned)?;
+            std::mem::take(&mut self.lost).into_iter().for_each(|peer| self.unreachable(peer));
         }
         if !self.raw.has_ready() && (!extra.is_empty() || self.is_configuration_unwritten) {
             self.add_configuration(extra);

@@ -12,6 +12,7 @@
 mod book;
 mod client;
 mod invariants;
+mod net;
 mod network;
 mod node;
 mod options;

@@ -12,6 +12,7 @@ mod worker;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
@@ -20,6 +21,7 @@ use ledgermq_log::{CommittedBatch, Tail};
 use ledgermq_projections::checkpoint::MemoryStore;
 
 use crate::book::uid_of;
+use crate::net::Net;
 use crate::network::{ConnId, Network};
 use crate::options::Options;
 use crate::oracle::Oracle;
@@ -81,6 +83,19 @@ pub(crate) struct Outside<'a> {
     pub(crate) options: &'a Options,
     /// The rules that the file has.
     pub(crate) rules: &'a Option<RuleList>,
+    /// After this time unheard a node is declared lost.
+    pub(crate) node_lost: Duration,
+    /// None for a node that is alone.
+    pub(crate) others: Option<Others<'a>>,
+}
+
+/// The way to the other nodes.
+pub(crate) struct Others<'a> {
+    pub(crate) net: &'a mut Net,
+    /// Number of nodes, this one counted.
+    pub(crate) nodes: u64,
+    /// The true time, which is the network's.
+    pub(crate) now: Timestamp,
 }
 
 impl Outside<'_> {
@@ -95,7 +110,9 @@ impl Node {
     pub(crate) fn start(remains: &Remains, o: &mut Outside<'_>) -> Result<Self, String> {
         let log = SimLog::open(&remains.disk, o)?;
         let mut projections = Projections::open(remains.store.clone(), &log.log, o)?;
-        projections.set_rules(o.rules.clone());
+        if o.name.is_alone {
+            projections.set_rules(o.rules.clone());
+        }
         let workers = Vec::new();
         let status = log.log.status();
         o.say(format_args!(
@@ -162,7 +179,7 @@ impl Node {
         for worker in &mut self.workers {
             worker.turn(&self.log.log, &self.projections, o)?;
         }
-        self.turn_log(o)?;
+        self.take_log_turn(o, usize::MAX)?;
         self.projections.turn(&self.log.log, &mut self.workers, o)?;
         self.projections.answer(&self.log.log, o)?;
         for worker in &mut self.workers {
@@ -212,8 +229,14 @@ impl Node {
         self.workers.iter().map(of).sum()
     }
 
-    fn turn_log(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
-        let result = self.log.turn(o);
+    /// The log takes a turn, with some of what came from other nodes.
+    pub(crate) fn turn_log(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
+        let inputs = if o.others.is_some() { o.rng.size(0, 20) } else { 0 };
+        self.take_log_turn(o, inputs)
+    }
+
+    fn take_log_turn(&mut self, o: &mut Outside<'_>, inputs: usize) -> Result<(), String> {
+        let result = self.log.turn(o, inputs);
         self.tell(o)?;
         result
     }

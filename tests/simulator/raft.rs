@@ -4,7 +4,6 @@
 mod invariants;
 mod load;
 mod members;
-mod net;
 mod options;
 mod oracle;
 mod run;

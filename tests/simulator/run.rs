@@ -3,10 +3,37 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::rng::Rng;
 use crate::world::{Tally, World};
 
-/// Seeds of a normal run.
+/// Seeds of a normal run: of one node, of several.
 const SEEDS: u64 = 300;
+const CLUSTER_SEEDS: u64 = 100;
+
+/// What a seed is run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    One,
+    /// Three nodes, mostly.
+    Several,
+}
+
+impl Size {
+    fn nodes(self, seed: u64) -> u64 {
+        match self {
+            Self::One => 1,
+            // By a chance of its own: what one node draws from a seed does not depend on it.
+            Self::Several => *Rng::new(!seed).pick(&[3, 3, 3, 3, 3, 3, 2, 5]),
+        }
+    }
+
+    fn test(self) -> (&'static str, &'static str) {
+        match self {
+            Self::One => ("LEDGERMQ_SIM_SEED", "one_seed"),
+            Self::Several => ("LEDGERMQ_SIM_CLUSTER_SEED", "one_cluster_seed"),
+        }
+    }
+}
 
 /// What is known of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +44,8 @@ struct Outcome {
 }
 
 /// Runs a seed. A failure comes as text: options, tail of the trace, what was broken.
-fn run(seed: u64, is_loud: bool) -> Result<Outcome, String> {
-    let mut world = World::new(seed, 1, is_loud);
+fn run(size: Size, seed: u64, is_loud: bool) -> Result<Outcome, String> {
+    let mut world = World::new(seed, size.nodes(seed), is_loud);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()))
         .unwrap_or_else(|panic| Err(panic_text(&*panic)));
     let Err(fault) = result else {
@@ -26,9 +53,10 @@ fn run(seed: u64, is_loud: bool) -> Result<Outcome, String> {
         return Ok(Outcome { hash, lines, tally: world.tally });
     };
     let tail: Vec<_> = world.trace.tail().map(String::as_str).collect();
+    let (variable, test) = size.test();
     Err(format!(
         "seed {seed}: {fault}\n--- options\n{:#?}\n--- trace\n{}\n--- seed {seed}, step {}: {fault}\n\
-         repeat: LEDGERMQ_SIM_SEED={seed} cargo test --test simulator -- --nocapture one_seed",
+         repeat: {variable}={seed} cargo test --test simulator -- --nocapture {test}",
         world.options,
         tail.join("\n"),
         world.tally.steps,
@@ -52,14 +80,23 @@ pub(crate) fn number(name: &str) -> Option<u64> {
 /// of each trace, to compare two builds.
 #[test]
 fn every_seed_keeps_the_invariants() {
+    run_all(Size::One, number("LEDGERMQ_SIM_SEEDS").unwrap_or(SEEDS));
+}
+
+/// `LEDGERMQ_SIM_CLUSTER_SEEDS` chooses another number; the rest is as above.
+#[test]
+fn every_cluster_seed_keeps_the_invariants() {
+    run_all(Size::Several, number("LEDGERMQ_SIM_CLUSTER_SEEDS").unwrap_or(CLUSTER_SEEDS));
+}
+
+fn run_all(size: Size, seeds: u64) {
     let first = number("LEDGERMQ_SIM_FIRST").unwrap_or(1);
-    let seeds = number("LEDGERMQ_SIM_SEEDS").unwrap_or(SEEDS);
     let keeps_going = number("LEDGERMQ_SIM_KEEP_GOING").is_some();
     let prints_hashes = number("LEDGERMQ_SIM_HASHES").is_some();
     let mut sum = Tally::default();
     let mut failed = Vec::new();
     for seed in first..first + seeds {
-        match run(seed, false) {
+        match run(size, seed, false) {
             Ok(outcome) => {
                 sum.add(&outcome.tally);
                 if prints_hashes {
@@ -81,8 +118,18 @@ fn every_seed_keeps_the_invariants() {
 /// `LEDGERMQ_SIM_SEED` names it; its whole trace is printed.
 #[test]
 fn one_seed() {
-    let Some(seed) = number("LEDGERMQ_SIM_SEED") else { return };
-    if let Err(report) = run(seed, true) {
+    run_one(Size::One);
+}
+
+/// `LEDGERMQ_SIM_CLUSTER_SEED` names it; its whole trace is printed.
+#[test]
+fn one_cluster_seed() {
+    run_one(Size::Several);
+}
+
+fn run_one(size: Size) {
+    let Some(seed) = number(size.test().0) else { return };
+    if let Err(report) = run(size, seed, true) {
         let summary: Vec<_> = report.lines().rev().take(2).collect();
         panic!("{}\n{}", summary[1], summary[0]);
     }
@@ -93,16 +140,27 @@ fn one_seed() {
 #[test]
 fn seeds_that_found_something_keep_the_invariants() {
     for seed in [7, 59, 20, 4, 542, 539, 788, 27, 70, 72, 5, 3, 1604, 100_255] {
-        run(seed, false).unwrap_or_else(|report| panic!("{report}"));
+        run(Size::One, seed, false).unwrap_or_else(|report| panic!("{report}"));
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 2, 3, 44, 555] {
-        let once = run(seed, false).unwrap_or_else(|report| panic!("{report}"));
-        let again = run(seed, false).unwrap_or_else(|report| panic!("{report}"));
-        assert_eq!(once, again, "seed {seed}");
-        assert!(once.lines > 0);
+        run_twice(Size::One, seed);
     }
+}
+
+#[test]
+fn the_same_cluster_seed_gives_the_same_trace() {
+    for seed in [1, 2, 3, 44, 55] {
+        run_twice(Size::Several, seed);
+    }
+}
+
+fn run_twice(size: Size, seed: u64) {
+    let once = run(size, seed, false).unwrap_or_else(|report| panic!("{report}"));
+    let again = run(size, seed, false).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(once, again, "seed {seed}");
+    assert!(once.lines > 0);
 }

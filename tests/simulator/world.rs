@@ -20,7 +20,7 @@ use crate::book::Book;
 use crate::client::{Client, Surroundings};
 use crate::invariants::{Facts, Invariant};
 use crate::network::Network;
-use crate::node::{Name, Node, Outside};
+use crate::node::{Name, Node, Others, Outside};
 use crate::options::Options;
 use crate::oracle::Oracle;
 use crate::rng::Rng;
@@ -29,6 +29,9 @@ use crate::trace::{START, Trace};
 
 use cluster::Cluster;
 use seat::Seat;
+
+/// After this time unheard a node is declared lost; one that is alone hears of nobody.
+const NODE_LOST: Duration = Duration::from_secs(10);
 
 /// Everything that a seed makes.
 pub(crate) struct World {
@@ -71,12 +74,17 @@ impl World {
     /// for several: old seeds keep their value.
     pub(crate) fn new(seed: u64, nodes: u64, is_loud: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let options = Options::draw(&mut rng);
+        let mut options = Options::draw(&mut rng);
         let clients =
             (0..options.clients).map(|number| Client::new(number, &options, &mut rng)).collect();
         let oracle =
             Oracle { may_drop: options.queued.queued_messages < 1000, ..Oracle::default() };
         let is_alone = nodes == 1;
+        if !is_alone {
+            // Who is behind what the others purged would need a snapshot; and a file of access rules
+            // is put in force by who is alone.
+            (options.hot_entries, options.has_rules) = (u64::MAX, false);
+        }
         let cluster = (!is_alone).then(|| Cluster::draw(&mut rng));
         Self {
             now: START,
@@ -87,7 +95,7 @@ impl World {
             oracle,
             scratch: Views::new(options.queued),
             admitted: Admitted::default(),
-            seats: (1..=nodes).map(|id| Seat::new(Name { id, is_alone })).collect(),
+            seats: (1..=nodes).map(|id| Seat::new(Name { id, is_alone }, nodes)).collect(),
             cluster,
             rules: None,
             seen: Vec::new(),
@@ -108,12 +116,10 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.pass_time();
-        match self.rng.below(100) {
-            0..40 => self.turn_node()?,
-            40..75 => self.turn_client(),
-            75..98 => self.turn_network(),
-            _ => self.look(),
+        if self.cluster.is_some() {
+            self.step_cluster()?;
+        } else {
+            self.step_alone()?;
         }
         self.judge()?;
         if self.rng.below(10_000) < u64::from(self.options.faults.rate) {
@@ -121,6 +127,17 @@ impl World {
         }
         self.revive()?;
         self.judge()
+    }
+
+    fn step_alone(&mut self) -> Result<(), String> {
+        self.pass_time();
+        match self.rng.below(100) {
+            0..40 => self.turn_by(0, Node::turn)?,
+            40..75 => self.turn_client(),
+            75..98 => self.turn_network(),
+            _ => self.look(),
+        }
+        Ok(())
     }
 
     fn pass_time(&mut self) {
@@ -147,19 +164,14 @@ impl World {
         if self.seats.len() == 1 { 0 } else { self.rng.size(0, self.seats.len() - 1) }
     }
 
-    fn turn_node(&mut self) -> Result<(), String> {
-        let at = self.pick_seat();
+    /// A node takes a turn, by one of its machines or by all.
+    fn turn_by(
+        &mut self,
+        at: usize,
+        turn: fn(&mut Node, &mut Outside<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
         let Some((node, mut outside)) = self.inside(at) else { return Ok(()) };
-        match node.turn(&mut outside) {
-            Ok(()) => Ok(()),
-            Err(error) => self.on_stopped(at, &error),
-        }
-    }
-
-    /// All machines of a node take a turn.
-    fn turn_all(&mut self, at: usize) -> Result<(), String> {
-        let Some((node, mut outside)) = self.inside(at) else { return Ok(()) };
-        node.turn_all(&mut outside).or_else(|error| self.on_stopped(at, &error))
+        turn(node, &mut outside).or_else(|error| self.on_stopped(at, &error))
     }
 
     fn turn_client(&mut self) {
@@ -212,11 +224,25 @@ impl World {
 
     /// A seat, and what its node may touch.
     fn around(&mut self, at: usize) -> (&mut Seat, Outside<'_>) {
-        let Self { now, rng, network, trace, oracle, options, seats, rules, .. } = self;
+        let Self { rng, network, trace, oracle, options, seats, rules, cluster, .. } = self;
+        let nodes = seats.len() as u64;
         let seat = &mut seats[at];
-        let (name, now) = (seat.name, seat.monotonic(*now));
-        let wall = Timestamp(now.0 + seat.wall_ahead);
-        let outside = Outside { name, now, wall, rng, network, trace, oracle, options, rules };
+        let (name, now) = (seat.name, seat.monotonic(self.now));
+        let node_lost = cluster.as_ref().map_or(NODE_LOST, |cluster| cluster.node_lost);
+        let net = cluster.as_mut().map(|cluster| &mut cluster.net);
+        let outside = Outside {
+            name,
+            now,
+            wall: Timestamp(now.0 + seat.wall_ahead),
+            rng,
+            network,
+            trace,
+            oracle,
+            options,
+            rules,
+            node_lost,
+            others: net.map(|net| Others { net, nodes, now: self.now }),
+        };
         (seat, outside)
     }
 

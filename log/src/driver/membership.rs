@@ -27,7 +27,7 @@ const ASKING_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Place {
     loaded: Loaded,
     /// The members, as whoever let this node in knew them.
-    told: Option<Members>,
+    told: Option<Arc<Members>>,
     options: ClusterOptions,
     listener: TcpListener,
 }
@@ -62,7 +62,7 @@ pub(super) fn enter(
         None => {
             let joined = ask(&dir, &options, node)?;
             let loaded = dir.joined(node, &joined).map_err(setting)?;
-            (loaded, Some(joined.members))
+            (loaded, Some(Arc::new(joined.members)))
         }
     };
     if loaded.identity.node != node {

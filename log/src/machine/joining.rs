@@ -1,6 +1,7 @@
 //! Nodes that ask to be let in, and what this node says of itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
@@ -33,7 +34,7 @@ pub struct Membership {
     /// The cluster's authority, with which a leader lets nodes in.
     pub authority: Option<Authority>,
     /// The members, if it was let in just now.
-    pub told: Option<Members>,
+    pub told: Option<Arc<Members>>,
 }
 
 /// What the machine knows of its place, and who waits at the door.
@@ -159,8 +160,8 @@ impl<S: LogStore> LogMachine<S> {
             *acked = matched.max(*acked);
         }
         let members = match &membership.told {
-            Some(told) if !self.replica.members().is_founded() => told.clone(),
-            _ => self.replica.members().clone(),
+            Some(told) if !self.replica.members().is_founded() => Arc::clone(told),
+            _ => Arc::clone(&lock(&self.shared.members)),
         };
         let starts = members.nodes.keys().map(|node| (*node, self.admission.start_of(*node)));
         let local = Local {
@@ -170,7 +171,7 @@ impl<S: LogStore> LogMachine<S> {
             first: self.shared.reader.first_index(),
             acked: self.joining.acked.clone(),
             starts: starts.collect(),
-            members: std::sync::Arc::new(members),
+            members,
         };
         if self.joining.said.as_ref() != Some(&local) {
             peers.update(&local);

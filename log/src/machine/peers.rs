@@ -8,6 +8,7 @@ use ledgermq_core::offset::{Index, Timestamp};
 use raft::eraftpb::{Entry, Message, MessageType};
 
 use crate::clock::Now;
+use crate::cluster::frame::fits_log;
 use crate::cluster::{Frame, Hello, PeerInput, Peers, Pulse, Sent, Standing};
 use crate::envelope;
 use crate::machine::LogMachine;
@@ -184,19 +185,20 @@ impl<S: LogStore> LogMachine<S> {
         match message.get_msg_type() {
             // Sent by nobody yet.
             MessageType::MsgSnapshot => return 0,
-            // What is committed by its leader is not here though it was acknowledged: raft would
-            // end the process.
-            MessageType::MsgHeartbeat if message.commit > self.replica.last_index() => {
-                tracing::error!(
-                    from = message.from,
-                    commit = message.commit,
-                    last = self.replica.last_index(),
-                    "the log of this node is shorter than what it acknowledged"
-                );
-                return 0;
-            }
             MessageType::MsgRequestVoteResponse if !message.reject => self.hear(heard),
             _ => {}
+        }
+        // What its sender has as committed or acknowledged is not here: raft would end the process.
+        let last = self.replica.last_index();
+        if !fits_log(&message, last) {
+            let (from, kind) = (message.from, message.get_msg_type());
+            tracing::error!(
+                from,
+                last,
+                ?kind,
+                "the log of a node is shorter than what it promised"
+            );
+            return 0;
         }
         let newest = message.entries.iter().map(time_of).max();
         self.hear(newest.unwrap_or_default());

@@ -88,7 +88,7 @@ impl<S: LogStore> LogMachine<S> {
         let membership = membership.map(|mut it| {
             match &it.told {
                 Some(told) => extra.puts.push((TOLD_KEY.to_vec(), told.encode())),
-                None => it.told = told.is_founded().then_some(told),
+                None => it.told = told.is_founded().then(|| Arc::new(told)),
             }
             it
         });

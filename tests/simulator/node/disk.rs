@@ -51,6 +51,17 @@ struct Image {
 }
 
 impl Disk {
+    /// The disk of a member of a cluster of so many nodes, all of whom have a vote and know of each
+    /// other.
+    pub(crate) fn of_voter(nodes: u64) -> Self {
+        let disk = Self::default();
+        let voters: Vec<u64> = (1..=nodes).collect();
+        let configuration = Some(Configuration::of_voters(&voters));
+        let unit = Unit { configuration, ..Unit::default() };
+        SimStore { disk: disk.clone() }.write(&unit, true).expect("it is empty");
+        disk
+    }
+
     /// Opens it for a new process.
     pub(crate) fn open(&self) -> SimStore {
         let mut state = self.state();

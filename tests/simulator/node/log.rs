@@ -8,6 +8,7 @@ use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::space::Monitor;
 use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, NoPeers, Now, Wake};
 
+use crate::net::Out;
 use crate::node::Outside;
 use crate::node::disk::{Disk, SimStore};
 
@@ -39,18 +40,37 @@ impl SimLog {
         let stopwatch = Box::new(|| Duration::ZERO);
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
-        let (membership, node_lost) = (None, Duration::from_secs(10));
-        let node = o.name.id;
+        let (node, node_lost, membership) = (o.name.id, o.node_lost, None);
         let beginning = Beginning { node, seed, membership, node_lost, config, space, stopwatch };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })
     }
 
-    /// One turn of the log thread.
-    pub(crate) fn turn(&mut self, o: &Outside<'_>) -> Result<(), String> {
+    /// One turn of the log thread, which takes up to so many inputs of the other nodes.
+    pub(crate) fn turn(&mut self, o: &mut Outside<'_>, inputs: usize) -> Result<(), String> {
         let now = Now { wall: o.wall, monotonic: o.now.since(self.started) };
-        self.machine.turn(now, &mut NoPeers).map(|_| ()).map_err(|error| error.to_string())
+        let node = o.name.id;
+        let turned = if let Some(others) = &mut o.others {
+            others.net.dial(node, others.nodes, others.now, o.rng);
+            if self.machine.may_receive() {
+                for _ in 0..inputs {
+                    let Some(input) = others.net.next(node, others.now) else { break };
+                    self.machine.receive(input);
+                }
+            }
+            let links = &mut others.net.links;
+            let mut out = Out { node, now: others.now, links, rng: &mut *o.rng };
+            self.machine.turn(now, &mut out)
+        } else {
+            self.machine.turn(now, &mut NoPeers)
+        };
+        turned.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Hands leadership over to `to`, if this node leads.
+    pub(crate) fn transfer(&mut self, to: u64) {
+        self.machine.transfer(to);
     }
 
     /// The process ends in order.

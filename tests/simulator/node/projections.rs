@@ -88,7 +88,7 @@ impl Projections {
             .map_err(|broken| format!("the views broke: {broken}"))?;
         for notice in notices {
             let producer = notice.producer();
-            if producer.start != log.start() {
+            if (producer.node, producer.start) != (log.node(), log.start()) {
                 continue;
             }
             if let Some(worker) = workers.iter_mut().find(|worker| worker.is(producer.local)) {

@@ -7,7 +7,7 @@ use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
-use ledgermq_log::{Class, Log, Producer, Tail};
+use ledgermq_log::{Class, Gate, Log, Producer, Tail};
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::reader::Reader;
 
@@ -31,6 +31,8 @@ pub(crate) struct Worker {
     sockets: BTreeMap<Token, Socket>,
     /// Passwords that are being compared.
     asked: Vec<Asked>,
+    /// Since when there is no quorum; whether its clients were sent away for that.
+    cut_off: Option<(Timestamp, bool)>,
 }
 
 /// A connection's end at the node.
@@ -67,6 +69,7 @@ impl Worker {
             accepted: Vec::new(),
             sockets: BTreeMap::new(),
             asked: Vec::new(),
+            cut_off: None,
         }
     }
 
@@ -133,7 +136,7 @@ impl Worker {
         if self.producer.renew() {
             self.shard.on_incarnation(now, self.producer.id());
         }
-        self.refresh(log, now);
+        self.refresh(log, now, o);
         self.take_notices(now, o);
         let known = o.oracle.access.before(self.shard.position());
         self.read(now, o);
@@ -151,22 +154,39 @@ impl Worker {
         Ok(())
     }
 
-    fn refresh(&mut self, log: &Log, now: Timestamp) {
+    fn refresh(&mut self, log: &Log, now: Timestamp, o: &Outside<'_>) {
         self.shard.set_log_time(log.time());
         if let Some(reader) = &self.sources.reader {
             self.shard.set_applied(reader.applied());
         }
+        let gate = log.gate();
+        let has_quorum = !matches!(gate, Gate::NoQuorum { .. });
+        self.watch_quorum(now, has_quorum, o);
         let settings = &mut self.shard.settings;
         let did_take = settings.takes_publishes;
-        let gate = log.gate();
         let start = self.producer.id().start;
         let is_known = self.sources.reader.as_ref().is_some_and(|views| views.is_ready_as(start));
         let was_cut_off = settings.shortage == Refusal::Quorum;
-        settings.shortage = if is_known { Refusal::Storage } else { Refusal::Quorum };
+        let is_cut_off = !has_quorum || !is_known;
+        settings.shortage = if is_cut_off { Refusal::Quorum } else { Refusal::Storage };
         settings.takes_publishes = is_known && gate.accepts(Class::Publish);
         settings.takes_sessions = is_known && gate.accepts(Class::Open);
-        if settings.takes_publishes && !did_take || was_cut_off && is_known {
+        if settings.takes_publishes && !did_take || was_cut_off && !is_cut_off {
             self.shard.on_gate_opened(now, &mut self.sources);
+        }
+    }
+
+    /// Without a quorum clients wait for half of the time after which the node is given up, and are
+    /// sent away then.
+    fn watch_quorum(&mut self, now: Timestamp, has_quorum: bool, o: &Outside<'_>) {
+        if has_quorum {
+            self.cut_off = None;
+            return;
+        }
+        let (since, did_end) = self.cut_off.get_or_insert((now, false));
+        if !*did_end && now.since(*since) >= o.node_lost / 2 {
+            *did_end = true;
+            self.shard.end_cut_off(now);
         }
     }
 

@@ -7,13 +7,12 @@ use ledgermq_core::offset::Timestamp;
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::cluster::PeerInput;
 use ledgermq_log::space::Monitor;
-use ledgermq_log::store::{Configuration, LogStore, Unit};
 use ledgermq_log::{Beginning, Class, Config, Log, LogMachine, Now, Producer, Tail, Ticket};
 
+use crate::net::{Net, Out};
 use crate::node::disk::{Disk, SimStore};
 use crate::node::log::NoWake;
 use crate::raft::members::{Standing, membership};
-use crate::raft::net::{Net, Out};
 use crate::raft::options::Options;
 use crate::rng::Rng;
 
@@ -52,18 +51,11 @@ impl Seat {
     /// A node of a cluster of `nodes`, which everybody knows already; or of one that grows from the
     /// first.
     pub(crate) fn new(id: u64, nodes: u64, grows: bool) -> Self {
-        let disk = Disk::default();
-        if !grows {
-            let voters: Vec<u64> = (1..=nodes).collect();
-            let configuration = Some(Configuration::of_voters(&voters));
-            let unit = Unit { configuration, ..Unit::default() };
-            disk.open().write(&unit, true).expect("an empty disk");
-        }
         let is_in = !grows || id == 1;
         Self {
             id,
             standing: if is_in { Standing::In } else { Standing::Outside },
-            disk,
+            disk: if grows { Disk::default() } else { Disk::of_voter(nodes) },
             process: None,
             restart_at: Timestamp(0),
             halted_until: Timestamp(0),

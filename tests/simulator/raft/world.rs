@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
 
+use crate::net::Net;
 use crate::peers::{Habits, Partition};
 use crate::raft::invariants;
 use crate::raft::load;
 use crate::raft::members::Standing;
-use crate::raft::net::Net;
 use crate::raft::options::{Options, beginning};
 use crate::raft::oracle::{Known, Oracle};
 use crate::raft::seat::{AHEAD, Seat};

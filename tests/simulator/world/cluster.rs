@@ -1,30 +1,46 @@
 //! What several nodes have that one has not: links between them, and faults of their own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 
-use crate::peers::{Habits, Links, Partition};
+use crate::net::Net;
+use crate::node::Node;
+use crate::peers::{Habits, Partition};
 use crate::rng::Rng;
 use crate::world::World;
 
 /// Drawn behind everything else, and only for several nodes.
 pub(super) struct Cluster {
-    pub(super) links: Links<Vec<u8>>,
-    /// How often faults come: a partition, a pause, a clock that drifts.
-    pub(super) weights: [u32; 3],
+    pub(super) net: Net,
+    /// After this time unheard a node is declared lost.
+    pub(super) node_lost: Duration,
+    /// The longest time between two steps, in microseconds.
+    pub(super) step_max: u64,
+    /// Of a thousand steps, those in which a node's log takes a turn.
+    pub(super) turns: u32,
+    /// How often faults come: a partition, a pause, a clock that drifts, a connection that breaks,
+    /// leadership that is handed over.
+    pub(super) weights: [u32; KINDS],
 }
+
+/// Kinds of faults that only several nodes have.
+pub(super) const KINDS: usize = 5;
 
 impl Cluster {
     pub(super) fn draw(rng: &mut Rng) -> Self {
-        let links = Links::new(Habits::draw(rng));
-        let weights = [(); 3].map(|()| if rng.permille(300) { 0 } else { rng.range(0, 200) });
+        let net = Net::new(Habits::draw(rng));
+        let weights = [(); KINDS].map(|()| if rng.permille(300) { 0 } else { rng.range(0, 200) });
         let weights = weights.map(|weight| u32::try_from(weight).expect("it is small"));
-        Self { links, weights }
+        let node_lost = Duration::from_secs(rng.range(4, 10));
+        let step_max = *rng.pick(&[5_000, 20_000, 50_000]);
+        let turns = 300 + u32::from(rng.small(0, 600));
+        Self { net, node_lost, step_max, turns, weights }
     }
 
     pub(super) fn advance(&mut self, now: Timestamp, rng: &mut Rng) {
-        self.links.advance(now, rng);
+        self.net.links.advance(now, rng);
     }
 }
 
@@ -40,12 +56,76 @@ impl World {
                 self.say_of(at, format_args!("it is paused for {pause:?}"));
                 self.seats[at].pause(self.now, pause);
             }
-            _ => {
+            2 => {
                 let at = self.pick_seat();
                 let drift = i32::from(self.rng.small(0, 20_000)) - 10_000;
                 self.say_of(at, format_args!("its clocks gain {drift} millionths"));
                 self.seats[at].set_drift(self.now, drift);
             }
+            3 => self.reset_link(),
+            _ => {
+                let (at, to) = (self.pick_seat(), self.pick_seat());
+                let to = self.seats[to].name.id;
+                if let Some(node) = &mut self.seats[at].node {
+                    node.log.transfer(to);
+                    self.say_of(at, format_args!("it hands over to {to}, if it leads"));
+                }
+            }
+        }
+    }
+
+    /// A step of several nodes: each takes a turn or two, so that elections do not take up the run.
+    pub(super) fn step_cluster(&mut self) -> Result<(), String> {
+        let (step_max, turns) = self.cluster.as_ref().map_or((0, 0), |it| (it.step_max, it.turns));
+        let most = match self.rng.below(10_000) {
+            0..3 => 20_000_000,
+            3..20 => 1_000_000,
+            _ => step_max,
+        };
+        let passed = self.rng.below(most);
+        self.advance(Duration::from_micros(passed));
+        for at in 0..self.seats.len() {
+            if self.rng.permille(turns) {
+                self.turn_by(at, Node::turn_log)?;
+            }
+            if self.rng.permille(600) {
+                self.turn_by(at, Node::turn)?;
+            }
+        }
+        match self.rng.below(100) {
+            0..65 => self.turn_client(),
+            65..97 => self.turn_network(),
+            _ => self.look(),
+        }
+        Ok(())
+    }
+
+    fn reset_link(&mut self) {
+        let Self { cluster, rng, now, trace, .. } = self;
+        let Some(cluster) = cluster else { return };
+        if let Some(between) = cluster.net.links.reset_any(*now, rng) {
+            trace.say(format_args!("a connection breaks: {between:?}"));
+        }
+    }
+
+    /// Term and leader, if all nodes run and say the same, with what they say is committed; else why
+    /// not.
+    pub(super) fn leader(&self) -> Result<(u64, u64, BTreeSet<Index>), String> {
+        let mut said = Vec::new();
+        let mut committed = BTreeSet::new();
+        for seat in &self.seats {
+            let Some(node) = &seat.node else {
+                return Err(format!("node {} does not run", seat.name.id));
+            };
+            let status = node.log.log.status();
+            said.push((status.term, status.leader));
+            committed.insert(status.commit_index);
+        }
+        match said[..] {
+            [first, ..] if first.1 > 0 && said.iter().all(|it| *it == first) => {
+                Ok((first.0, first.1, committed))
+            }
+            _ => Err(format!("(term, leader) are {said:?}")),
         }
     }
 
@@ -55,7 +135,7 @@ impl World {
         let Some(cluster) = cluster else { return };
         let partition = Partition::draw(&nodes, *now, rng);
         trace.say(format_args!("a path fails: {partition:?}"));
-        cluster.links.strike(partition, *now, rng);
+        cluster.net.links.strike(partition, *now, rng);
     }
 
     /// Paths are whole, nobody is paused, clocks go as they should.
@@ -65,7 +145,7 @@ impl World {
             seat.set_drift(self.now, 0);
         }
         if let Some(cluster) = &mut self.cluster {
-            cluster.links.mend(self.now, &mut self.rng);
+            cluster.net.links.mend(self.now, &mut self.rng);
         }
     }
 }

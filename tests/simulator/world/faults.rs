@@ -10,6 +10,7 @@ use crate::node::Node;
 use crate::options::RULES;
 use crate::seen::Seen;
 use crate::world::World;
+use crate::world::cluster::KINDS;
 
 /// Rounds that connections and log have for the rest when the node is stopped: ten seconds.
 const DRAIN_ROUNDS: u32 = 100;
@@ -23,7 +24,7 @@ impl World {
             return Ok(());
         }
         let faults = &self.options.faults;
-        let [partition, pause, drift] = self.cluster.as_ref().map_or([0; 3], |it| it.weights);
+        let cluster = self.cluster.as_ref().map_or([0; KINDS], |it| it.weights);
         let weights = [
             faults.crash,
             faults.sync_error,
@@ -34,10 +35,8 @@ impl World {
             faults.store_fails,
             faults.stop,
             if self.options.has_rules { faults.rules } else { 0 },
-            partition,
-            pause,
-            drift,
         ];
+        let weights = [&weights[..], &cluster[..]].concat();
         let mut drawn = self.rng.below(weights.iter().map(|weight| u64::from(*weight)).sum());
         let kind = weights.iter().position(|weight| {
             let is_it = drawn < u64::from(*weight);
@@ -75,13 +74,16 @@ impl World {
             return;
         }
         self.say_of(at, format_args!("the node is given up"));
-        let name = self.seats[at].name.clone();
-        let Some(node) = &self.seats[at].node else { return };
-        let log = &node.log.log;
-        let mut events = log.builder();
-        events.push(None, None, &Event::NodeLost { node: name.id, start: log.incarnation() });
-        if let Some(leading) = log.leading() {
-            drop(log.derive(leading.term, events));
+        let node = self.seats[at].name.id;
+        let Some(given_up) = &self.seats[at].node else { return };
+        let start = given_up.log.log.incarnation();
+        for seat in &self.seats {
+            let Some(log) = seat.node.as_ref().map(|node| &node.log.log) else { continue };
+            if let Some(leading) = log.leading() {
+                let mut events = log.builder();
+                events.push(None, None, &Event::NodeLost { node, start });
+                drop(log.derive(leading.term, events));
+            }
         }
     }
 
@@ -153,7 +155,7 @@ impl World {
                 break;
             }
             for other in (0..self.seats.len()).filter(|other| *other != at) {
-                self.turn_all(other)?;
+                self.turn_by(other, Node::turn_all)?;
             }
             for connection in self.network.connections.values_mut() {
                 connection.advance(&mut self.rng);
@@ -180,7 +182,7 @@ impl World {
         let pause = Duration::from_millis(outside.rng.range(1, 3_000));
         self.seats[at].restart_at = self.now.plus(pause);
         if let Some(cluster) = &mut self.cluster {
-            cluster.links.died(id, self.now, &mut self.rng);
+            cluster.net.links.died(id, self.now, &mut self.rng);
         }
         self.tally.crashes += 1;
     }
@@ -215,7 +217,7 @@ impl World {
                 seat.node = Some(node);
                 let id = seat.name.id;
                 if let Some(cluster) = &mut self.cluster {
-                    cluster.links.started(id);
+                    cluster.net.started(id);
                 }
                 self.seen.push(Seen::Recovered);
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
 
+use crate::node::disk::Disk;
 use crate::node::{Name, Node, Remains};
 use crate::trace::START;
 
@@ -47,12 +48,13 @@ impl Clock {
 }
 
 impl Seat {
-    /// An empty seat whose node starts at once.
-    pub(crate) fn new(name: Name) -> Self {
+    /// A seat, one of so many, whose node starts at once; several know of each other.
+    pub(crate) fn new(name: Name, nodes: u64) -> Self {
+        let disk = if name.is_alone { Disk::default() } else { Disk::of_voter(nodes) };
         Self {
             name,
             node: None,
-            remains: Some(Remains::default()),
+            remains: Some(Remains { disk, ..Remains::default() }),
             restart_at: START,
             heal_at: None,
             paused_until: START,
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     fn seat() -> Seat {
-        Seat::new(Name { id: 1, is_alone: true })
+        Seat::new(Name { id: 1, is_alone: true }, 1)
     }
 
     fn later(seconds: u64) -> Timestamp {

@@ -9,6 +9,11 @@ use crate::world::World;
 
 /// Rounds within which everything must be delivered when faults have stopped.
 const SETTLE_ROUNDS: u64 = 12_000;
+/// The same for several nodes, where each commit takes some rounds.
+const SETTLE_ROUNDS_CLUSTER: u64 = 48_000;
+/// Rounds within which several nodes know the same leader: a minute, which is long for an election, but
+/// ends may have to lose their patience with a connection first.
+const ELECTION_ROUNDS: u64 = 2_400;
 /// Time that passes in a round, and in one that finds everything at rest.
 const ROUND: Duration = Duration::from_millis(25);
 const QUIET_ROUND: Duration = Duration::from_millis(250);
@@ -21,13 +26,16 @@ impl World {
     pub(super) fn settle(&mut self) -> Result<(), String> {
         self.trace.say(format_args!("--- faults stop"));
         self.heal();
-        self.change_rules(None);
+        if self.cluster.is_none() {
+            self.change_rules(None);
+        }
         self.options.socket_bytes = self.options.socket_bytes.max(64 << 10);
-        let (mut quiet, mut is_at_rest) = (0, false);
-        for _ in 0..SETTLE_ROUNDS {
+        let (mut quiet, mut is_at_rest, mut has_led, mut term) = (0, false, false, None);
+        let rounds = if self.cluster.is_none() { SETTLE_ROUNDS } else { SETTLE_ROUNDS_CLUSTER };
+        for round in 0..rounds {
             self.advance(if is_at_rest { QUIET_ROUND } else { ROUND });
             for at in 0..self.seats.len() {
-                self.turn_all(at)?;
+                self.turn_by(at, Node::turn_all)?;
             }
             self.revive()?;
             for at in 0..self.clients.len() {
@@ -39,6 +47,16 @@ impl World {
             self.network.sweep();
             self.judge()?;
             let is_quiet = self.is_idle() && self.clients.iter().all(Client::is_settled);
+            has_led |= self.cluster.is_none() || self.leader().is_ok();
+            if !has_led && round >= ELECTION_ROUNDS {
+                return Err(format!("liveness: {:?} after a minute of peace", self.leader()));
+            }
+            if is_quiet && let Ok((now, ..)) = self.leader() {
+                let before = *term.get_or_insert(now);
+                if now != before {
+                    return Err(format!("quiet: the term went from {before} to {now} in peace"));
+                }
+            }
             let is_silent = self.network.is_silent();
             quiet = if is_quiet { quiet + u64::from(is_silent) } else { 0 };
             is_at_rest = is_quiet && is_silent;
@@ -52,13 +70,16 @@ impl World {
             .filter(|client| !client.is_settled())
             .map(|client| format!("{client:?}"))
             .collect();
-        let is_idle = self.is_idle();
-        Err(format!("owed: it does not come to rest; idle {is_idle}, unsettled: {clients:?}"))
+        let (is_idle, leader) = (self.is_idle(), self.leader());
+        Err(format!(
+            "owed: it does not come to rest; idle {is_idle}, unsettled: {clients:?}, leader {leader:?}"
+        ))
     }
 
-    /// Whether all nodes run and have nothing to do.
+    /// Whether all nodes run, have nothing to do, and agree.
     fn is_idle(&self) -> bool {
         self.seats.iter().all(|seat| seat.node.as_ref().is_some_and(Node::is_idle))
+            && self.leader().is_ok_and(|(.., committed)| committed.len() == 1)
     }
 
     fn finish(&mut self) -> Result<(), String> {

@@ -1,15 +1,17 @@
-//! The world of several nodes, as far as it can be seen without a log that they share.
+//! The world of several nodes: what befalls it, and that what it does is seen.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::network::Network;
+use crate::node::Remains;
 use crate::peers::Links;
 use crate::rng::Rng;
-use crate::world::{Cluster, World};
+use crate::world::World;
+use crate::world::cluster::{Cluster, KINDS};
 
 fn links(world: &World) -> &Links<Vec<u8>> {
-    &world.cluster.as_ref().expect("there are several nodes").links
+    &world.cluster.as_ref().expect("there are several nodes").net.links
 }
 
 fn is_any_path_cut(world: &World) -> bool {
@@ -22,39 +24,33 @@ fn is_any_path_cut(world: &World) -> bool {
 #[test]
 fn nodes_that_do_not_agree_are_found_out() {
     for seed in 1..=20 {
-        let fault = World::new(seed, 3, false).run().expect_err("they cannot agree");
+        let mut world = World::new(seed, 3, false);
+        for seat in &mut world.seats {
+            seat.remains = Some(Remains::default());
+        }
+        let fault = world.run().expect_err("they cannot agree");
         assert!(fault.starts_with("history: "), "seed {seed}: {fault}");
     }
 }
 
-/// The same nodes with nobody to judge them: all of them have clients, are killed, stopped, paused and
-/// cut off, and come back.
+/// All of them have clients, lead, are killed, stopped, paused and cut off, and come back.
 #[test]
 fn every_node_takes_part_and_meets_faults() {
-    let mut crashes = 0;
+    let (mut crashes, mut led, mut served) = (0, BTreeSet::new(), BTreeSet::new());
     for seed in 1..=10 {
         let mut world = World::new(seed, 3, false);
-        (world.options.faults.rate, world.options.has_rules) = (100, false);
-        let mut served = BTreeSet::new();
+        world.options.faults.rate = 100;
         for _ in 0..3_000 {
-            world.pass_time();
-            world.turn_node().unwrap();
-            world.turn_client();
-            world.turn_network();
-            if world.rng.permille(10) {
-                // A stop in order judges while it waits.
-                let _ = world.strike();
-            }
-            world.revive().unwrap();
+            world.step().unwrap();
             let connections = world.network.connections.values();
             served.extend(connections.filter(|it| it.is_accepted).map(|it| it.node));
-            world.oracle.faults.clear();
-            world.seen.clear();
+            led.extend(world.leader().map(|(_, leader, _)| leader));
         }
-        assert_eq!(served, BTreeSet::from([1, 2, 3]), "seed {seed}");
         crashes += world.tally.crashes;
     }
+    assert_eq!(served, BTreeSet::from([1, 2, 3]));
     assert!(crashes > 10, "{crashes}");
+    assert_eq!(led, BTreeSet::from([1, 2, 3]));
 }
 
 #[test]
@@ -111,7 +107,7 @@ fn clocks_of_nodes_drift_apart_and_never_run_backwards() {
 fn every_kind_of_fault_is_drawn() {
     let mut rng = Rng::new(1);
     let drawn: Vec<_> = (0..50).map(|_| Cluster::draw(&mut rng).weights).collect();
-    for kind in 0..3 {
+    for kind in 0..KINDS {
         assert!(drawn.iter().any(|weights| weights[kind] > 0), "{kind}");
         assert!(drawn.iter().any(|weights| weights[kind] == 0), "{kind}");
     }
