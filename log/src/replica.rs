@@ -47,7 +47,7 @@ pub(crate) struct Replica<S> {
     /// A write for which the disk had no space; it comes first when there is some. Until then raft
     /// must not be told anything: it waits for the end of what it had ready.
     stuck: Option<Stuck>,
-    /// Peers that were lost meanwhile; one may be there more than once.
+    /// Peers that were lost meanwhile.
     lost: Vec<u64>,
     /// Draws how long it waits before it stands for election.
     seed: u64,
@@ -243,7 +243,9 @@ impl<S: LogStore> Replica<S> {
     /// What was sent to `peer` last was lost, as far as is known.
     pub(crate) fn unreachable(&mut self, peer: u64) {
         if self.is_stuck() {
-            self.lost.push(peer);
+            if !self.lost.contains(&peer) {
+                self.lost.push(peer);
+            }
         } else {
             self.raw.report_unreachable(peer);
         }
