@@ -13,6 +13,7 @@ mod gauges;
 mod health;
 mod memory;
 mod sys;
+mod tokens;
 
 use std::io;
 use std::path::PathBuf;
@@ -123,7 +124,8 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         started: log.status().time,
     };
     let counts = counts::asking(seats.counts_reader());
-    let rooms = Rooms { log: log.clone(), views: views.clone(), node, counts };
+    let tokens = tokens::maker(&config.cluster, &config.node.data_dir, log.clone());
+    let rooms = Rooms { log: log.clone(), views: views.clone(), node, counts, tokens };
     admin::write_address(&config.node.data_dir, api.address());
     let sources = Sources {
         rooms,

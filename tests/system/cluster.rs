@@ -1,6 +1,97 @@
 //! The cluster of one node, as operators see it.
 
-use crate::support::broker::run_to_end;
+use serde_json::{Value, json};
+
+use crate::support::broker::{Broker, run_to_end};
+
+/// Status and JSON of the answer to a request with the token of the node.
+fn ask(broker: &Broker, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let token = std::fs::read_to_string(broker.dir.join("admin.token")).unwrap();
+    ask_as(broker, method, path, body, &format!("Authorization: Bearer {}\r\n", token.trim()))
+}
+
+fn ask_as(broker: &Broker, method: &str, path: &str, body: &str, header: &str) -> (u16, Value) {
+    let length = body.len();
+    let (status, body) = broker.ask(&format!(
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\
+         Content-Length: {length}\r\n\r\n{body}"
+    ));
+    (status, serde_json::from_str(&body).expect(&body))
+}
+
+#[test]
+fn a_node_alone_is_a_cluster_of_one() {
+    let broker = Broker::run();
+    let shown = broker.api("/cluster");
+    assert_eq!(shown["state"], "stable");
+    assert_eq!(shown["leader"], 1);
+    assert_eq!(shown["quorum"], json!({ "voters": 1, "online": 1, "needed": 1, "reached": true }));
+    assert_eq!(shown["term"], broker.api("/node")["log"]["term"]);
+    assert_eq!(shown["next"], Value::Null);
+    let [item] = shown["items"].as_array().unwrap().as_slice() else { panic!("{shown}") };
+    for (key, value) in [
+        ("node", json!(1)),
+        ("role", json!("log")),
+        ("standing", json!("voter")),
+        ("leader", json!(true)),
+        ("connected", json!(true)),
+        ("lag_entries", json!(0)),
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+    ] {
+        assert_eq!(item[key], value, "{key} of {item}");
+    }
+    assert!(item["matched"].as_u64() > Some(0) && item["bytes_free"].as_u64() > Some(0), "{item}");
+}
+
+#[test]
+fn changes_need_the_token_and_name_a_node_that_is_there() {
+    let broker = Broker::run();
+    let header = "Authorization: Bearer no token of this node, but a long one\r\n";
+    for header in ["", header] {
+        let (status, problem) = ask_as(&broker, "DELETE", "/cluster/nodes/1", "", header);
+        assert_eq!((status, &problem["code"]), (401, &json!("unauthorized")), "{problem}");
+    }
+    for (method, path, body) in [
+        ("DELETE", "/cluster/nodes/7", ""),
+        ("POST", "/cluster/nodes/7/promote", ""),
+        ("POST", "/cluster/nodes/7/demote", ""),
+        ("POST", "/cluster/leader", r#"{"node":7}"#),
+    ] {
+        let (status, problem) = ask(&broker, method, path, body);
+        assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{path}: {problem}");
+    }
+    for (method, path, body) in [
+        ("POST", "/cluster/leader", ""),
+        ("POST", "/cluster/leader", "{"),
+        ("POST", "/cluster/leader", r#"{"node":1,"now":true}"#),
+        ("DELETE", "/cluster/nodes/one", ""),
+        ("POST", "/cluster/tokens", r#"{"role":"edge"}"#),
+        ("POST", "/cluster/tokens", r#"{"ttl":"soon"}"#),
+    ] {
+        let (status, problem) = ask(&broker, method, path, body);
+        let expected = (400, &json!("invalid_parameter"));
+        assert_eq!((status, &problem["code"]), expected, "{path} {body}: {problem}");
+    }
+    let (status, problem) = ask(&broker, "POST", "/cluster/nodes/1", "");
+    assert_eq!(status, 405, "{problem}");
+}
+
+#[test]
+fn what_one_node_cannot_do_is_a_conflict_with_a_reason() {
+    let broker = Broker::run();
+    for (method, path) in [("DELETE", "/cluster/nodes/1"), ("POST", "/cluster/nodes/1/demote")] {
+        let (status, problem) = ask(&broker, method, path, "");
+        assert_eq!((status, &problem["code"]), (409, &json!("conflict")), "{path}: {problem}");
+    }
+    // Nobody can reach it, so nobody can join it.
+    let (status, problem) = ask(&broker, "POST", "/cluster/tokens", "");
+    assert_eq!(status, 409, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("cluster.address"), "{problem}");
+    // It leads already.
+    let (status, answer) = ask(&broker, "POST", "/cluster/leader", r#"{"node":1}"#);
+    assert_eq!((status, &answer["result"]), (200, &json!("done")), "{answer}");
+    assert_eq!(broker.api("/cluster")["state"], "stable");
+}
 
 #[test]
 fn the_section_of_the_cluster_is_checked_and_the_token_is_not_shown() {

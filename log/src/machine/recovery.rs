@@ -114,6 +114,7 @@ impl<S: LogStore> LogMachine<S> {
         if machine.replica.configuration().is_sole_voter(node) {
             machine.elect(now)?;
         }
+        machine.show_cluster(now.monotonic);
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
         shared.raise_start(machine.admission.start_of(node).max(taken) + 1);
         if shared.start() > recovered.start {
