@@ -2,10 +2,12 @@
 
 mod bench;
 mod check_config;
+mod cluster;
 mod passwd;
 mod serve;
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ enum Command {
     CheckConfig(check_config::Arguments),
     /// Add, delete and verify the users of a password file.
     Passwd(passwd::Arguments),
+    /// Ask a running node how its cluster is, and let nodes in and out.
+    Cluster(cluster::Arguments),
     /// Put load on a broker and measure it.
     Bench(bench::Arguments),
 }
@@ -118,6 +122,7 @@ enum Exit {
     Usage = 2,
     NotFound = 3,
     NotAllowed = 4,
+    Unavailable = 5,
     Conflict = 6,
 }
 
@@ -172,6 +177,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Serve(settings)) => serve::run(settings),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Passwd(arguments)) => passwd::run(arguments),
+        Some(Command::Cluster(arguments)) => cluster::run(arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments),
     };
     match result {
@@ -181,6 +187,12 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Prints a line to standard output.
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{line}")
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot write: {error}")))
 }
 
 /// An error and its causes in one line.

@@ -19,6 +19,13 @@ fn ask_as(broker: &Broker, method: &str, path: &str, body: &str, header: &str) -
     (status, serde_json::from_str(&body).expect(&body))
 }
 
+/// Exit code, stdout and stderr of `ledgermq cluster` for this node.
+fn cluster(broker: &Broker, arguments: &[&str]) -> (i32, String, String) {
+    let dir = broker.dir.display().to_string();
+    let arguments = [&["cluster"], arguments, &["--data-dir", &dir]].concat();
+    run_to_end(&broker.dir, &arguments)
+}
+
 #[test]
 fn a_node_alone_is_a_cluster_of_one() {
     let broker = Broker::run();
@@ -91,6 +98,53 @@ fn what_one_node_cannot_do_is_a_conflict_with_a_reason() {
     let (status, answer) = ask(&broker, "POST", "/cluster/leader", r#"{"node":1}"#);
     assert_eq!((status, &answer["result"]), (200, &json!("done")), "{answer}");
     assert_eq!(broker.api("/cluster")["state"], "stable");
+}
+
+#[test]
+fn the_command_line_shows_the_cluster() {
+    let broker = Broker::run();
+    let (code, stdout, stderr) = cluster(&broker, &["status"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("quorum   reached: 1 of 1 voters online, 1 needed"), "{stdout}");
+    let row: Vec<&str> = stdout.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(row[..6], ["1", "-", "log", "voter", "yes", "yes"], "{stdout}");
+    let (code, stdout, _) = cluster(&broker, &["status", "--output", "json"]);
+    assert_eq!(code, 0);
+    let shown: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(shown["items"][0]["node"], 1);
+    let url = format!("http://{}", broker.http);
+    let (code, stdout, _) = run_to_end(&broker.dir, &["cluster", "status", "--url", &url]);
+    assert_eq!(code, 0, "reading is open on this machine");
+    assert!(stdout.starts_with("cluster  "), "{stdout}");
+}
+
+#[test]
+fn exit_codes_of_the_command_line_tell_what_is_wrong() {
+    let mut broker = Broker::run();
+    let url = format!("http://{}", broker.http);
+    for (arguments, expected) in [
+        (&["promote", "7"][..], 3),
+        (&["remove", "1"], 6),
+        (&["token"], 6),
+        (&["add", "2"], 6),
+        (&["token", "--role", "edge"], 2),
+        (&["remove", "0"], 2),
+        (&["transfer-leader", "1"], 0),
+    ] {
+        let (code, stdout, stderr) = cluster(&broker, arguments);
+        assert_eq!(code, expected, "{arguments:?}: {stderr}");
+        assert_eq!(stdout.is_empty(), expected != 0, "{arguments:?}: {stdout}");
+    }
+    let ask = |arguments: &[&str]| run_to_end(&broker.dir, &[&["cluster"], arguments].concat());
+    assert_eq!(ask(&["demote", "1", "--url", &url]).0, 4);
+    let wrong = "0123456789abcdef0123456789abcdef";
+    assert_eq!(ask(&["status", "--url", &url, "--token", wrong]).0, 4);
+    assert_eq!(ask(&["status", "--url", "ftp://x"]).0, 2);
+    assert_eq!(ask(&["status"]).0, 3, "no node has run in ./ledgermq-data there");
+    broker.terminate();
+    broker.wait_end();
+    let (code, _, stderr) = cluster(&broker, &["status"]);
+    assert_eq!(code, 5, "{stderr}");
 }
 
 #[test]
