@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::broker::{Broker, run_to_end};
+use crate::support::broker::{Broker, Options, run_to_end};
 
 /// Status and JSON of the answer to a request with the token of the node.
 fn ask(broker: &Broker, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -148,6 +148,43 @@ fn exit_codes_of_the_command_line_tell_what_is_wrong() {
 }
 
 #[test]
+fn the_metrics_of_raft_are_there_without_peers() {
+    let mut broker = Broker::run();
+    broker.wait_for("a leader to be counted", |broker| {
+        broker.metric("ledgermq_raft_leader_changes_total") == 1.0
+    });
+    for (name, value) in [
+        ("ledgermq_raft_is_leader", 1.0),
+        ("ledgermq_raft_voters", 1.0),
+        ("ledgermq_raft_voters_online", 1.0),
+        ("ledgermq_peer_forwarded_batches_total{direction=\"sent\"}", 0.0),
+        ("ledgermq_peer_forwarded_bytes_total{direction=\"received\"}", 0.0),
+        ("ledgermq_outbox_resends_total", 0.0),
+    ] {
+        assert_eq!(broker.metric(name), value, "{name}");
+    }
+    assert!(broker.metric("ledgermq_raft_term") > 0.0);
+    assert!(broker.metric("ledgermq_raft_commit_index") > 0.0);
+    assert!(broker.metric("ledgermq_outbox_bytes") >= 0.0);
+    assert!(!broker.get("/metrics").1.contains("peer="));
+}
+
+#[test]
+fn readiness_tells_of_the_quorum() {
+    let broker = Broker::run();
+    let (status, body) = broker.get("/readyz");
+    assert_eq!(status, 200, "{body}");
+    let readiness: Value = serde_json::from_str(&body).unwrap();
+    let checks = readiness["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == "cluster").unwrap();
+    assert_eq!(check["ready"], true);
+    assert_eq!(
+        check["details"],
+        json!({ "leader": 1, "voters": 1, "voters_online": 1, "voters_needed": 1 })
+    );
+}
+
+#[test]
 fn the_section_of_the_cluster_is_checked_and_the_token_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, expected) in [
@@ -171,4 +208,14 @@ fn the_section_of_the_cluster_is_checked_and_the_token_is_not_shown() {
         let line = format!("cluster.join[{nth}] = \"127.0.0.1:{port}\"");
         assert!(stdout.lines().any(|shown| shown.starts_with(&line)), "{stdout}");
     }
+}
+
+#[test]
+fn a_node_with_an_address_for_others_is_ready_and_says_if_it_is_insecure() {
+    let broker = Options::default()
+        .set("cluster.address", crate::support::broker::free_address())
+        .set("cluster.insecure", true)
+        .start();
+    let (_, body) = broker.get("/readyz");
+    assert!(body.contains("speak in the clear"), "{body}");
 }
