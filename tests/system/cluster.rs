@@ -1,8 +1,10 @@
 //! The cluster of one node, as operators see it.
 
+use ledgermq_core::packet::QoS;
 use serde_json::{Value, json};
 
 use crate::support::broker::{Broker, Options, run_to_end};
+use crate::support::client;
 
 /// Status and JSON of the answer to a request with the token of the node.
 fn ask(broker: &Broker, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -182,6 +184,22 @@ fn readiness_tells_of_the_quorum() {
         check["details"],
         json!({ "leader": 1, "voters": 1, "voters_online": 1, "voters_needed": 1 })
     );
+}
+
+#[test]
+fn the_cluster_is_told_under_sys() {
+    let broker = Broker::run();
+    let mut client = client::Options::v5("client").connect(broker.mqtt);
+    for (topic, value) in [
+        ("$SYS/broker/cedalo/ha/voting_nodes/total", "1"),
+        ("$SYS/broker/cedalo/ha/voting_nodes/online", "1"),
+        ("$SYS/broker/cluster/leader", "1"),
+        ("$SYS/broker/cluster/nodes", "1"),
+    ] {
+        client.subscribe(topic, QoS::AtMostOnce);
+        let message = client.message();
+        assert_eq!((message.topic.as_str(), message.text()), (topic, value));
+    }
 }
 
 #[test]
