@@ -2,16 +2,19 @@
 
 mod bench;
 mod check_config;
+mod cluster;
 mod passwd;
 mod serve;
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ledgermq_log::cluster as cluster_room;
 
 use crate::config::{self, ConfigError, Effective, Flags};
 
@@ -35,6 +38,8 @@ enum Command {
     CheckConfig(check_config::Arguments),
     /// Add, delete and verify the users of a password file.
     Passwd(passwd::Arguments),
+    /// Ask a running node how its cluster is, and let nodes in and out.
+    Cluster(cluster::Arguments),
     /// Put load on a broker and measure it.
     Bench(bench::Arguments),
 }
@@ -58,9 +63,46 @@ struct Settings {
     /// Address for HTTP [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+    /// Where other nodes of the cluster come in, HOST:PORT [default: none, the node is alone].
+    #[arg(long, value_name = "ADDR")]
+    cluster: Option<String>,
+    /// Members of a cluster to ask to be let in, at the first start; HOST:PORT, several with commas
+    /// between them or by repeating it.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    join: Vec<String>,
+    /// Token to be let in with, at the first start (`ledgermq cluster token` prints one). Other
+    /// users of the machine can see it here: LEDGERMQ_JOIN_TOKEN and cluster.join_token_file are
+    /// the other ways to give it.
+    #[arg(long, value_name = "TOKEN")]
+    join_token: Option<String>,
+    /// What the node is for in the cluster [default: log].
+    #[arg(long, value_enum)]
+    role: Option<Role>,
+    /// Nodes speak in the clear and believe what everybody says of itself: whoever reaches the
+    /// cluster's address can read and change everything.
+    #[arg(long)]
+    cluster_insecure: bool,
     /// Let clients in without credentials, at addresses other than loopback, too.
     #[arg(long)]
     allow_anonymous: bool,
+}
+
+/// What a node is for in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// It keeps the log, votes and leads.
+    Log,
+    /// It only holds connections; comes later.
+    Edge,
+}
+
+impl From<Role> for cluster_room::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Log => Self::Log,
+            Role::Edge => Self::Edge,
+        }
+    }
 }
 
 /// How a command prints data.
@@ -80,6 +122,7 @@ enum Exit {
     Usage = 2,
     NotFound = 3,
     NotAllowed = 4,
+    Unavailable = 5,
     Conflict = 6,
 }
 
@@ -103,6 +146,11 @@ impl Settings {
             node_id: self.node_id,
             mqtt: self.mqtt,
             http: self.http,
+            cluster: self.cluster,
+            join: self.join,
+            join_token: self.join_token,
+            role: self.role.map(Into::into),
+            cluster_insecure: self.cluster_insecure,
             allow_anonymous: self.allow_anonymous,
         };
         // Names or values that are not Unicode cannot be ours.
@@ -129,6 +177,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Serve(settings)) => serve::run(settings),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Passwd(arguments)) => passwd::run(arguments),
+        Some(Command::Cluster(arguments)) => cluster::run(arguments),
         Some(Command::Bench(arguments)) => bench::run(arguments),
     };
     match result {
@@ -138,6 +187,12 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Prints a line to standard output.
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{line}")
+        .map_err(|error| Failure::new(Exit::Failure, format!("cannot write: {error}")))
 }
 
 /// An error and its causes in one line.

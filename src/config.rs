@@ -3,6 +3,7 @@
 //! Every room owns its section; this file puts them together and remembers where each value came
 //! from. The fields' documentation is the manual.
 
+mod joining;
 mod layers;
 mod memory;
 mod unknown;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use ledgermq_gateway::certificates;
 use ledgermq_gateway::config::{ClientCertificate, Listener};
+use ledgermq_log::cluster::{ClusterConfig, JoinToken, Role};
 use serde::{Deserialize, Serialize};
 
 use layers::Layers;
@@ -30,10 +32,16 @@ pub(crate) struct Config {
     pub(crate) gateway: ledgermq_gateway::config::Config,
     /// The log.
     pub(crate) log: ledgermq_log::Config,
+    /// The other nodes.
+    pub(crate) cluster: ClusterConfig,
     /// What the process may take.
     pub(crate) limits: memory::Limits,
     /// HTTP.
     pub(crate) api: ledgermq_api::config::Config,
+    /// What the node shows to be let into a cluster, if it was given something: from the flag, the
+    /// variable or the file. A secret, and of no use to a node that is a member already.
+    #[serde(skip)]
+    pub(crate) join_token: Option<JoinToken>,
 }
 
 /// The `[node]` section.
@@ -64,6 +72,16 @@ pub(crate) struct Flags {
     pub(crate) mqtt: Vec<SocketAddr>,
     /// `--http`
     pub(crate) http: Option<SocketAddr>,
+    /// `--cluster`
+    pub(crate) cluster: Option<String>,
+    /// `--join`, instead of the addresses of the file
+    pub(crate) join: Vec<String>,
+    /// `--join-token`
+    pub(crate) join_token: Option<String>,
+    /// `--role`
+    pub(crate) role: Option<Role>,
+    /// `--cluster-insecure`
+    pub(crate) cluster_insecure: bool,
     /// `--allow-anonymous`
     pub(crate) allow_anonymous: bool,
 }
@@ -167,11 +185,16 @@ pub(crate) fn load(
     if let Some(path) = file {
         layers.add_file(path, &read(path)?)?;
     }
+    let mut token = None;
     for (name, value) in environment {
         layers.add_environment(&name, &value)?;
+        if name == joining::VARIABLE {
+            token = Some(value);
+        }
     }
     add_flags(&mut layers, flags);
     let mut effective = layers.finish()?;
+    joining::find_token(&mut effective, flags.join_token.as_deref(), token.as_deref())?;
     close_by_default(&mut effective);
     memory::bound(&mut effective);
     check(&effective)?;
@@ -214,6 +237,22 @@ fn add_flags(layers: &mut Layers, flags: &Flags) {
     if let Some(address) = flags.http {
         layers.add_flag("api.address", "--http", address.to_string().into());
     }
+    if let Some(address) = &flags.cluster {
+        layers.add_flag("cluster.address", "--cluster", address.clone().into());
+    }
+    if !flags.join.is_empty() {
+        layers.add_flag_list("cluster.join", "--join", &flags.join);
+    }
+    if let Some(role) = flags.role {
+        let name = match role {
+            Role::Log => "log",
+            Role::Edge => "edge",
+        };
+        layers.add_flag("cluster.role", "--role", name.into());
+    }
+    if flags.cluster_insecure {
+        layers.add_flag("cluster.insecure", "--cluster-insecure", true.into());
+    }
     if flags.allow_anonymous {
         layers.add_flag("gateway.allow_anonymous", "--allow-anonymous", true.into());
     }
@@ -228,6 +267,10 @@ fn check(effective: &Effective) -> Result<(), ConfigError> {
     })?;
     effective.config.log.check().map_err(|error| {
         let origin = effective.origin(&format!("log.{}", error.key));
+        ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
+    })?;
+    effective.config.cluster.check().map_err(|error| {
+        let origin = effective.origin_within(&format!("cluster.{}", error.key));
         ConfigError::Wrong(format!("{error} (it comes from: {origin})"))
     })?;
     if effective.config.limits.memory_max < memory::LEAST {
@@ -281,6 +324,16 @@ impl Effective {
     /// Where the value of `key` came from.
     pub(crate) fn origin(&self, key: &str) -> Origin {
         let setting = self.settings.iter().find(|setting| setting.key == key);
+        setting.map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+
+    /// The same for a key that may be a list.
+    fn origin_within(&self, key: &str) -> Origin {
+        let is_in = |setting: &&Setting| {
+            let rest = setting.key.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        };
+        let setting = self.settings.iter().find(is_in);
         setting.map_or(Origin::Default, |setting| setting.origin.clone())
     }
 }

@@ -12,7 +12,9 @@ mod descriptors;
 mod gauges;
 mod health;
 mod memory;
+mod quorum;
 mod sys;
+mod tokens;
 
 use std::io;
 use std::path::PathBuf;
@@ -123,13 +125,17 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         started: log.status().time,
     };
     let counts = counts::asking(seats.counts_reader());
-    let rooms = Rooms { log: log.clone(), views: views.clone(), node, counts };
+    let tokens = tokens::maker(&config.cluster, &config.node.data_dir, log.clone());
+    let rooms = Rooms { log: log.clone(), views: views.clone(), node, counts, tokens };
+    let is_insecure = config.cluster.is_open() && config.cluster.insecure;
     admin::write_address(&config.node.data_dir, api.address());
     let sources = Sources {
         rooms,
         token,
         metrics_open: config.api.metrics_open,
-        checks: Box::new(move || health::checks(&log, &views, descriptors, &warnings, &level)),
+        checks: Box::new(move || {
+            health::checks(&log, &views, descriptors, &warnings, &level, is_insecure)
+        }),
         gather: gauges::gatherer(gauges),
         metrics,
     };

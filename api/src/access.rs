@@ -57,6 +57,22 @@ pub(crate) async fn may_read(State(token): State<Token>, request: Request, next:
     }
 }
 
+/// Lets requests pass that change something: reading is open on this machine, changing is not.
+pub(crate) async fn may_change(
+    State(token): State<Token>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check(&token, None, request.headers(), request.uri()) {
+        Ok(()) => next.run(request).await,
+        Err(_) => Problem::unauthorized(
+            "changes need the token of the node: send the text of the file admin.token of its data \
+             directory as `Authorization: Bearer TOKEN`",
+        )
+        .into_response(),
+    }
+}
+
 fn check(token: &Token, peer: Option<Peer>, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let given = value.to_str().ok().and_then(|text| {

@@ -1,8 +1,8 @@
 //! The node's metrics, rendered for Prometheus.
 //!
 //! Rooms count through the `metrics` facade with handles that they register once. Names begin with
-//! `ledgermq_`, in base units; labels are `node`, `listener`, `peer`, `reason` and `qos`, never a
-//! client, topic or user.
+//! `ledgermq_`, in base units; labels are `node`, `listener`, `peer`, `direction`, `reason` and
+//! `qos`, never a client, topic or user.
 
 use metrics::SetRecorderError;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};

@@ -45,8 +45,18 @@ impl Problem {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             code: "method_not_allowed",
-            detail: "this path is read with GET".to_owned(),
+            detail: "this path has other methods: the header Allow names them".to_owned(),
         }
+    }
+
+    /// Something that cannot be done as things are; the same again will not help.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, code: "conflict", detail: detail.into() }
+    }
+
+    /// Something that cannot be done at the moment; it is worth asking again.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "unavailable", detail: detail.into() }
     }
 
     /// No token, or none that is valid.

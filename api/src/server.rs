@@ -43,7 +43,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// What `/api/v1` answers from.
     pub rooms: Rooms,
-    /// Opens `/api/v1` and `/metrics` to those who are not on this machine.
+    /// Opens `/api/v1` and `/metrics` to those who are not on this machine, and all that changes
+    /// something.
     pub token: Token,
     /// Whether `/metrics` is open to all.
     pub metrics_open: bool,
@@ -154,7 +155,9 @@ async fn answer(stream: TcpStream, router: Router, _permit: OwnedSemaphorePermit
 
 fn router(sources: Sources) -> Router {
     let may_read = middleware::from_fn_with_state(sources.token.clone(), access::may_read);
-    let v1 = v1::router(sources.rooms.clone()).layer(may_read.clone());
+    let may_change = middleware::from_fn_with_state(sources.token.clone(), access::may_change);
+    let changing = v1::changing_router(sources.rooms.clone()).layer(may_change);
+    let v1 = v1::router(sources.rooms.clone()).layer(may_read.clone()).merge(changing);
     let mut metrics = Router::new().route("/metrics", get(metrics));
     if !sources.metrics_open {
         metrics = metrics.layer(may_read);

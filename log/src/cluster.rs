@@ -15,7 +15,7 @@ pub mod token;
 
 pub use authority::{Authority, NodeKey};
 pub use conf_change::{ConfChange, ConfChangeError};
-pub use config::ClusterConfig;
+pub use config::{ClusterConfig, ClusterConfigError};
 pub use door::{Door, Entry};
 pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent};
 pub use frame::{

@@ -50,6 +50,6 @@ pub use crate::log::{Log, Ticket};
 pub use crate::machine::{Beginning, LogMachine, Membership, TurnError};
 pub use crate::producer::Producer;
 pub use crate::receipt::{Pushed, Receipt};
-pub use crate::status::{Buckets, ClusterStatus, NodeStatus, Status};
+pub use crate::status::{Buckets, ClusterStatus, Health, NodeStatus, Status};
 pub use crate::tail::{Snapshot, StateItem, StateTail, Tail};
 pub use crate::wake::Wake;

@@ -132,3 +132,95 @@ pub struct NodeStatus {
     /// Free bytes on its disk, as it said last.
     pub bytes_free: u64,
 }
+
+/// How well the cluster is, as one node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Every node can be reached.
+    Stable,
+    /// There is a quorum, and a node is missing.
+    Degraded,
+    /// There is none: nothing becomes durable.
+    Offline,
+}
+
+impl ClusterStatus {
+    /// How well it is for the node `own`, which knows of this `leader` (0 = none).
+    ///
+    /// A leader that reaches too few steps down within the time of an election, and a follower that
+    /// does not hear it forgets it as fast: so a follower with a leader has a quorum, even where it
+    /// reaches too few of the others itself.
+    #[must_use]
+    pub fn health(&self, own: u64, leader: u64) -> Health {
+        let is_there = |node: &NodeStatus| node.connected && node.standing != Standing::Away;
+        match leader {
+            0 => Health::Offline,
+            _ if leader == own && self.online < self.needed => Health::Offline,
+            _ if self.nodes.iter().all(is_there) => Health::Stable,
+            _ => Health::Degraded,
+        }
+    }
+
+    /// Nodes with a vote.
+    pub fn voters(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().filter(|node| node.standing == Standing::Voter)
+    }
+
+    /// Nodes that this one does not reach.
+    pub fn missing(&self) -> impl Iterator<Item = u64> {
+        self.nodes.iter().filter(|node| !node.connected).map(|node| node.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(node: u64, connected: bool, standing: Standing) -> NodeStatus {
+        NodeStatus {
+            node,
+            address: String::new(),
+            standing,
+            connected,
+            silence: None,
+            version: String::new(),
+            start: 1,
+            matched: None,
+            applied: 0,
+            last_fsync: Duration::ZERO,
+            bytes_free: 0,
+        }
+    }
+
+    /// Three voters of which the node 1 reaches those.
+    fn three(second: bool, third: bool) -> ClusterStatus {
+        let connected = [true, second, third];
+        let nodes =
+            (1..).zip(connected).map(|(id, connected)| node(id, connected, Standing::Voter));
+        let online = connected.into_iter().filter(|connected| *connected).count();
+        ClusterStatus { nodes: nodes.collect(), needed: 2, online, ..ClusterStatus::default() }
+    }
+
+    #[test]
+    fn a_cluster_is_as_well_as_its_nodes_are_reached() {
+        assert_eq!(three(true, true).health(1, 1), Health::Stable);
+        assert_eq!(three(true, true).health(1, 2), Health::Stable);
+        assert_eq!(three(true, false).health(1, 1), Health::Degraded);
+        assert_eq!(three(false, false).health(1, 1), Health::Offline);
+        assert_eq!(three(true, true).health(1, 0), Health::Offline);
+        assert_eq!(three(true, false).missing().collect::<Vec<_>>(), [3]);
+        let mut away = three(true, true);
+        away.nodes[2].standing = Standing::Away;
+        assert_eq!(away.health(1, 1), Health::Degraded);
+        assert_eq!(away.voters().count(), 2);
+    }
+
+    #[test]
+    fn a_follower_with_a_leader_has_a_quorum_though_it_reaches_nobody_else() {
+        let mut five = three(true, false);
+        five.nodes.extend([4, 5].map(|id| node(id, false, Standing::Voter)));
+        five.needed = 3;
+        assert_eq!(five.health(1, 2), Health::Degraded);
+        assert_eq!(five.health(1, 1), Health::Offline);
+    }
+}

@@ -14,7 +14,7 @@ use super::{Config, ConfigError, Effective, Origin, Setting};
 
 /// Prefix of the environment variables; a further `__` goes one level down.
 const PREFIX: &str = "LEDGERMQ_";
-/// The one key that holds a list: its elements are added up, not replaced.
+/// The one list whose elements are added up, not replaced.
 const LISTENER: &str = "gateway.listener";
 
 /// The values so far, and who said them.
@@ -85,6 +85,17 @@ impl Layers {
     /// Lays the value of a flag over what is there.
     pub(super) fn add_flag(&mut self, key: &str, flag: &'static str, value: Value) {
         self.set(key, value, Origin::Flag { name: flag });
+    }
+
+    /// Puts the list of a flag in the place of what is there.
+    pub(super) fn add_flag_list(&mut self, key: &str, flag: &'static str, values: &[String]) {
+        let is_item =
+            |path: &String| path.strip_prefix(key).is_some_and(|rest| rest.starts_with('['));
+        self.origins.retain(|path, _| !is_item(path));
+        for nth in 0..values.len() {
+            self.origins.insert(format!("{key}[{nth}]"), Origin::Flag { name: flag });
+        }
+        self.set(key, values.to_vec().into(), Origin::Flag { name: flag });
     }
 
     /// Adds a listener for MQTT to those that are there.

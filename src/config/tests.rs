@@ -38,6 +38,8 @@ fn without_anything_the_defaults_are_in_force_and_every_key_is_listed() {
         "gateway.listener[0].protocol",
         "gateway.limits.retained_bytes",
         "log.durability",
+        "cluster.address",
+        "cluster.insecure",
         "api.address",
     ] {
         assert!(listed(key), "{key}");
@@ -121,6 +123,11 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest_one() {
             "ledgermq.toml:2: there is no key gateway.listener.adress; did you mean \
              gateway.listener.address?",
         ),
+        (
+            "[cluster]\njoin_token = \"lmq1.x\"\n",
+            "ledgermq.toml:2: there is no key cluster.join_token; did you mean \
+             cluster.join_token_file?",
+        ),
     ] {
         assert_eq!(refused(text), message);
     }
@@ -135,7 +142,7 @@ fn an_unknown_variable_with_a_section_is_refused_and_others_are_not_ours() {
         "environment LEDGERMQ_LOG__DURABILTY: there is no key log.durabilty; did you mean \
          log.durability?"
     );
-    load_text("", &[("LEDGERMQ_JOIN_TOKEN", "x"), ("HOME__X", "y")], &flags).unwrap();
+    load_text("", &[("LEDGERMQ_OTHER", "x"), ("HOME__X", "y")], &flags).unwrap();
 }
 
 #[test]
@@ -201,4 +208,94 @@ fn a_file_that_is_not_there_is_named() {
     let path = Path::new("nowhere/ledgermq.toml");
     let error = load(Some(path), std::iter::empty(), &Flags::default()).unwrap_err();
     assert_eq!(error.to_string(), "nowhere/ledgermq.toml does not exist");
+}
+
+#[test]
+fn the_flags_of_the_cluster_override_its_section() {
+    let text = "[cluster]\naddress = \"10.0.0.1:7000\"\njoin = [\"10.0.0.2:7000\", \"10.0.0.3:7000\"]\n\
+                node_lost = \"30s\"\n";
+    let effective = load_text(text, &[], &Flags::default()).unwrap();
+    assert_eq!(effective.config.cluster.join.len(), 2);
+    assert_eq!(origin(&effective, "cluster.join[1]"), "ledgermq.toml:3");
+    let flags = Flags {
+        cluster: Some("10.0.0.9:7001".to_owned()),
+        join: vec!["node-4:7000".to_owned()],
+        cluster_insecure: true,
+        ..Flags::default()
+    };
+    let effective = load_text(text, &[("LEDGERMQ_CLUSTER__INSECURE", "false")], &flags).unwrap();
+    let cluster = &effective.config.cluster;
+    assert_eq!(cluster.address, "10.0.0.9:7001");
+    assert_eq!(cluster.join, ["node-4:7000"]);
+    assert!(cluster.insecure);
+    assert_eq!(cluster.node_lost.to_string(), "30s");
+    assert_eq!(origin(&effective, "cluster.join[0]"), "flag --join");
+    assert_eq!(origin(&effective, "cluster.insecure"), "flag --cluster-insecure");
+    assert_eq!(origin(&effective, "cluster.node_lost"), "ledgermq.toml:4");
+}
+
+#[test]
+fn what_cannot_be_a_cluster_is_refused_with_its_origin() {
+    let message = refused("[cluster]\n\naddress = \"node-1\"\n");
+    assert!(message.ends_with("ledgermq.toml:3)"), "{message}");
+    let flags = Flags { join: vec!["node-1".to_owned()], ..Flags::default() };
+    let text = "[cluster]\naddress = \"node-2:7000\"\n";
+    let error = load_text(text, &[], &flags).unwrap_err().to_string();
+    assert!(error.starts_with("cluster.join: \"node-1\" is not HOST:PORT"), "{error}");
+    assert!(error.ends_with("(it comes from: flag --join)"), "{error}");
+    let flags = Flags { role: Some(Role::Edge), ..Flags::default() };
+    let error = load_text("", &[], &flags).unwrap_err().to_string();
+    assert!(error.contains("come later") && error.ends_with("flag --role)"), "{error}");
+}
+
+/// A token of a cluster that nobody has.
+fn token(id: u8) -> JoinToken {
+    use ledgermq_log::cluster::token::Grant;
+    use ledgermq_log::cluster::{ClusterId, TokenKey};
+    let grant = Grant {
+        cluster: ClusterId([id; 16]),
+        id: [id; 8],
+        expires_s: 1,
+        role: Role::Log,
+        node: None,
+        authority: [0; 32],
+        addresses: Vec::new(),
+    };
+    JoinToken::issue(&TokenKey::derive(b"nobody"), grant)
+}
+
+#[test]
+fn the_token_to_join_with_is_found_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    fs::write(&path, format!("{}\n", token(1))).unwrap();
+    let text = format!("[cluster]\njoin_token_file = {:?}\n", path.display().to_string());
+    let (second, third) = (token(2).to_string(), token(3).to_string());
+    let variable = [("LEDGERMQ_JOIN_TOKEN", second.as_str())];
+    let flags = Flags { join_token: Some(third), ..Flags::default() };
+    for (environment, flags, expected, from) in [
+        (&[][..], &Flags::default(), 1, "ledgermq.toml:2"),
+        (&variable[..], &Flags::default(), 2, "environment LEDGERMQ_JOIN_TOKEN"),
+        (&variable[..], &flags, 3, "flag --join-token"),
+        (&[("LEDGERMQ_JOIN_TOKEN", " ")][..], &Flags::default(), 1, "ledgermq.toml:2"),
+    ] {
+        let effective = load_text(&text, environment, flags).unwrap();
+        assert_eq!(effective.config.join_token, Some(token(expected)));
+        assert_eq!(origin(&effective, "cluster.join_token"), from);
+        let shown = format!("{effective:?}{}", serde_json::to_string(&effective.settings).unwrap());
+        assert!(!shown.contains("lmq1."), "{shown}");
+    }
+    // A member needs it no more.
+    fs::remove_file(&path).unwrap();
+    let effective = load_text(&text, &[], &Flags::default()).unwrap();
+    assert_eq!(effective.config.join_token, None);
+    assert!(effective.settings.iter().all(|setting| setting.key != "cluster.join_token"));
+}
+
+#[test]
+fn what_is_no_token_is_refused_without_being_shown() {
+    let flags = Flags { join_token: Some("lmq1.secret".to_owned()), ..Flags::default() };
+    let error = load_text("", &[], &flags).unwrap_err().to_string();
+    assert!(error.contains("not a whole one (flag --join-token)"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! The node's counters on the metrics page, read from the rooms when it is asked for.
 
+mod cluster;
 mod memory;
 mod process;
 
@@ -21,6 +22,7 @@ pub(super) struct Gauges {
     gateway: StatsReader,
     process: process::Process,
     memory: memory::Memory,
+    cluster: cluster::Cluster,
     connections: Gauge,
     sessions: Gauge,
     persistent_sessions: Gauge,
@@ -87,6 +89,7 @@ impl Gauges {
             gateway,
             process: process::Process::new(),
             memory: memory::Memory::new(level),
+            cluster: cluster::Cluster::new(),
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
             persistent_sessions: gauge!("ledgermq_persistent_sessions"),
@@ -165,6 +168,7 @@ impl Gauges {
     /// Brings all handles up to the moment.
     pub(super) fn gather(&self) {
         self.gather_log();
+        self.cluster.gather(&self.log);
         self.gather_views();
         self.gather_gateway();
         self.process.gather();

@@ -7,6 +7,7 @@ use ledgermq_projections::reader::Reader;
 use super::access::Warnings;
 use super::descriptors::Descriptors;
 use super::memory::Level;
+use super::quorum;
 
 /// Committed batches that the views may be behind.
 const LAG_MAX: u64 = 1_000;
@@ -18,10 +19,12 @@ pub(super) fn checks(
     descriptors: Descriptors,
     warnings: &Warnings,
     memory: &Level,
+    is_insecure: bool,
 ) -> Vec<Check> {
     let access = warnings.check(views);
     let descriptors = descriptors_check(descriptors);
-    vec![log_check(log), views_check(log, views), descriptors, access, memory.check()]
+    let cluster = quorum::check(log, is_insecure);
+    vec![log_check(log), cluster, views_check(log, views), descriptors, access, memory.check()]
 }
 
 /// What was dealt out at the start; it always holds then.

@@ -74,6 +74,7 @@ impl Sys {
             values.add("heap/current", current);
             values.add("heap/maximum", maximum);
         }
+        self.add_cluster(&mut values);
         self.add_averages(&mut values, &total);
         self.readings += 1;
         values.0.into()
@@ -111,6 +112,21 @@ impl Sys {
         values.add("retained messages/count", retained);
         values.add("messages/stored", retained + owed as u64);
         values.add("store/messages/count", retained + owed as u64);
+    }
+
+    /// Those of the vendor tell only on the leader how many there are, and -1 elsewhere.
+    fn add_cluster(&self, values: &mut Values) {
+        let (log, status) = (self.log.status(), self.log.cluster_status());
+        let voters = match log.leader == self.log.node() {
+            true => [status.voters().count(), status.online].map(|count| count.to_string()),
+            false => ["-1"; 2].map(str::to_owned),
+        };
+        let [total, online] = voters;
+        values.add("cedalo/ha/voting_nodes/total", total);
+        values.add("cedalo/ha/voting_nodes/online", online);
+        values.add("cluster/leader", log.leader);
+        values.add("cluster/term", log.term);
+        values.add("cluster/nodes", status.nodes.len());
     }
 
     /// Per minute, over the last minutes.

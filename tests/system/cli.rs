@@ -83,7 +83,17 @@ fn metrics_have_the_prefix_and_no_label_of_a_client_or_topic() {
         let Some((_, labels)) = sample.split_once('{') else { continue };
         for label in labels.split('}').next().unwrap().split(',') {
             let name = label.split('=').next().unwrap();
-            let known = ["node", "listener", "peer", "reason", "qos", "class", "state", "version"];
+            let known = [
+                "node",
+                "listener",
+                "peer",
+                "reason",
+                "qos",
+                "class",
+                "state",
+                "version",
+                "direction",
+            ];
             assert!(known.contains(&name), "{sample}");
         }
     }

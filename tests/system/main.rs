@@ -21,6 +21,7 @@ mod attacks;
 mod bench;
 mod cli;
 mod clients;
+mod cluster;
 mod damage;
 mod disk_full;
 mod house;

@@ -20,7 +20,7 @@ fn rooms(dir: &Path) -> Rooms {
     let opened = ledgermq_projections::driver::open(dir.join("views"), options, &log).unwrap();
     let node = v1::Node { id: 1, version: "0", started: Timestamp(0) };
     let counts: v1::AskCounts = Arc::new(|_| Box::pin(async { None }));
-    Rooms { views: opened.reader(), log, node, counts }
+    Rooms { views: opened.reader(), log, node, counts, tokens: None }
 }
 
 /// Asks a server with those checks for `path`; the answer's head and body.

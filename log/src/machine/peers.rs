@@ -270,7 +270,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Shows what this node knows of the cluster.
-    fn show_cluster(&self, now: Duration) {
+    pub(super) fn show_cluster(&self, now: Duration) {
         let own = self.shared.node;
         let state = &self.replica.configuration().state;
         let members = self.replica.members();

@@ -130,6 +130,7 @@ impl<S: LogStore> LogMachine<S> {
         if machine.replica.configuration().is_sole_voter(node) {
             machine.elect(now)?;
         }
+        machine.show_cluster(now.monotonic);
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
         let least = machine.admission.start_of(node).max(taken).max(start_min.saturating_sub(1));
         shared.raise_start(least + 1);

@@ -1,0 +1,29 @@
+//! `ledgermq cluster remove`: let a node leave for ever.
+
+use std::num::NonZeroU64;
+
+use clap::Args;
+
+use super::{Common, change};
+use crate::cli::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Number of the node.
+    #[arg(value_name = "N")]
+    id: NonZeroU64,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let id = arguments.id;
+    let path = format!("/cluster/nodes/{id}");
+    change::run(
+        &arguments.common,
+        "DELETE",
+        &path,
+        None,
+        &format!("node {id} has left the cluster"),
+    )
+}

@@ -1,0 +1,101 @@
+//! Raft, the other nodes, and what goes to and fro between them.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use ledgermq_log::{ClusterStatus, Log};
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::float;
+
+/// Handles, registered once; those of a peer when it is first seen.
+pub(super) struct Cluster {
+    is_leader: Gauge,
+    leader_changes: Counter,
+    voters: Gauge,
+    voters_online: Gauge,
+    forwarded_batches: [Counter; 2],
+    forwarded_bytes: [Counter; 2],
+    outbox_bytes: Gauge,
+    resends: Counter,
+    /// Numbers of nodes are never given again, and a cluster has few.
+    peers: Mutex<BTreeMap<u64, Peer>>,
+}
+
+struct Peer {
+    lag: Gauge,
+    connected: Gauge,
+    silence: Gauge,
+}
+
+impl Peer {
+    fn new(node: u64) -> Self {
+        let node = node.to_string();
+        Self {
+            lag: gauge!("ledgermq_raft_follower_lag_entries", "peer" => node.clone()),
+            connected: gauge!("ledgermq_peer_connected", "peer" => node.clone()),
+            silence: gauge!("ledgermq_peer_silence_seconds", "peer" => node),
+        }
+    }
+
+    /// What is not known is not a number, and no alarm compares with it.
+    fn set(&self, is_connected: bool, lag: Option<u64>, silence: Option<f64>) {
+        self.connected.set(if is_connected { 1.0 } else { 0.0 });
+        self.lag.set(lag.map_or(f64::NAN, float));
+        self.silence.set(silence.unwrap_or(f64::NAN));
+    }
+}
+
+impl Cluster {
+    pub(super) fn new() -> Self {
+        let by_direction =
+            |name: &'static str| ["sent", "received"].map(|to| counter!(name, "direction" => to));
+        Self {
+            is_leader: gauge!("ledgermq_raft_is_leader"),
+            leader_changes: counter!("ledgermq_raft_leader_changes_total"),
+            voters: gauge!("ledgermq_raft_voters"),
+            voters_online: gauge!("ledgermq_raft_voters_online"),
+            forwarded_batches: by_direction("ledgermq_peer_forwarded_batches_total"),
+            forwarded_bytes: by_direction("ledgermq_peer_forwarded_bytes_total"),
+            outbox_bytes: gauge!("ledgermq_outbox_bytes"),
+            resends: counter!("ledgermq_outbox_resends_total"),
+            peers: Mutex::default(),
+        }
+    }
+
+    /// Brings the handles up to the moment.
+    pub(super) fn gather(&self, log: &Log) {
+        let (own, leader, status) = (log.node(), log.status().leader, log.cluster_status());
+        self.is_leader.set(if leader == own { 1.0 } else { 0.0 });
+        self.leader_changes.absolute(status.leader_changes);
+        self.voters.set(float(status.voters().count() as u64));
+        self.voters_online.set(float(status.online as u64));
+        let [sent, received] = [status.forwarded, status.taken];
+        for (at, (batches, bytes)) in [sent, received].into_iter().enumerate() {
+            self.forwarded_batches[at].absolute(batches);
+            self.forwarded_bytes[at].absolute(bytes);
+        }
+        self.outbox_bytes.set(float(status.outbox_bytes));
+        self.resends.absolute(status.resends);
+        self.gather_peers(own, leader, &status);
+    }
+
+    fn gather_peers(&self, own: u64, leader: u64, status: &ClusterStatus) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = status.nodes.iter().find(|node| node.node == own);
+        let last = last.and_then(|node| node.matched).filter(|_| leader == own);
+        let others = || status.nodes.iter().filter(|node| node.node != own);
+        for (node, peer) in &*peers {
+            if others().all(|other| other.node != *node) {
+                // It has left.
+                peer.set(false, None, None);
+            }
+        }
+        for node in others() {
+            let lag = last.zip(node.matched).map(|(last, matched)| last.saturating_sub(matched));
+            let silence = node.silence.map(|silence| silence.as_secs_f64());
+            let peer = peers.entry(node.node).or_insert_with(|| Peer::new(node.node));
+            peer.set(node.connected, lag, silence);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The check `cluster` of `/readyz`: whether what comes can become durable.
+
+use ledgermq_api::readiness::Check;
+use ledgermq_log::{ClusterStatus, Health, Log};
+
+const INSECURE: &str = "cluster.insecure: nodes speak in the clear, and whoever reaches the \
+    cluster's address can read and change everything";
+
+/// The check; `is_insecure` if this node speaks with others in the clear.
+pub(super) fn check(log: &Log, is_insecure: bool) -> Check {
+    judge(&log.cluster_status(), log.node(), log.status().leader, is_insecure)
+}
+
+fn judge(status: &ClusterStatus, own: u64, leader: u64, is_insecure: bool) -> Check {
+    let health = status.health(own, leader);
+    let (voters, online, needed) = (status.voters().count(), status.online, status.needed);
+    let missing: Vec<u64> = status.missing().collect();
+    let mut check = match health {
+        Health::Stable | Health::Degraded => Check::ready("cluster"),
+        Health::Offline => Check::failed(
+            "cluster",
+            format!(
+                "no leader that most of the cluster follows is known here: {online} of {voters} \
+                 voters are reached, {needed} are needed"
+            ),
+        ),
+    };
+    check = check
+        .with("leader", leader)
+        .with("voters", voters)
+        .with("voters_online", online)
+        .with("voters_needed", needed);
+    if !missing.is_empty() {
+        check = check.with("missing_nodes", missing);
+    }
+    if is_insecure {
+        check = check.with("warning", INSECURE);
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ledgermq_log::NodeStatus;
+    use ledgermq_log::cluster::Standing;
+
+    use super::*;
+
+    /// Three voters, of which as many are reached.
+    fn three(online: usize) -> ClusterStatus {
+        let node = |at: usize| NodeStatus {
+            node: at as u64 + 1,
+            address: String::new(),
+            standing: Standing::Voter,
+            connected: at < online,
+            silence: Some(Duration::ZERO),
+            version: String::new(),
+            start: 1,
+            matched: None,
+            applied: 0,
+            last_fsync: Duration::ZERO,
+            bytes_free: 0,
+        };
+        let nodes = (0..3).map(node).collect();
+        ClusterStatus { nodes, needed: 2, online, ..ClusterStatus::default() }
+    }
+
+    #[test]
+    fn a_node_is_ready_with_a_quorum_and_names_who_is_missing() {
+        let check = judge(&three(3), 1, 1, false);
+        assert!(check.ready && !check.details.contains_key("missing_nodes"), "{check:?}");
+        let check = judge(&three(2), 1, 1, false);
+        assert!(check.ready, "{check:?}");
+        assert_eq!(check.details["missing_nodes"], serde_json::json!([3]));
+        let check = judge(&three(1), 1, 0, false);
+        assert!(!check.ready);
+        assert!(check.reason.as_ref().unwrap().contains("1 of 3 voters are reached, 2 are needed"));
+        assert_eq!(check.details["missing_nodes"], serde_json::json!([2, 3]));
+    }
+
+    #[test]
+    fn speaking_in_the_clear_is_a_warning() {
+        let check = judge(&three(3), 1, 2, true);
+        assert!(check.ready);
+        assert!(check.details["warning"].as_str().unwrap().contains("in the clear"));
+    }
+}
