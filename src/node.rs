@@ -18,6 +18,7 @@ mod tokens;
 
 use std::io;
 use std::path::PathBuf;
+use std::process;
 use std::time::Duration;
 
 use ledgermq_api::metrics::{InstallError, Metrics};
@@ -27,7 +28,8 @@ use ledgermq_core::access::RuleList;
 use ledgermq_gateway::authenticator::PasswordsError;
 use ledgermq_gateway::gateway::{Gateway, Seats, StartError};
 use ledgermq_gateway::worker::WorkerError;
-use ledgermq_log::{Gate, Log, LogThread};
+use ledgermq_log::cluster::members::MQTT_ADDRESSES_MAX;
+use ledgermq_log::{ClusterOptions, Gate, Log, LogThread};
 use ledgermq_projections::driver::{self, Driver};
 use ledgermq_projections::projector;
 use ledgermq_projections::reader::Reader;
@@ -185,6 +187,8 @@ impl Parts {
         access::advise(config, rules.as_ref());
         let mut options = ledgermq_log::Options::new(dir.join("log"), node);
         options.config = config.log.clone();
+        options.seed = process::id().into();
+        options.cluster = Some(place(config));
         let (log, log_thread) = ledgermq_log::open(options)?;
         if log.status().unclean {
             tracing::warn!(
@@ -192,7 +196,7 @@ impl Parts {
                  acknowledged in its last 50 ms may be lost"
             );
         }
-        let seats = Seats::new(&config.gateway, &log)?;
+        let seats = Seats::new(&config.gateway, &log)?.with_node_lost(config.cluster.node_lost.0);
         let limits = &config.gateway.limits;
         let mut projections = driver::open(
             dir.join("projections.redb"),
@@ -351,6 +355,8 @@ impl Parts {
     /// Stops in the reverse order: the gateway drains, the projections write their checkpoint, the
     /// log closes.
     fn stop(self) -> Result<(), NodeError> {
+        // Another leads before this one goes: publishers elsewhere do not wait for an election.
+        self.log.hand_over();
         let drained = self.gateway.map_or(Ok(()), Gateway::drain);
         self.projections.stop();
         let projected = self.projections.join();
@@ -359,6 +365,21 @@ impl Parts {
         logged.map_err(|error| NodeError::Failed(error.to_string()))?;
         projected.map_err(|error| NodeError::Failed(error.to_string()))?;
         drained.map_err(|error| NodeError::Failed(error.to_string()))
+    }
+}
+
+/// What the log has to know of the node's place in a cluster.
+fn place(config: &Config) -> ClusterOptions {
+    let listeners = config.gateway.listeners();
+    ClusterOptions {
+        config: config.cluster.clone(),
+        data: config.node.data_dir.clone(),
+        token: config.join_token.as_ref().map(ToString::to_string),
+        mqtt: listeners
+            .iter()
+            .take(MQTT_ADDRESSES_MAX)
+            .map(|listener| listener.address.to_string())
+            .collect(),
     }
 }
 
