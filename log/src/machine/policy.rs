@@ -135,7 +135,7 @@ impl<S: LogStore> LogMachine<S> {
             .collect();
         ready.sort_unstable();
         let voters = members.voters().count();
-        let wanted = if voters % 2 == 0 { 1 } else { 2 };
+        let wanted = if voters.is_multiple_of(2) { 1 } else { 2 };
         if ready.len() < wanted { Vec::new() } else { ready[..wanted].to_vec() }
     }
 
