@@ -75,6 +75,8 @@ pub struct LogMachine<S: LogStore> {
     config: Config,
     /// The log's own producer, for [`crate::Log::append`].
     own: ProducerId,
+    /// The number of this process outlives it.
+    is_number_kept: bool,
     /// The way of batches to raft, here or at the leader.
     proposing: proposing::Proposing,
     /// What is known of the other nodes.
@@ -133,7 +135,10 @@ impl<S: LogStore> LogMachine<S> {
             self.do_commands(now, peers);
         }
         let may_write = self.may_write(now);
-        self.derive(time, may_write);
+        if may_write {
+            self.keep_number(now)?;
+        }
+        self.derive(time, may_write && self.is_number_kept);
         if may_write {
             self.propose(now, time, peers);
             self.checkpoint.step(&self.admission, &mut self.extra);

@@ -209,7 +209,7 @@ impl<S: LogStore> LogMachine<S> {
     /// Whether raft takes proposals, here or at the leader.
     fn has_way(&self, now: Duration) -> bool {
         let Proposing { outbox, attempt, held, is_refused, .. } = &self.proposing;
-        if self.replica.is_stuck() {
+        if self.replica.is_stuck() || !self.is_number_kept {
             return false;
         }
         if self.replica.is_leader() {

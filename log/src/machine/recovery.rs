@@ -95,6 +95,7 @@ impl<S: LogStore> LogMachine<S> {
             shared: Arc::clone(&shared),
             config,
             own: ProducerId { node, start: recovered.start, local: 0 },
+            is_number_kept: true,
             proposing: Proposing::default(),
             peers: Table::default(),
             policy: Policy::default(),
@@ -119,6 +120,8 @@ impl<S: LogStore> LogMachine<S> {
         }
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
         shared.raise_start(machine.admission.start_of(node).max(taken) + 1);
+        // The store counts starts by itself.
+        machine.is_number_kept = shared.start() == recovered.start;
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         // One of several has not turned yet, and whoever reads the log asks where it begins.
         machine.report(machine.last_time);
