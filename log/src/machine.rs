@@ -121,7 +121,7 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// [`TurnError`] is final: the log must be dropped, and the node stops.
     pub fn turn(&mut self, now: Now, peers: &mut dyn Peers) -> Result<bool, TurnError> {
-        let time = self.clock.read(now);
+        self.clock.read(now);
         // First what came: a node that was held up must not stand for election beside it.
         self.take_inputs(now, peers);
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
@@ -134,6 +134,8 @@ impl<S: LogStore> LogMachine<S> {
         if !self.commands.is_empty() || !lock(&self.shared.commanding).waiting.is_empty() {
             self.do_commands(now, peers);
         }
+        // What came may have told of a later time, and made this node the leader.
+        let time = self.clock.now();
         let may_write = self.may_write(now);
         if may_write {
             self.keep_number(now)?;

@@ -83,7 +83,9 @@ impl<S: LogStore> LogMachine<S> {
         let birth = Birth { node, seed, applied: commit, is_founder, members };
         let replica =
             Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
-        let last_time = last_time(&*reader, &recovered)?;
+        let newest = last_time(&*reader, &recovered, recovered.last.0)?;
+        // What is not committed may yet make way for entries of an earlier time.
+        let last_time = last_time(&*reader, &recovered, commit)?;
         let mut machine = Self {
             replica,
             admission,
@@ -91,7 +93,7 @@ impl<S: LogStore> LogMachine<S> {
             space,
             extra: Unit::default(),
             found: recovered.last.0,
-            clock: LeaderClock::new(last_time, now),
+            clock: LeaderClock::new(newest, now),
             shared: Arc::clone(&shared),
             config,
             own: ProducerId { node, start: recovered.start, local: 0 },
@@ -113,7 +115,7 @@ impl<S: LogStore> LogMachine<S> {
             keeping: Keeping::new(now.monotonic),
             stopwatch,
         };
-        machine.peers.hear(last_time);
+        machine.peers.hear(newest);
         machine.replay(&*reader, commit)?;
         if machine.replica.configuration().is_sole_voter(node) {
             machine.elect(now)?;
@@ -189,10 +191,14 @@ fn check_range(applied: Index, recovered: &Recovered) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Time of the newest batch in the log.
-fn last_time(reader: &dyn LogReader, recovered: &Recovered) -> Result<Timestamp, OpenError> {
+/// Time of the newest batch in the log up to an index.
+fn last_time(
+    reader: &dyn LogReader,
+    recovered: &Recovered,
+    upto: Index,
+) -> Result<Timestamp, OpenError> {
     let mut entries = Vec::new();
-    for index in (recovered.truncated.0 + 1..=recovered.last.0).rev() {
+    for index in (recovered.truncated.0 + 1..=upto).rev() {
         reader.read(index, 1, &mut entries).map_err(|error| damaged(reader, index, &error))?;
         // Raft's own entries tell no time.
         let Some(entry) = entries.drain(..).next() else { continue };
