@@ -3,6 +3,7 @@
 
 mod commands;
 mod deriving;
+mod hearing;
 mod incarnation;
 mod keeping;
 mod peers;
@@ -139,6 +140,7 @@ impl<S: LogStore> LogMachine<S> {
         let may_write = self.may_write(now);
         if may_write {
             self.keep_number(now)?;
+            self.keep_time()?;
         }
         self.derive(time, may_write && self.is_number_kept);
         if may_write {

@@ -23,7 +23,7 @@ use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
 use crate::machine::policy::Policy;
 use crate::machine::proposing::Proposing;
-use crate::machine::{Counts, LogMachine, TurnError, incarnation};
+use crate::machine::{Counts, LogMachine, TurnError, hearing, incarnation};
 use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
@@ -77,7 +77,7 @@ impl<S: LogStore> LogMachine<S> {
         let shared =
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
-        let taken = incarnation::taken(&store);
+        let (taken, kept) = (incarnation::taken(&store), hearing::kept(&store));
         let room = Arc::new(Room::default());
         let members = members(&store)?;
         let birth = Birth { node, seed, applied: commit, is_founder, members };
@@ -115,7 +115,8 @@ impl<S: LogStore> LogMachine<S> {
             keeping: Keeping::new(now.monotonic),
             stopwatch,
         };
-        machine.peers.hear(newest);
+        machine.peers.kept = kept;
+        machine.hear(kept.max(newest));
         machine.replay(&*reader, commit)?;
         if machine.replica.configuration().is_sole_voter(node) {
             machine.elect(now)?;
