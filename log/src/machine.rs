@@ -3,6 +3,7 @@
 
 mod commands;
 mod deriving;
+mod hearing;
 mod incarnation;
 mod joining;
 mod keeping;
@@ -77,6 +78,8 @@ pub struct LogMachine<S: LogStore> {
     config: Config,
     /// The log's own producer, for [`crate::Log::append`].
     own: ProducerId,
+    /// The number of this process outlives it.
+    is_number_kept: bool,
     /// The way of batches to raft, here or at the leader.
     proposing: proposing::Proposing,
     /// What is known of the other nodes.
@@ -122,7 +125,7 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// [`TurnError`] is final: the log must be dropped, and the node stops.
     pub fn turn(&mut self, now: Now, peers: &mut dyn Peers) -> Result<bool, TurnError> {
-        let time = self.clock.read(now);
+        self.clock.read(now);
         // First what came: a node that was held up must not stand for election beside it.
         self.take_inputs(now, peers);
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
@@ -138,8 +141,14 @@ impl<S: LogStore> LogMachine<S> {
         if self.is_asked() {
             self.open_door(now, peers);
         }
+        // What came may have told of a later time, and made this node the leader.
+        let time = self.clock.now();
         let may_write = self.may_write(now);
-        self.derive(time, may_write);
+        if may_write {
+            self.keep_number(now)?;
+            self.keep_time()?;
+        }
+        self.derive(time, may_write && self.is_number_kept);
         if may_write {
             self.propose(now, time, peers);
             self.checkpoint.step(&self.admission, &mut self.extra);
@@ -217,7 +226,6 @@ impl<S: LogStore> LogMachine<S> {
         }
         match written {
             Ok(()) => {
-                self.proposing.written();
                 if self.retry.take().is_some() && !self.awaits_sync {
                     self.space.found_room();
                 }

@@ -5,11 +5,12 @@ mod tests;
 
 use std::sync::atomic::Ordering;
 
-use crate::machine::LogMachine;
+use crate::clock::Now;
+use crate::machine::{LogMachine, TurnError};
 use crate::shared::lock;
-use crate::store::LogStore;
+use crate::store::{LogStore, StoreError, Unit};
 
-/// The highest number that this process took, in the store: 8 bytes, big-endian.
+/// The highest number that a process took which is not that of its start, in the store: 8 bytes, big-endian.
 const KEY: &[u8] = b"I";
 
 impl<S: LogStore> LogMachine<S> {
@@ -31,15 +32,25 @@ impl<S: LogStore> LogMachine<S> {
         self.proposing.renew();
         lock(&self.shared.deriving).refuse();
         self.own.start = start;
-        self.take_start(start);
+        self.is_number_kept = false;
         self.shared.renew(start);
     }
 
-    /// Notes that this process writes as `start`. Nothing is sent before that is durable: the next
-    /// process would take the same number.
-    pub(super) fn take_start(&mut self, start: u64) {
-        self.extra.puts.push((KEY.to_vec(), start.to_be_bytes().to_vec()));
-        self.proposing.rename();
+    /// Writes down under which number this process writes, before anybody hears of it: batches leave
+    /// for others before this node has synced any of them, and no later process may number its own
+    /// in the same way. A full disk is tried again.
+    pub(super) fn keep_number(&mut self, now: Now) -> Result<(), TurnError> {
+        if self.is_number_kept || self.replica.is_stuck() {
+            return Ok(());
+        }
+        let start = self.shared.start();
+        let puts = vec![(KEY.to_vec(), start.to_be_bytes().to_vec())];
+        match self.replica.store_mut().write(&Unit { puts, ..Unit::default() }, true) {
+            Ok(()) => self.is_number_kept = true,
+            Err(StoreError::NoSpace) => self.on_no_space(now),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 }
 

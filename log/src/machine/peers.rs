@@ -28,6 +28,8 @@ pub(super) struct Table {
     known: BTreeMap<u64, Known>,
     /// The highest time of a leader that was heard here.
     heard: Timestamp,
+    /// A time beyond that, which outlives this process.
+    pub(super) kept: Timestamp,
     /// The highest time that a quorum has heard: no later leader stamps below it.
     safe: Timestamp,
     ticks: u32,
@@ -53,6 +55,16 @@ impl Table {
 
     pub(super) fn hear(&mut self, time: Timestamp) {
         self.heard = self.heard.max(time);
+    }
+
+    /// The highest time of a leader that was heard here.
+    pub(super) fn heard(&self) -> Timestamp {
+        self.heard
+    }
+
+    /// The highest time that this node may say it has heard.
+    pub(super) fn told(&self) -> Timestamp {
+        self.heard.min(self.kept)
     }
 
     /// The highest time that a quorum has heard.
@@ -208,7 +220,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// No batch that this node stamps from now on has a time below.
-    fn hear(&mut self, time: Timestamp) {
+    pub(super) fn hear(&mut self, time: Timestamp) {
         self.peers.hear(time);
         self.clock.raise(time);
     }
@@ -251,14 +263,16 @@ impl<S: LogStore> LogMachine<S> {
             return;
         }
         if leads {
-            self.peers.safe = self.peers.safe.max(self.heard_by_quorum());
+            // Nodes that started again may say more than this leader stamps by now.
+            let safe = self.heard_by_quorum().min(self.peers.heard);
+            self.peers.safe = self.peers.safe.max(safe);
         }
         let pulse = Pulse {
             term: self.replica.term(),
             leader: self.replica.leader(),
             commit: self.replica.committed(),
             applied: self.admission.applied(),
-            time: self.peers.heard,
+            time: self.peers.told(),
             safe_time: self.peers.safe,
             fsync_us: u64::try_from(self.counts.last_sync.as_micros()).unwrap_or(u64::MAX),
             bytes_free: self.space.free(),
@@ -345,7 +359,7 @@ impl<S: LogStore> LogMachine<S> {
 
     fn heard_by(&self, node: u64) -> Timestamp {
         if node == self.shared.node {
-            return self.peers.heard;
+            return self.peers.told();
         }
         let pulse = self.peers.get(node).and_then(|known| known.pulse.as_ref());
         pulse.map(|pulse| pulse.time).unwrap_or_default()

@@ -40,9 +40,6 @@ pub(super) struct Proposing {
     attempt: Attempt,
     /// What found no room on its way to the leader; it goes first.
     held: Option<Forward>,
-    /// The number under which this process writes is new and not durable yet: the next process would
-    /// take it again.
-    is_unnamed: bool,
     /// Raft refused a proposal: it is not asked again before something changes.
     is_refused: bool,
     pub(super) counts: Counts,
@@ -102,16 +99,6 @@ impl Proposing {
     pub(super) fn renew(&mut self) {
         self.held = None;
         self.outbox = Outbox::default();
-    }
-
-    /// Nothing is sent before the next write is durable, which has the number of this process.
-    pub(super) fn rename(&mut self) {
-        self.is_unnamed = true;
-    }
-
-    /// What was to be written is durable.
-    pub(super) fn written(&mut self) {
-        self.is_unnamed = false;
     }
 
     fn begin_again(&mut self) {
@@ -221,8 +208,8 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whether raft takes proposals, here or at the leader.
     fn has_way(&self, now: Duration) -> bool {
-        let Proposing { outbox, attempt, held, is_refused, is_unnamed, .. } = &self.proposing;
-        if self.replica.is_stuck() || *is_unnamed {
+        let Proposing { outbox, attempt, held, is_refused, .. } = &self.proposing;
+        if self.replica.is_stuck() || !self.is_number_kept {
             return false;
         }
         if self.replica.is_leader() {

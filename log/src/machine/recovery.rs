@@ -24,7 +24,7 @@ use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
 use crate::machine::policy::Policy;
 use crate::machine::proposing::Proposing;
-use crate::machine::{Counts, LogMachine, TurnError, incarnation};
+use crate::machine::{Counts, LogMachine, TurnError, hearing, incarnation};
 use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
@@ -80,7 +80,7 @@ impl<S: LogStore> LogMachine<S> {
         let shared =
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
-        let taken = incarnation::taken(&store);
+        let (taken, kept) = (incarnation::taken(&store), hearing::kept(&store));
         let room = Arc::new(Room::default());
         let known = members(&store, MEMBERS_KEY)?;
         let told = members(&store, TOLD_KEY)?;
@@ -95,7 +95,9 @@ impl<S: LogStore> LogMachine<S> {
         let birth = Birth { node, seed, applied: commit, is_founder, members: known };
         let replica =
             Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
-        let last_time = last_time(&*reader, &recovered)?;
+        let newest = last_time(&*reader, &recovered, recovered.last.0)?;
+        // What is not committed may yet make way for entries of an earlier time.
+        let last_time = last_time(&*reader, &recovered, commit)?;
         let mut machine = Self {
             replica,
             admission,
@@ -103,10 +105,11 @@ impl<S: LogStore> LogMachine<S> {
             space,
             extra,
             found: recovered.last.0,
-            clock: LeaderClock::new(last_time, now),
+            clock: LeaderClock::new(newest, now),
             shared: Arc::clone(&shared),
             config,
             own: ProducerId { node, start: recovered.start, local: 0 },
+            is_number_kept: true,
             proposing: Proposing::default(),
             peers: Table::default(),
             policy: Policy::default(),
@@ -125,7 +128,8 @@ impl<S: LogStore> LogMachine<S> {
             keeping: Keeping::new(now.monotonic),
             stopwatch,
         };
-        machine.peers.hear(last_time);
+        machine.peers.kept = kept;
+        machine.hear(kept.max(newest));
         machine.replay(&*reader, commit)?;
         if machine.replica.configuration().is_sole_voter(node) {
             machine.elect(now)?;
@@ -134,9 +138,8 @@ impl<S: LogStore> LogMachine<S> {
         // What is in the log counts: the watermark may have been lost, and the clock be behind.
         let least = machine.admission.start_of(node).max(taken).max(start_min.saturating_sub(1));
         shared.raise_start(least + 1);
-        if shared.start() > recovered.start {
-            machine.take_start(shared.start());
-        }
+        // The store counts starts by itself.
+        machine.is_number_kept = shared.start() == recovered.start;
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         // One of several has not turned yet, and whoever reads the log asks where it begins.
         machine.report(machine.last_time);
@@ -204,10 +207,14 @@ fn check_range(applied: Index, recovered: &Recovered) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Time of the newest batch in the log.
-fn last_time(reader: &dyn LogReader, recovered: &Recovered) -> Result<Timestamp, OpenError> {
+/// Time of the newest batch in the log up to an index.
+fn last_time(
+    reader: &dyn LogReader,
+    recovered: &Recovered,
+    upto: Index,
+) -> Result<Timestamp, OpenError> {
     let mut entries = Vec::new();
-    for index in (recovered.truncated.0 + 1..=recovered.last.0).rev() {
+    for index in (recovered.truncated.0 + 1..=upto).rev() {
         reader.read(index, 1, &mut entries).map_err(|error| damaged(reader, index, &error))?;
         // Raft's own entries tell no time.
         let Some(entry) = entries.drain(..).next() else { continue };

@@ -163,3 +163,33 @@ fn the_next_process_takes_a_number_beyond_all_that_this_one_had() {
     disk.crash();
     assert!(World::open(&disk).log.incarnation() > first + 5);
 }
+
+/// Batches leave for others before this node has synced anything of its own.
+#[test]
+fn a_number_outlives_the_process_before_anything_is_sent_under_it() {
+    let disk = SimulatedDisk::new(1, 1 << 20);
+    let mut world = World::open(&disk);
+    let first = world.log.incarnation();
+    world.log.renew_incarnation();
+    world.turn();
+    assert_eq!(world.log.incarnation(), first + 1);
+    world.machine.keep_number(world.now).expect("a good disk");
+    // The power fails behind it, in the same turn.
+    drop(world);
+    disk.crash();
+    assert!(World::open(&disk).log.incarnation() > first + 1);
+}
+
+#[test]
+fn nothing_is_proposed_before_the_number_is_written_down() {
+    let disk = SimulatedDisk::new(1, 1 << 20);
+    let mut world = World::open(&disk);
+    world.turn();
+    world.log.renew_incarnation();
+    world.turn();
+    let ticket = world.log.submit(Class::Progress, started(world.log.incarnation()));
+    let ticket = ticket.expect("there is room");
+    assert!(!world.machine.has_work(world.now.monotonic), "it has no way yet");
+    world.turn();
+    assert!(ticket.try_receipt().expect("it runs").is_some());
+}

@@ -1,10 +1,12 @@
 //! What is known of a log before its first turn.
 
 use ledgermq_core::event::{BatchBuilder, Event};
+use raft::eraftpb::Entry;
 
 use super::*;
 use crate::class::Class;
-use crate::envelope::ENVELOPE_BYTES;
+use crate::envelope::{self, ENVELOPE_BYTES};
+use crate::staging;
 use crate::store::Configuration;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 
@@ -14,7 +16,7 @@ fn open(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
     let beginning = Beginning {
         node: 1,
         seed: 7,
-        is_founder: true,
+        membership: None,
         node_lost: Duration::from_secs(10),
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,
@@ -40,11 +42,20 @@ fn a_member_says_where_its_log_begins_and_ends_before_it_hears_of_others() {
     drop((log, machine));
     let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
     let mut store = SimulatedStore::open(&disk).expect("it opens");
-    store.write(&Unit { configuration, ..Unit::default() }, true).expect("a good disk");
+    let entries = vec![uncommitted(receipt.index + 1, Timestamp::from_secs(1_800_000_000))];
+    store.write(&Unit { configuration, entries, ..Unit::default() }, true).expect("a good disk");
     drop(store);
 
     let (log, _machine) = open(&disk);
     let status = log.status();
     assert_eq!((status.first_index, status.commit_index), (1, receipt.index));
-    assert_eq!(status.time, receipt.time);
+    assert_eq!(status.time, receipt.time, "what follows may never be committed");
+}
+
+fn uncommitted(index: Index, time: Timestamp) -> Entry {
+    let mut events = BatchBuilder::new(ENVELOPE_BYTES);
+    events.push(None, None, &Event::NodeStarted { node: 2, start: 1 });
+    let mut bytes = staging::close(&mut events, ProducerId { node: 2, start: 1, local: 0 }, 1);
+    envelope::stamp(&mut bytes, time);
+    Entry { index, term: 1, data: bytes.into(), ..Entry::default() }
 }
