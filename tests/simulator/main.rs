@@ -1,4 +1,4 @@
-//! The simulator: one node's three machines under a seeded clock, network and disk.
+//! The simulator: the three machines of one node or several, under a seeded clock, network and disk.
 //!
 //! `tests/simulator/README.md` says what it does and how to repeat a seed.
 
