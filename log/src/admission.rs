@@ -117,6 +117,13 @@ impl Admission {
         producers.map(|id| id.start).fold(self.least_start(node), u64::max)
     }
 
+    /// The highest start of `node` of which anything counts now; none if the node wrote nothing since
+    /// it was lost, or never did.
+    pub(crate) fn live_start(&self, node: u64) -> Option<u64> {
+        let producers = self.head.producers.keys().filter(|id| id.node == node);
+        producers.map(|id| id.start).max()
+    }
+
     /// The lowest start of `node` that counts; 0 if all do.
     pub(crate) fn least_start(&self, node: u64) -> u64 {
         self.head.nodes.get(&node).copied().unwrap_or_default()

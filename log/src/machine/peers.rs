@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::offset::{Index, Timestamp};
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::clock::Now;
 use crate::cluster::frame::fits_log;
@@ -366,7 +366,23 @@ impl<S: LogStore> LogMachine<S> {
     }
 }
 
-/// The time in the envelope of an entry's batch.
+/// The time in the envelope of an entry's batch. Other entries tell none.
 fn time_of(entry: &Entry) -> Timestamp {
-    envelope::time_of(&entry.data).unwrap_or_default()
+    let is_batch = entry.get_entry_type() == EntryType::EntryNormal;
+    let time = is_batch.then(|| envelope::time_of(&entry.data)).flatten();
+    time.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_members_tells_no_time() {
+        let mut entry = Entry::new();
+        entry.data = vec![0x7f; 100].into();
+        assert_ne!(time_of(&entry), Timestamp::default());
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        assert_eq!(time_of(&entry), Timestamp::default());
+    }
 }

@@ -153,8 +153,7 @@ impl<S: LogStore> LogMachine<S> {
             })
             // Who has left, or never wrote, has nothing to lose; and once is enough.
             .chain(self.replica.members().retired.iter().copied())
-            .map(|node| (node, self.admission.start_of(node)))
-            .find(|(node, start)| *start > 0 && self.admission.least_start(*node) <= *start);
+            .find_map(|node| Some((node, self.admission.live_start(node)?)));
         let Some((node, start)) = lost else { return };
         let mut deriving = lock(&self.shared.deriving);
         if deriving.slot.is_none() {

@@ -2,6 +2,7 @@
 
 mod admitted_once;
 mod log_matching;
+mod lost_once;
 mod one_leader;
 mod time;
 
@@ -21,6 +22,7 @@ pub(crate) fn on_committed(
     }
     admitted_once::check(oracle, index, &known)?;
     time::check(oracle, index, &known)?;
+    lost_once::check(oracle, index, &known)?;
     oracle.batches.insert(index, known);
     Ok(())
 }

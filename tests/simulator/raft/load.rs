@@ -1,6 +1,6 @@
 //! What producers push: messages that say whose they are and which.
 
-use ledgermq_core::event::{EventRef, MessagePublished};
+use ledgermq_core::event::{Event, EventRef, MessagePublished};
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::packet::QoS;
 use ledgermq_log::{Class, CommittedBatch};
@@ -43,6 +43,18 @@ fn message(payload: &[u8]) -> MessagePublished<'_> {
         properties: &[],
         payload,
     }
+}
+
+/// Nodes that the batch declares lost, with the start.
+pub(crate) fn lost(batch: &CommittedBatch) -> Vec<(u64, u64)> {
+    let body = batch.batch();
+    let records = body.records().map(|record| record.expect("a record"));
+    records
+        .filter_map(|record| match record.event().expect("an event") {
+            EventRef::Other(Event::NodeLost { node, start }) => Some((node, start)),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The numbers of the messages in a batch.

@@ -1,13 +1,13 @@
 //! What is known of the one log, from what any node has shown as committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_log::CommittedBatch;
 
-use crate::raft::load::numbers;
+use crate::raft::load::{self, numbers};
 
 /// One committed batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub(crate) struct Known {
     pub(crate) time: Timestamp,
     pub(crate) is_admitted: bool,
     pub(crate) numbers: Vec<u64>,
+    pub(crate) lost: Vec<(u64, u64)>,
     hash: u64,
 }
 
@@ -27,10 +28,14 @@ pub(crate) struct Oracle {
     /// By producer and number of the message: the log's time is not below, when it is stamped; said
     /// when.
     pub(crate) floors: BTreeMap<(ProducerId, u64), (Timestamp, Timestamp)>,
+    /// No clock can have been ahead of this.
+    pub(crate) latest: Timestamp,
     /// When a process was started last.
     pub(crate) started_at: Timestamp,
     /// By producer: sequence and last number of what was admitted last.
     pub(crate) admitted: BTreeMap<ProducerId, (u64, u64)>,
+    /// The nodes that were declared lost, with the start.
+    pub(crate) lost: BTreeSet<(u64, u64)>,
     /// Who led, by term.
     pub(crate) leaders: BTreeMap<u64, u64>,
 }
@@ -50,6 +55,7 @@ impl Known {
             time: batch.time,
             is_admitted: batch.is_admitted(),
             numbers,
+            lost: load::lost(batch),
             hash: hasher.finish(),
         }
     }

@@ -95,6 +95,7 @@ impl World {
         self.tally.steps += 1;
         self.now = self.now.plus(Duration::from_micros(self.rng.range(0, self.options.pause_max)));
         self.trace.set_now(self.now);
+        self.oracle.latest = self.now.plus(3 * AHEAD);
         self.net.links.advance(self.now, &mut self.rng);
         for at in 0..self.seats.len() {
             self.revive(at)?;
@@ -254,6 +255,7 @@ impl World {
     fn peaceful_step(&mut self) -> Result<(), String> {
         self.now = self.now.plus(Duration::from_millis(self.rng.range(1, 20)));
         self.trace.set_now(self.now);
+        self.oracle.latest = self.now.plus(3 * AHEAD);
         self.net.links.advance(self.now, &mut self.rng);
         for at in 0..self.seats.len() {
             self.revive(at)?;

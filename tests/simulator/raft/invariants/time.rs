@@ -13,6 +13,10 @@ const MEMORY: Duration = Duration::from_secs(60);
 
 pub(crate) fn check(oracle: &Oracle, index: Index, known: &Known) -> Result<(), String> {
     let last = oracle.batches.values().next_back().map(|last| last.time).unwrap_or_default();
+    // The clocks are at most 300 seconds ahead of the true time.
+    if known.time > oracle.latest {
+        return Err(format!("time: {index} has {:?}, ahead of all clocks", known.time));
+    }
     if known.time < last {
         return Err(format!("time: {index} has {:?} behind {last:?}", known.time));
     }
