@@ -231,17 +231,19 @@ mod tests {
     #[test]
     fn a_topic_is_remembered_once_where_places_double() {
         let mut memory = memory(1 << 16, usize::MAX);
-        look_up(&mut memory, "t", 1);
         let mut number = 0;
+        // An earlier one may have had to go: the hashes are other ones in every run.
+        let mut last = String::new();
         while memory.len() < PLACES_MIN / 2 {
-            look_up(&mut memory, &format!("t/{number}"), number);
+            last = format!("t/{number}");
+            look_up(&mut memory, &last, number);
             number += 1;
         }
-        let place = memory.find("t").expect("it is there");
+        let place = memory.find(&last).expect("it came last");
         let before = memory.len();
-        let place = memory.put(place, "t", 2, 8);
+        let place = memory.put(place, &last, 2, 8);
         assert_eq!((*memory.at(place), memory.len()), (2, before));
-        assert_eq!(look_up(&mut memory, "t", 3), 2);
+        assert_eq!(look_up(&mut memory, &last, 3), 2);
     }
 
     #[test]
