@@ -6,6 +6,7 @@
 
 mod access;
 mod admin;
+mod control;
 mod counts;
 mod data_dir;
 mod descriptors;
@@ -118,6 +119,10 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
 
     let (mut parts, seats) = Parts::open(config)?;
     let level = parts.level.clone();
+    let (door, questions) = control::door();
+    let seats = seats.with_control(door);
+    let ha = control::Ha::new(parts.log.clone());
+    tokio::spawn(control::serve(questions, seats.control_answers(), ha));
     let stats = seats.stats_reader();
     let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), stats, level.clone());
     let (log, views, warnings) = (parts.log.clone(), parts.views.clone(), parts.warnings.clone());

@@ -66,6 +66,12 @@ pub fn is_reserved(topic: &str) -> bool {
             .contains(&topic.split('/').next().unwrap_or_default())
 }
 
+/// Whether a message to `topic`, a Topic Name, asks the server itself something.
+#[must_use]
+pub fn is_control(topic: &str) -> bool {
+    topic.starts_with("$CONTROL/")
+}
+
 /// What a subscription to `filter` counts where the bytes of filters are bounded: its length, and 32
 /// for each level, which is a node of the trees that match messages.
 #[must_use]

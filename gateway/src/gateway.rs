@@ -22,6 +22,7 @@ pub use crate::census::{FAILURES, Pressure};
 use crate::certificates::Certificates;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::control::{ControlAnswers, ControlDoor};
 use crate::counts::CountsReader;
 use crate::entrance::Entrance;
 use crate::inbox::{Inbound, Inbox, Inboxes};
@@ -78,6 +79,7 @@ pub struct Seats {
     authenticator: Arc<OnceLock<Authenticator>>,
     log: Log,
     node_lost: Duration,
+    control: Option<ControlDoor>,
 }
 
 struct Seat {
@@ -110,7 +112,7 @@ impl Seats {
         let inboxes = Inboxes::new(inboxes);
         let census = Arc::new(Census::new(&config.limits));
         let (authenticator, log) = (Arc::default(), log.clone());
-        Ok(Self { seats, inboxes, census, authenticator, log, node_lost: NODE_LOST })
+        Ok(Self { seats, inboxes, census, authenticator, log, node_lost: NODE_LOST, control: None })
     }
 
     /// After this time without contact the others give a node up (10 seconds, unless said
@@ -119,6 +121,19 @@ impl Seats {
     pub fn with_node_lost(mut self, node_lost: Duration) -> Self {
         self.node_lost = node_lost;
         self
+    }
+
+    /// What clients ask under `$CONTROL` goes through `door`; without one, nobody answers it.
+    #[must_use]
+    pub fn with_control(mut self, door: ControlDoor) -> Self {
+        self.control = Some(door);
+        self
+    }
+
+    /// The way back for the answers.
+    #[must_use]
+    pub fn control_answers(&self) -> ControlAnswers {
+        ControlAnswers { inboxes: self.inboxes.clone() }
     }
 
     /// A handle for reading the counts of the gateway that will start here.
@@ -244,6 +259,7 @@ impl Gateway {
                 worker(config, node, seat, log, sources, Arc::clone(&census), workers_count);
             worker.authenticator.clone_from(&authenticator);
             worker.quorum = Quorum::new(seats.node_lost);
+            worker.control.clone_from(&seats.control);
             let on_stopped = on_stopped.clone();
             let thread = thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -404,6 +420,7 @@ fn worker(
         lag: Lag::new(config.limits.owed_reference_bytes.0 / OWED_BYTES),
         quorum: Quorum::new(NODE_LOST),
         authenticator: None,
+        control: None,
     }
 }
 

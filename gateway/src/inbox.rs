@@ -49,6 +49,9 @@ pub(crate) enum Inbound {
     Loaded(Loaded),
     /// What the node says of itself.
     Sys(Arc<[SysValue]>),
+    /// The answer to what was asked under `$CONTROL`: to one connection, or to all that subscribed.
+    /// Not more than there are questions.
+    ControlAnswer(Option<Token>, Arc<SysValue>),
     /// Somebody asks for the counts of a client's connection.
     Count(ClientId, oneshot::Sender<Option<ConnectionCounts>>),
     /// A password was compared.

@@ -7,6 +7,7 @@
 pub mod authenticator;
 pub mod certificates;
 pub mod config;
+pub mod control;
 pub mod counts;
 pub mod gateway;
 pub mod network;

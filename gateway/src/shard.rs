@@ -9,6 +9,7 @@ mod access;
 mod backlog;
 mod client;
 mod committed;
+mod control;
 mod copying;
 mod counts;
 mod cursor;
@@ -37,6 +38,7 @@ mod wheel;
 mod tests;
 
 pub use access::Asked;
+pub use control::Control;
 pub use counts::ConnectionCounts;
 pub use held::Held;
 pub use limits::ShardLimits;
@@ -106,6 +108,8 @@ pub struct Shard {
     read: Cursor,
     /// Passwords that are to be compared.
     asked: Vec<Asked>,
+    /// What is asked of the server, of one turn.
+    controls: Vec<Control>,
     spare: SpareBuffers,
     copies: copying::Copies,
     waiting: waiting::Waiting,
@@ -169,6 +173,7 @@ impl Shard {
             recent: shared::Recent::default(),
             read: Cursor::default(),
             asked: Vec::new(),
+            controls: Vec::new(),
             spare: SpareBuffers::new(limits.output_bytes_all_max),
             copies: copying::Copies::default(),
             waiting: waiting::Waiting::default(),
@@ -364,6 +369,7 @@ impl Shard {
         self.stage.is_empty()
             && self.dirty.is_empty()
             && self.asked.is_empty()
+            && self.controls.is_empty()
             && self.closed.is_empty()
             && self.resumed.is_empty()
     }
@@ -436,7 +442,7 @@ impl Shard {
             (client.subscription_bytes, client.shared_subscriptions);
         let Client { machine, link, subscriptions, .. } = client;
         let (has_session, is_retained) = (self.has_session, self.is_retained);
-        let Self { stage, stats, asked, spare, .. } = self;
+        let Self { stage, stats, asked, controls, spare, .. } = self;
         let mut sink = Sink {
             link,
             subscriptions,
@@ -448,6 +454,7 @@ impl Shard {
             stage,
             stats,
             asked,
+            controls,
             spare,
             token,
         };

@@ -27,8 +27,9 @@ use mio::{Events, Poll};
 use crate::authenticator::{Attempt, Authenticator};
 use crate::census::{Census, Pressure};
 use crate::clock::Clock;
+use crate::control::{self, Asker, ControlDoor, Question};
 use crate::inbox::{Inbound, Inbox};
-use crate::shard::{Asked, Shard, ShardStats, Token, Volume};
+use crate::shard::{Asked, Control, Shard, ShardStats, SysValue, Token, Volume};
 use crate::sources::LogSources;
 
 pub(crate) use lag::Lag;
@@ -86,6 +87,8 @@ pub(crate) struct Worker {
     pub(crate) quorum: Quorum,
     /// Who compares passwords; none if there are none.
     pub(crate) authenticator: Option<Authenticator>,
+    /// Who answers what is asked under `$CONTROL`; none if nobody does.
+    pub(crate) control: Option<ControlDoor>,
 }
 
 impl Worker {
@@ -101,6 +104,7 @@ impl Worker {
             inbound: Vec::new(),
             committed: Vec::new(),
             asked: Vec::new(),
+            controls: Vec::new(),
             tokens: Vec::new(),
             unblocked: Vec::new(),
             draining: None,
@@ -127,6 +131,7 @@ struct Turning {
     inbound: Vec<Inbound>,
     committed: Vec<Arc<CommittedBatch>>,
     asked: Vec<Asked>,
+    controls: Vec<Control>,
     tokens: Vec<Token>,
     /// Connections whose sockets take bytes again.
     unblocked: Vec<Token>,
@@ -150,6 +155,7 @@ impl Turning {
             self.take_inbound(now)?;
             self.read(now);
             self.authenticate(now);
+            self.ask_server(now);
             self.hand_over();
             self.take_committed(now)?;
             self.worker.shard.retry(now, &mut self.worker.sources);
@@ -261,6 +267,9 @@ impl Turning {
                     // Who asked may have gone.
                     let _ = answer.send(worker.shard.counts(&client));
                 }
+                Inbound::ControlAnswer(to, answer) => {
+                    worker.shard.on_control_answer(now, to, &answer);
+                }
                 Inbound::Sys(values) => worker.shard.on_sys(now, &values),
                 Inbound::Drain => {
                     self.draining.get_or_insert(now.plus(DRAIN_TIMEOUT));
@@ -342,6 +351,22 @@ impl Turning {
             if refused.is_some() {
                 let busy = Err(ReasonCode::ServerBusy);
                 worker.shard.on_authenticated(now, token, busy, &mut worker.sources);
+            }
+        }
+    }
+
+    /// Passes on what was asked under `$CONTROL`. Whom nobody hears is told so.
+    fn ask_server(&mut self, now: Timestamp) {
+        let worker = &mut self.worker;
+        worker.shard.take_controls(&mut self.controls);
+        for Control { token, topic, payload } in self.controls.drain(..) {
+            let asker = Asker { worker: worker.producer.id().local, token };
+            let response = control::response_topic(&topic);
+            let question = Question { asker, topic, payload };
+            let is_taken = worker.control.as_ref().is_some_and(|door| door(question));
+            if !is_taken {
+                let answer = SysValue { topic: response, value: control::UNAVAILABLE.into() };
+                worker.shard.on_control_answer(now, Some(token), &answer);
             }
         }
     }

@@ -22,6 +22,7 @@ mod bench;
 mod cli;
 mod clients;
 mod cluster;
+mod control;
 mod damage;
 mod disk_full;
 mod house;

@@ -17,6 +17,9 @@ pub trait Outputs {
     fn send(&mut self, packet: &Packet<'_>);
     /// Appends a published message for the connection's session.
     fn publish(&mut self, message: &MessagePublished<'_>);
+    /// Asks the server itself something: a message to `$CONTROL/...`, which is no event and goes to
+    /// nobody else.
+    fn control(&mut self, topic: &str, payload: &[u8]);
     /// Appends an event for the connection's session (none for `SessionOpened`).
     fn append(&mut self, event: Event);
     /// Number of subscriptions that the session has.

@@ -107,6 +107,9 @@ impl Connection {
             return self.refuse_publish(publish, refusal, settings, out);
         }
         self.count_published(publish, settings);
+        if topic::is_control(publish.topic) {
+            return self.take_control(publish, out);
+        }
         self.receive.under_way += u32::from(publish.packet_id.is_some());
         self.receive.appended += u64::from(publish.packet_id.is_some());
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
@@ -122,6 +125,17 @@ impl Connection {
             properties: &publish.forwarded.0,
             payload: publish.payload,
         });
+    }
+
+    /// What is asked of the server is acknowledged in its turn, whatever the answer will be.
+    fn take_control(&mut self, publish: &Publish<'_>, out: &mut impl Outputs) {
+        if self.receive.held.len() >= HELD_MAX {
+            return self.drop_connection(ReasonCode::QuotaExceeded, out);
+        }
+        if let Some(packet_id) = publish.packet_id {
+            self.acknowledge(publish.qos, Ack::new(packet_id, ReasonCode::Success), out);
+        }
+        out.control(publish.topic, publish.payload);
     }
 
     /// The message with this identifier was committed: the one place where PUBACK and PUBREC of
@@ -213,12 +227,18 @@ impl Connection {
         settings: &Settings,
         out: &impl Outputs,
     ) -> Option<Refusal> {
-        if topic::is_reserved(publish.topic) || !self.may(settings, Action::Publish, publish.topic)
+        let is_control = topic::is_control(publish.topic);
+        if topic::is_reserved(publish.topic) && !is_control
+            || !self.may(settings, Action::Publish, publish.topic)
         {
             return Some(Refusal::NotAuthorized);
         }
         if publish.forwarded.has_more_user_properties_than(settings.user_properties_max) {
             return Some(Refusal::UserProperties);
+        }
+        if is_control {
+            // Nothing of it is kept.
+            return self.publishes_again(self.last_input).map(|_| Refusal::PublishRate);
         }
         let is_addition = publish.retain
             && !publish.payload.is_empty()
@@ -278,19 +298,24 @@ impl Connection {
         };
         let mut ack = Ack::new(packet_id, reason);
         ack.reason_string = self.reason_string(text);
+        self.acknowledge(publish.qos, ack, out);
+    }
+
+    /// Answers a message that becomes no event.
+    fn acknowledge(&mut self, qos: QoS, ack: Ack<'static>, out: &mut impl Outputs) {
         let Receive { appended, committed, held, under_way, exactly_once } = &mut self.receive;
-        if publish.qos == QoS::ExactlyOnce && !reason.is_error() {
+        if qos == QoS::ExactlyOnce && !ack.reason.is_error() {
             // The client will release it. It is counted apart while it waits.
             let is_held = committed < appended;
             let stage = if is_held { Stage::Appended } else { Stage::Committed };
-            exactly_once.insert(packet_id, Exchange { stage, is_resumed: true });
+            exactly_once.insert(ack.packet_id, Exchange { stage, is_resumed: true });
         }
         // [MQTT-4.6.0-2] [MQTT-4.6.0-3]: acknowledgements keep the order of the messages.
         if committed < appended {
             *under_way += 1;
-            return held.push_back((*appended, publish.qos, ack));
+            return held.push_back((*appended, qos, ack));
         }
-        out.send(&answer(publish.qos, ack));
+        out.send(&answer(qos, ack));
     }
 }
 

@@ -12,6 +12,7 @@ use ledgermq_core::topic::{TopicFilter, filter_bytes};
 
 use crate::shard::access::Asked;
 use crate::shard::backlog::Backlog;
+use crate::shard::control::Control;
 use crate::shard::counts::ConnectionCounts;
 use crate::shard::held::Held;
 use crate::shard::spare::SpareBuffers;
@@ -250,6 +251,7 @@ pub(crate) struct Sink<'a> {
     pub(crate) stage: &'a mut Stage,
     pub(crate) stats: &'a mut ShardStats,
     pub(crate) asked: &'a mut Vec<Asked>,
+    pub(crate) controls: &'a mut Vec<Control>,
     pub(crate) spare: &'a mut SpareBuffers,
     pub(crate) token: Token,
 }
@@ -272,6 +274,14 @@ impl Outputs for Sink<'_> {
 
     fn publish(&mut self, message: &MessagePublished<'_>) {
         self.stage.publish(self.link.session.as_ref(), message);
+    }
+
+    fn control(&mut self, topic: &str, payload: &[u8]) {
+        self.controls.push(Control {
+            token: self.token,
+            topic: topic.into(),
+            payload: payload.into(),
+        });
     }
 
     fn append(&mut self, event: Event) {

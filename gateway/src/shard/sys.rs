@@ -35,7 +35,7 @@ impl Shard {
         }
     }
 
-    fn route_sys(&mut self, now: Timestamp, value: &SysValue) {
+    pub(super) fn route_sys(&mut self, now: Timestamp, value: &SysValue) {
         for found in &*self.matches(&value.topic).found {
             if let Some(grant) = found.grant(None) {
                 self.send_sys(now, found.token, value, false, &grant.identifiers);
@@ -59,7 +59,7 @@ impl Shard {
         }
     }
 
-    fn send_sys(
+    pub(super) fn send_sys(
         &mut self,
         now: Timestamp,
         token: Token,

@@ -146,6 +146,10 @@ impl Outputs for Lines {
         self.lines.push(line);
     }
 
+    fn control(&mut self, topic: &str, payload: &[u8]) {
+        self.lines.push(format!("control {topic} {}", String::from_utf8_lossy(payload)));
+    }
+
     fn append(&mut self, event: Event) {
         self.lines.push(format!("append {}", event_line(&event)));
     }
