@@ -160,6 +160,9 @@ run_part() {
             LEDGERMQ_SIM_SEEDS=20000
             export LEDGERMQ_SIM_SEEDS
             count cargo test --locked -p ledgermq --test simulator -- --nocapture every_seed
+            LEDGERMQ_SIM_RAFT_SEEDS=20000
+            export LEDGERMQ_SIM_RAFT_SEEDS
+            count cargo test --locked -p ledgermq --test simulator -- --nocapture every_raft_seed
             LEDGERMQ_SIM_CLUSTER_SEEDS=3000
             export LEDGERMQ_SIM_CLUSTER_SEEDS
             count cargo test --locked -p ledgermq --test simulator -- --nocapture every_cluster_seed
