@@ -20,6 +20,7 @@ mod tokens;
 use std::io;
 use std::path::PathBuf;
 use std::process;
+use std::thread;
 use std::time::Duration;
 
 use ledgermq_api::metrics::{InstallError, Metrics};
@@ -52,6 +53,8 @@ const OWED_BYTES: u64 = 16;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(3);
 /// How often to look whether the log's tail is folded at the start.
 const READY_POLL: Duration = Duration::from_millis(5);
+/// So long a node that stops waits for another one to lead.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// How often to look at the memory of the process.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 /// How often to look whether a room failed.
@@ -360,8 +363,7 @@ impl Parts {
     /// Stops in the reverse order: the gateway drains, the projections write their checkpoint, the
     /// log closes.
     fn stop(self) -> Result<(), NodeError> {
-        // Another leads before this one goes: publishers elsewhere do not wait for an election.
-        self.log.hand_over();
+        hand_over(&self.log);
         let drained = self.gateway.map_or(Ok(()), Gateway::drain);
         self.projections.stop();
         let projected = self.projections.join();
@@ -370,6 +372,18 @@ impl Parts {
         logged.map_err(|error| NodeError::Failed(error.to_string()))?;
         projected.map_err(|error| NodeError::Failed(error.to_string()))?;
         drained.map_err(|error| NodeError::Failed(error.to_string()))
+    }
+}
+
+/// Lets another node lead before this one goes, so that publishers elsewhere need not wait for an
+/// election. Waits for it, for a second at most.
+fn hand_over(log: &Log) {
+    log.hand_over();
+    for _ in 0..HAND_OVER_MAX.as_millis() / READY_POLL.as_millis() {
+        if log.leading().is_none() || log.cluster_status().online <= 1 {
+            return;
+        }
+        thread::sleep(READY_POLL);
     }
 }
 

@@ -192,10 +192,9 @@ impl<S: LogStore> LogMachine<S> {
     pub fn next_turn(&self) -> Duration {
         let tick = self.last_tick + TICK;
         let sync = self.is_unsynced.then_some(self.last_sync + SYNC_INTERVAL);
-        sync.into_iter()
-            .chain(self.proposing.next_try())
-            .chain(self.retry)
-            .fold(tick, Duration::min)
+        // What found no way is not tried while a write waits for room.
+        let next_try = self.proposing.next_try().filter(|_| self.retry.is_none());
+        sync.into_iter().chain(next_try).chain(self.retry).fold(tick, Duration::min)
     }
 
     /// Whether a write is worth trying. On a full disk each try costs raft-engine an empty file, so
@@ -226,6 +225,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         match written {
             Ok(()) => {
+                self.keeping.wrote_checkpoint(self.checkpoint.index());
                 if self.retry.take().is_some() && !self.awaits_sync {
                     self.space.found_room();
                 }

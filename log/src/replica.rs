@@ -270,7 +270,10 @@ impl<S: LogStore> Replica<S> {
     /// Proposes a change of the members; `false` if raft does not take it now, or another is not
     /// applied yet. Whether it counts is known when it is applied.
     pub(crate) fn propose_change(&mut self, change: &MemberChange) -> bool {
-        if self.is_stuck() || self.raw.raft.has_pending_conf() {
+        // Raft takes a change that must wait for another, and makes an empty entry of it.
+        let is_joint = !self.configuration.state.voters_outgoing.is_empty();
+        let must_wait = is_joint != matches!(change, MemberChange::LeaveJoint);
+        if self.is_stuck() || must_wait || self.raw.raft.has_pending_conf() {
             return false;
         }
         let mut entry = Entry::new();
@@ -396,13 +399,13 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
-    /// A leader that is no member any more leads no longer: raft would let it.
+    /// A leader that has no vote any more leads no longer: raft would let it.
     fn step_down_if_removed(&mut self) {
         let raft = &mut self.raw.raft;
         if raft.state == StateRole::Leader
             && self.stuck.is_none()
             && !self.configuration.is_empty()
-            && raft.prs().get(raft.id).is_none()
+            && !self.configuration.is_voter(raft.id)
         {
             raft.become_follower(raft.term, 0);
         }

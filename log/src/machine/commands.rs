@@ -49,6 +49,17 @@ enum Stage {
     Begun { term: u64 },
 }
 
+impl Drop for Commands {
+    /// The log has stopped: nobody else answers what is on its way.
+    fn drop(&mut self) {
+        for pending in self.pending.values() {
+            if let Origin::Here(place) = &pending.origin {
+                place.give(refused("the log of this node has stopped: look whether it was done"));
+            }
+        }
+    }
+}
+
 impl Commands {
     fn add(&mut self, command: Command, origin: Origin, now: Duration) {
         self.last += 1;
@@ -108,9 +119,13 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Does what can be done of the commands, and answers what is done.
     pub(super) fn do_commands(&mut self, now: Now, peers: &mut dyn Peers) {
-        for (command, place) in lock(&self.shared.commanding).waiting.drain(..) {
+        let room = COMMANDS_MAX.saturating_sub(self.commands.pending.len());
+        let mut commanding = lock(&self.shared.commanding);
+        let taken = room.min(commanding.waiting.len());
+        for (command, place) in commanding.waiting.drain(..taken) {
             self.commands.add(command, Origin::Here(place), now.monotonic);
         }
+        drop(commanding);
         let mut pending = std::mem::take(&mut self.commands.pending);
         pending.retain(|id, pending| match self.advance(*id, pending, now.monotonic, peers) {
             None => true,

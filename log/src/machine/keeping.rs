@@ -27,10 +27,12 @@ pub(super) struct Keeping {
     purge_wanted: Option<Index>,
     /// What is to be purged waits for the checkpoint of admission.
     awaits_checkpoint: bool,
+    /// The checkpoint of admission that is on the disk.
+    checkpoint: Index,
 }
 
 impl Keeping {
-    pub(super) fn new(now: Duration) -> Self {
+    pub(super) fn new(now: Duration, checkpoint: Index) -> Self {
         Self {
             last: now,
             is_marked: false,
@@ -38,12 +40,18 @@ impl Keeping {
             written: 0,
             purge_wanted: None,
             awaits_checkpoint: false,
+            checkpoint,
         }
     }
 
     pub(super) fn wrote(&mut self, bytes: u64) {
         self.is_marked = false;
         self.written += bytes;
+    }
+
+    /// Everything was written, the checkpoint of admission up to here among it.
+    pub(super) fn wrote_checkpoint(&mut self, index: Index) {
+        self.checkpoint = index;
     }
 
     pub(super) fn purge_wanted(&self) -> Option<Index> {
@@ -125,6 +133,15 @@ impl<S: LogStore> LogMachine<S> {
         Ok(())
     }
 
+    /// How far the logs of all members are known to reach: what one lacks must not be purged, for
+    /// nothing else could be sent to it.
+    fn held_by_all(&self) -> Index {
+        let own = self.shared.node;
+        let members = self.replica.configuration().members();
+        let others = members.into_iter().filter(|node| *node != own);
+        others.map(|node| self.peers.applied(node)).min().unwrap_or(Index::MAX)
+    }
+
     /// Says what the log would like to drop, and drops what nobody needs.
     fn purge(&mut self) -> Result<(), StoreError> {
         let store = self.replica.store();
@@ -145,7 +162,9 @@ impl<S: LogStore> LogMachine<S> {
         let upto = wanted
             .min(self.shared.checkpointed.load(Ordering::Relaxed))
             .min(self.shared.purge_allowed.load(Ordering::Relaxed))
-            .min(self.checkpoint.index());
+            // One that waits for room on the disk is none yet.
+            .min(self.keeping.checkpoint)
+            .min(self.held_by_all());
         // A tail of this process that is a moment behind must not find a gap.
         let needed = lock(&self.shared.ring).lowest_needed(first);
         let upto = needed.map_or(upto, |needed| upto.min(needed - 1));

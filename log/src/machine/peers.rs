@@ -40,6 +40,8 @@ pub(super) struct Table {
 pub(super) struct Known {
     pub(super) hello: Option<Hello>,
     pub(super) pulse: Option<Pulse>,
+    /// How far it has folded the log, as it said last.
+    pub(super) applied: Index,
     /// When anything came from it last.
     pub(super) heard_at: Duration,
 }
@@ -65,6 +67,11 @@ impl Table {
     /// The highest time that this node may say it has heard.
     pub(super) fn told(&self) -> Timestamp {
         self.heard.min(self.kept)
+    }
+
+    /// How far `peer` has folded the log, as it said last; 0 if it never did.
+    pub(super) fn applied(&self, peer: u64) -> Index {
+        self.get(peer).map_or(0, |known| known.applied)
     }
 
     /// The highest time that a quorum has heard.
@@ -154,7 +161,8 @@ impl<S: LogStore> LogMachine<S> {
                 PeerInput::Connected { peer, hello } => {
                     let known = self.peers.known.entry(peer).or_default();
                     // It may be another process, which has not heard what the last one had.
-                    *known = Known { hello: Some(hello), pulse: None, heard_at: now.monotonic };
+                    (known.hello, known.pulse) = (Some(hello), None);
+                    known.heard_at = now.monotonic;
                     self.proposing.way_changed(peer);
                 }
                 PeerInput::Disconnected { peer } => {
@@ -231,7 +239,8 @@ impl<S: LogStore> LogMachine<S> {
             self.hear(pulse.time);
             self.peers.safe = self.peers.safe.max(pulse.safe_time);
         }
-        self.peers.known.entry(from).or_default().pulse = Some(pulse);
+        let known = self.peers.known.entry(from).or_default();
+        (known.applied, known.pulse) = (pulse.applied, Some(pulse));
     }
 
     /// A tenth of a second passed.

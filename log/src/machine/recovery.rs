@@ -69,6 +69,7 @@ impl<S: LogStore> LogMachine<S> {
         let recovered = store.recovered();
         let reader = store.reader();
         let Loaded { admission, voids, checkpoint } = admission::load(&store)?;
+        let checkpoint_index = checkpoint.index();
         // The commit index on disk lags behind; what was folded is committed.
         let commit = recovered.hard_state.commit.max(admission.applied());
         let commit = commit.max(recovered.configuration.index);
@@ -125,7 +126,7 @@ impl<S: LogStore> LogMachine<S> {
             awaits_sync: false,
             last_time,
             counts: Counts::default(),
-            keeping: Keeping::new(now.monotonic),
+            keeping: Keeping::new(now.monotonic, checkpoint_index),
             stopwatch,
         };
         machine.peers.kept = kept;

@@ -42,6 +42,12 @@ impl Configuration {
         members
     }
 
+    /// Whether `node` has a vote.
+    #[must_use]
+    pub fn is_voter(&self, node: u64) -> bool {
+        self.state.voters.contains(&node) || self.state.voters_outgoing.contains(&node)
+    }
+
     /// Whether `node` is the only one who votes.
     #[must_use]
     pub fn is_sole_voter(&self, node: u64) -> bool {
