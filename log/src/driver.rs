@@ -64,7 +64,9 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
         cluster.map(|cluster| membership::enter(cluster, node, millis / 1000)).transpose()?;
     let store = EngineStore::open(&options, lock, millis)?;
     let bell = Arc::new(Bell::default());
-    let (membership, peers) = match place.flatten() {
+    let place = place.flatten();
+    let founding = place.as_ref().map(membership::Place::founding);
+    let (membership, peers) = match place {
         None => (None, None),
         Some(place) => {
             let inbox = Arc::new(Inbox::new(INBOX_BYTES, Arc::clone(&bell) as Arc<dyn Wake>));
@@ -83,6 +85,9 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
             return Err(error);
         }
     };
+    if let Some(founding) = founding {
+        founding.done(log.start())?;
+    }
     let shared = Arc::clone(log.shared());
     let _ = bell.shared.set(Arc::clone(&shared));
     let thread = thread::Builder::new()

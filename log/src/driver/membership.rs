@@ -25,6 +25,7 @@ const ASKING_PAUSE: Duration = Duration::from_secs(1);
 
 /// A node's place in a cluster.
 pub(super) struct Place {
+    dir: ClusterDir,
     loaded: Loaded,
     /// The members, as whoever let this node in knew them.
     told: Option<Arc<Members>>,
@@ -71,16 +72,21 @@ pub(super) fn enter(
             loaded.identity.node, loaded.identity.cluster
         )));
     }
-    Ok(Some(Place { loaded, told, options, listener }))
+    Ok(Some(Place { dir, loaded, told, options, listener }))
 }
 
 impl Place {
+    /// What is to be noted when the log has opened as that start.
+    pub(super) fn founding(&self) -> Founding {
+        Founding { dir: self.dir.clone(), identity: self.loaded.identity }
+    }
+
     /// Starts the thread that has the connections, and says what the log has to know.
     pub(super) fn open(
         self,
         inbox: Arc<Inbox>,
     ) -> Result<(Membership, PeersHandle, PeersThread), OpenError> {
-        let Self { loaded, told, options, listener } = self;
+        let Self { loaded, told, options, listener, .. } = self;
         let Loaded { identity, credentials, authority, key } = loaded;
         let address = options.config.reached_at().to_owned();
         let me = Me {
@@ -100,6 +106,24 @@ impl Place {
         let mqtt = options.mqtt;
         let membership = Membership { identity, address, mqtt, key, authority, told };
         Ok((membership, handle, thread))
+    }
+}
+
+/// A founder's identity, until its log is there.
+pub(super) struct Founding {
+    dir: ClusterDir,
+    identity: Identity,
+}
+
+impl Founding {
+    /// Notes that this cluster is founded: should the log be lost, an empty one founds no second
+    /// cluster of the same name, but waits for the others.
+    pub(super) fn done(self, start: u64) -> Result<(), OpenError> {
+        let Self { dir, identity } = self;
+        if identity.start_min > 0 {
+            return Ok(());
+        }
+        dir.set_identity(&Identity { start_min: start + 1, ..identity }).map_err(setting)
     }
 }
 

@@ -221,6 +221,23 @@ fn a_minority_says_so_and_takes_nothing_for_durable() {
 }
 
 #[test]
+fn a_founder_that_lost_its_log_founds_no_second_cluster() {
+    let places = [1, 2, 3].map(Place::new);
+    let first = places[0].open();
+    let second = places[1].join(&places[0]);
+    let third = places[2].join(&places[0]);
+    wait("all vote", || voters(&third.0) == 3);
+    append(&first.0, "one");
+    [first, second, third].into_iter().for_each(stop);
+    std::fs::remove_dir_all(places[0].data().join("log")).expect("it is there");
+    let first = places[0].open();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(first.0.status().leader, 0, "it does not lead by itself");
+    assert!(!first.0.gate().accepts(Class::Open));
+    stop(first);
+}
+
+#[test]
 fn who_may_not_come_in_is_told_why() {
     let (one, two, other) = (Place::new(1), Place::new(2), Place::new(9));
     let first = one.open();
