@@ -160,13 +160,23 @@ impl Connection {
         out: &mut impl Outputs,
     ) {
         self.state = State::Closed;
+        self.say_refused(reason, text, out);
+        out.close();
+    }
+
+    /// Sends the CONNACK that refuses.
+    pub(super) fn say_refused(
+        &mut self,
+        reason: ReasonCode,
+        text: Option<&'static str>,
+        out: &mut impl Outputs,
+    ) {
         // [MQTT311-3.2.2-6]: none of the codes of 3.1.1 says that the Will Topic is wrong.
         if self.version == ProtocolVersion::V5 || reason != ReasonCode::TopicNameInvalid {
             let mut connack = ConnAck::new(false, reason);
             connack.reason_string = self.reason_string(text);
             out.send(&Packet::ConnAck(Box::new(connack)));
         }
-        out.close();
     }
 
     /// `text`, if the client asked for Reason Strings and takes packets with one. `[MQTT-3.1.2-29]`
