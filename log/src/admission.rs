@@ -124,6 +124,13 @@ impl Admission {
         producers.map(|id| id.start).max()
     }
 
+    /// The highest start with which a process of `node` has begun, as far as the log knows; 0 if there
+    /// is none. Of a node that was declared lost only a later one counts, but the process that was lost
+    /// may still run: it begins anew when it hears of that.
+    pub(crate) fn last_start(&self, node: u64) -> u64 {
+        self.live_start(node).unwrap_or_else(|| self.least_start(node).saturating_sub(1))
+    }
+
     /// The lowest start of `node` that counts; 0 if all do.
     pub(crate) fn least_start(&self, node: u64) -> u64 {
         self.head.nodes.get(&node).copied().unwrap_or_default()

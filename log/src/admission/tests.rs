@@ -194,6 +194,7 @@ fn of_a_lost_node_nothing_more_counts() {
     let unheard = ProducerId { local: 9, ..one };
     let late = commit(5, unheard, 1, |builder| message(builder, "b", b));
     assert_eq!(voids(&mut admission, late), [0], "also one that was never heard before");
+    assert_eq!((admission.start_of(1), admission.last_start(1)), (2, 1), "it may still run");
     // The next start of the node counts, and is not lost with an earlier one.
     let next = ProducerId { start: 2, ..one };
     voids(&mut admission, commit(6, next, 1, |b| _ = b.push(None, None, &opened("c", 0))));
