@@ -18,9 +18,10 @@ use crate::cluster::frame::{Hello, Lane, Refusal, RefusalCode};
 use crate::cluster::identity::ClusterId;
 use crate::cluster::members::NODES_MAX;
 
-/// First pause after a session that did not come up, and the longest.
+/// First pause after a session that did not come up, and the longest: a cluster that is cut apart for
+/// long is to be one again soon after the cut is mended.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A session that has not come up by then never will.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The node with the higher number dials after so long without a session.

@@ -23,6 +23,9 @@ const LISTENER: Token = Token(1);
 const STRANGERS_MAX: usize = 64;
 /// Nodes that wait to be let in, at most.
 const JOINING_MAX: usize = 8;
+/// The system must have reached a peer by then. It asks again after one second and after three: where
+/// nothing answers, it is quicker to dial anew.
+const DIALLING_MAX: Duration = Duration::from_millis(1_500);
 /// A connection must have greeted by then.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The log thread must have answered a request to join by then.
@@ -258,7 +261,7 @@ impl Driver {
             let tls = self.tls.as_ref().map(|tls| tls.dial(peer)).transpose()?;
             let socket = TcpStream::connect(*address)?;
             let place = Place { peer, session, lane };
-            self.add(Connection::new(socket, tls, Some(place), now + GREETING_MAX));
+            self.add(Connection::new(socket, tls, Some(place), now + DIALLING_MAX));
             Ok(())
         };
         let connected = Lane::ALL.into_iter().try_for_each(&mut connect);
@@ -321,6 +324,7 @@ impl Driver {
                         return Ok(());
                     }
                     connection.stage = Stage::Securing;
+                    connection.deadline = Some(now + GREETING_MAX);
                     continue;
                 }
                 Stage::Securing => {

@@ -128,8 +128,8 @@ fn pauses_grow_and_are_forgotten_when_a_session_comes_up() {
         pauses.push(next - now);
         now = next;
     }
-    assert!(pauses.is_sorted() && pauses[0] < secs(1) && pauses[9] < secs(6), "{pauses:?}");
-    assert!(pauses[9] >= secs(5));
+    assert!(pauses.is_sorted() && pauses[0] < secs(1) && pauses[9] < secs(2), "{pauses:?}");
+    assert!(pauses[9] >= secs(1));
     let (mine, _) = meet(now, &mut one, &mut two, &Lane::ALL).expect("they may");
     one.lost(now, 2, mine.session).expect("it was there");
     assert!(one.peers[&2].next_dial - now < secs(1));
