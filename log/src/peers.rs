@@ -129,6 +129,12 @@ pub struct PeersThread {
 }
 
 impl PeersThread {
+    /// Whether it has ended, asked to or not.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until it has ended.
     ///
     /// # Errors

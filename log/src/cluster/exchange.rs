@@ -77,7 +77,7 @@ pub struct Local {
     pub first: Index,
     /// The last entry that each node was seen to acknowledge.
     pub acked: BTreeMap<u64, Index>,
-    /// The newest start epoch of each node that the log knows.
+    /// The newest start epoch of each node as which a process is known to have run.
     pub starts: BTreeMap<u64, u64>,
 }
 

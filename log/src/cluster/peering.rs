@@ -18,9 +18,10 @@ use crate::cluster::frame::{Hello, Lane, Refusal, RefusalCode};
 use crate::cluster::identity::ClusterId;
 use crate::cluster::members::NODES_MAX;
 
-/// First pause after a session that did not come up, and the longest.
+/// First pause after a session that did not come up, and the longest: a cluster that is cut apart for
+/// long is to be one again soon after the cut is mended.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// After a refusal that will hold, such as that of another cluster.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// A session that breaks before counts as one that did not come up.

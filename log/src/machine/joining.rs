@@ -173,7 +173,7 @@ impl<S: LogStore> LogMachine<S> {
             Some(told) if !self.replica.members().is_founded() => Arc::clone(told),
             _ => Arc::clone(&lock(&self.shared.members)),
         };
-        let starts = members.nodes.keys().map(|node| (*node, self.admission.last_start(*node)));
+        let starts = members.nodes.keys().map(|node| (*node, self.admission.known_start(*node)));
         let local = Local {
             start: self.shared.start(),
             last: self.replica.last_durable(),

@@ -25,6 +25,9 @@ use crate::cluster::peering::{Me, Peering};
 use ending::{LEAVING_MAX, leave};
 
 const LISTENER: Token = Token(1);
+/// The system must have reached a peer by then. It asks again after one second and after three: where
+/// nothing answers, it is quicker to dial anew.
+const DIALLING_MAX: Duration = Duration::from_millis(1_500);
 /// A connection must have greeted by then.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 
@@ -224,7 +227,7 @@ impl Driver {
             let tls = self.tls.as_ref().map(|tls| tls.dial(peer)).transpose()?;
             let socket = TcpStream::connect(*address)?;
             let place = Place { peer, session, lane };
-            self.add(Connection::new(socket, tls, Some(place), now + GREETING_MAX));
+            self.add(Connection::new(socket, tls, Some(place), now + DIALLING_MAX));
             Ok(())
         };
         let connected = Lane::ALL.into_iter().try_for_each(&mut connect);

@@ -128,14 +128,14 @@ fn pauses_grow_and_are_forgotten_when_a_session_has_lasted() {
         pauses.push(next - now);
         now = next;
     }
-    assert!(pauses.is_sorted() && pauses[0] < secs(1) && pauses[9] < secs(6), "{pauses:?}");
-    assert!(pauses[9] >= secs(5));
+    assert!(pauses.is_sorted() && pauses[0] < secs(1) && pauses[9] < secs(2), "{pauses:?}");
+    assert!(pauses[9] >= secs(1));
     // One that breaks right after it came up is as bad as none.
     let (mine, theirs) = meet(now, &mut one, &mut two, &Lane::ALL).expect("they may");
     now += secs(1);
     one.lost(now, 2, mine.session).expect("it was there");
     two.lost(now, 1, theirs.session).expect("it was there");
-    assert!(one.peers[&2].next_dial - now >= secs(5));
+    assert!(one.peers[&2].next_dial - now >= secs(1));
     now = one.peers[&2].next_dial;
     let (mine, _) = meet(now, &mut one, &mut two, &Lane::ALL).expect("they may");
     now += STABLE;

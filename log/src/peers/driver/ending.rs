@@ -25,7 +25,9 @@ impl Driver {
             .map(|(token, _)| *token)
             .collect();
         for token in late {
-            let end = match self.connections[&token].stage {
+            // Others ended with their session, which an earlier one of these took along.
+            let Some(connection) = self.connections.get(&token) else { continue };
+            let end = match connection.stage {
                 Stage::Joining(_) => {
                     let text = "no leader has answered in time; ask again";
                     End::Refuse(Refusal::new(RefusalCode::Busy, text))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, End};
+use super::{Driver, End, GREETING_MAX};
 use crate::cluster::frame::{Frame, FrameError, Lane, Refusal, RefusalCode, admit};
 use crate::peers::connection::{Connection, Scratch, Stage, TURN_BYTES};
 
@@ -68,6 +68,7 @@ impl Driver {
                         return Ok(());
                     }
                     connection.stage = Stage::Securing;
+                    connection.deadline = Some(now + GREETING_MAX);
                     continue;
                 }
                 Stage::Securing => {
