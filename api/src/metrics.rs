@@ -53,7 +53,7 @@ impl Metrics {
 }
 
 fn recorder() -> PrometheusRecorder {
-    let fsync = ledgermq_log::Buckets::BOUNDS_MICROS.map(|micros| Duration::from_micros(micros));
+    let fsync = ledgermq_log::Buckets::BOUNDS_MICROS.map(Duration::from_micros);
     PrometheusBuilder::new()
         .set_buckets(&SECONDS)
         .and_then(|builder| {

@@ -173,7 +173,7 @@ impl Ha {
             let (subscriptions, owed) =
                 each.fold((0, 0), |sum, (held, owed)| (sum.0 + held, sum.1 + owed));
             let owed = owed + views.shared_messages().0 as u64;
-            let (clients, retained) = (sessions.len() as u64, views.retained().len() as u64);
+            let (clients, retained) = (sessions.len() as u64, views.retained().len());
             Counts { clients, subscriptions, owed, retained, messages: owed + retained }
         })
     }

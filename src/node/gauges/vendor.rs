@@ -158,7 +158,7 @@ fn stored(views: &Reader) -> Stored {
             online: sessions.present().online(),
             expired: views.counters().sessions_expired,
             owed: views.shared_messages().0 as u64,
-            retained: views.retained().len() as u64,
+            retained: views.retained().len(),
             ..Stored::default()
         };
         for session in sessions.iter(None) {
