@@ -163,7 +163,7 @@ fn a_node_that_left_is_told_so() {
 }
 
 /// A listener whose queue is full: the system leaves whoever dials it without an answer.
-fn silent_listener() -> (TcpListener, String, Vec<std::net::TcpStream>) {
+fn silent_listener() -> (TcpListener, String, Vec<TcpStream>) {
     use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -171,7 +171,7 @@ fn silent_listener() -> (TcpListener, String, Vec<std::net::TcpStream>) {
     let listener = TcpListener::from(socket);
     let address = listener.local_addr().unwrap();
     let wait = Duration::from_millis(200);
-    let fill = || std::net::TcpStream::connect_timeout(&address, wait).ok();
+    let fill = || TcpStream::connect_timeout(&address, wait).ok();
     let queue = std::iter::from_fn(fill).collect();
     (listener, address.to_string(), queue)
 }
