@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")"
 
 parts_all='unit fuzz simulator system clients attacks kill power disk-full damage restart faults netns'
-parts_long='long-crash long-sim long-fuzz long-restart long-overload long-cluster'
+parts_long='long-crash long-sim long-fuzz long-restart long-overload long-stop long-cluster'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
 debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl ip:iproute2 nft:nftables'
@@ -179,6 +179,10 @@ run_part() {
             use_release
             system_part overload
             unset LEDGERMQ_TEST_PROGRAM
+            ;;
+        long-stop)
+            # Prints how long publishers of other nodes wait while the leader stops.
+            count cargo test --locked -p ledgermq --test system -- --ignored --nocapture cluster::stopping
             ;;
         long-sim)
             LEDGERMQ_SIM_SEEDS=20000

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use crate::cluster::exchange::{Inbox, JoinAnswer, Local, Peers, Sent};
+use crate::cluster::exchange::{Inbox, JoinAnswer, Local, Peers, Sent, Traffic};
 use crate::cluster::frame::Frame;
 use crate::cluster::peering::Me;
 
@@ -110,6 +110,10 @@ impl Peers for PeersHandle {
 
     fn update(&mut self, local: &Local) {
         self.shared.update(local);
+    }
+
+    fn traffic(&self, peer: u64) -> Traffic {
+        self.shared.traffic(peer)
     }
 
     fn answer(&mut self, id: u64, answer: JoinAnswer) {

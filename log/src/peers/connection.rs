@@ -1,6 +1,7 @@
 //! One connection: a socket, TLS around it, frames within.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -72,6 +73,10 @@ pub(super) struct Connection {
     /// Known from the beginning of what was dialled, from the greeting of what was accepted.
     pub(super) place: Option<Place>,
     pub(super) is_dialled: bool,
+    /// Where it came from, if it was accepted.
+    pub(super) from: Option<IpAddr>,
+    /// Something was received.
+    pub(super) has_spoken: bool,
     pub(super) deadline: Option<Duration>,
     pub(super) is_readable: bool,
     pub(super) is_writable: bool,
@@ -108,6 +113,8 @@ impl Connection {
             decoder: Decoder::new(None),
             stage: if dialled.is_some() { Stage::Dialling } else { Stage::Securing },
             is_dialled: dialled.is_some(),
+            from: None,
+            has_spoken: false,
             place: dialled,
             deadline: Some(deadline),
             is_readable: false,
@@ -164,6 +171,7 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
             Err(error) => return Err(error.into()),
         };
+        self.has_spoken = true;
         let Some(tls) = &mut self.tls else {
             self.decoder.push(&scratch.wire[..bytes]);
             return Ok(bytes);
