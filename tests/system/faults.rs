@@ -80,11 +80,11 @@ fn kill(campaign: &mut Campaign, is_whole: bool) {
         campaign.flows_at(&others, kind);
     }
     // Now and then it stays away until it is declared lost.
-    let millis = match campaign.random.within(0..6) {
-        0 => NODE_LOST.as_millis() as u64 + 2_000,
-        _ => campaign.random.within(0..1_500),
+    let away = match campaign.random.within(0..6) {
+        0 => NODE_LOST + Duration::from_secs(2),
+        _ => Duration::from_millis(campaign.random.within(0..1_500)),
     };
-    std::thread::sleep(Duration::from_millis(millis));
+    std::thread::sleep(away);
     for &at in &victims {
         campaign.cluster.nodes[at].spawn();
     }

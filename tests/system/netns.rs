@@ -143,11 +143,11 @@ fn faults_come_together() {
         }
         campaign.tell("everything is mended");
         network.heal();
-        for at in 0..NODES {
+        for (at, is_paused) in paused.into_iter().enumerate() {
             network.plug_in(at);
             let node = &mut campaign.cluster.nodes[at];
             match node.is_running() {
-                true if paused[at] => node.go_on(),
+                true if is_paused => node.go_on(),
                 true => {}
                 false => node.spawn(),
             }

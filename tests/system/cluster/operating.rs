@@ -139,11 +139,13 @@ fn a_node_that_was_given_up_is_one_of_them_again_when_it_goes_on() {
         .wait_for("it is given up", |node| node.metric("ledgermq_node_lost_total") > 0.0);
     client.publish("t", "meanwhile", QoS::AtLeastOnce);
     cluster.nodes[other].go_on();
+    // Until it hears of its loss it seems ready, and then its clients are sent away.
+    cluster.nodes[other].wait_for("it begins anew", |node| node.stderr().contains("begins anew"));
     cluster.wait("all are back", |shown| shown["quorum"]["online"] == 3);
-    // It lets clients in when it has begun anew.
-    cluster.nodes[other].wait_for("a session is opened there", |node| {
-        Connect::v5("again").try_connect(node.mqtt).is_ok()
+    cluster.nodes[other].wait_for("it takes clients", |node| {
+        node.get("/readyz").0 == 200 && Connect::v5("again").try_connect(node.mqtt).is_ok()
     });
+    Connect::v5("again").connect(cluster.nodes[other].mqtt).publish("t", "x", QoS::AtLeastOnce);
 }
 
 /// Asks for one command of `$CONTROL/cedalo/ha/v1`.

@@ -89,6 +89,10 @@ impl Campaign {
         self.cluster.compare_views(&mut verdict);
         let (faults, at_leader) = (self.faults, self.at_leader);
         print!("{}", self.times.summary());
-        verdict.announce(&format!("{faults} {what}, {at_leader} of them at the leader"));
+        let leaders = match at_leader {
+            0 => String::new(),
+            _ => format!(" ({at_leader} at the leader)"),
+        };
+        verdict.announce(&format!("{faults} {what}{leaders}"));
     }
 }
