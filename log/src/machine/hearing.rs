@@ -27,8 +27,8 @@ impl<S: LogStore> LogMachine<S> {
     /// says no more than what is written.
     pub(super) fn keep_time(&mut self) -> Result<(), TurnError> {
         let heard = self.peers.heard();
-        let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
-        if is_alone || self.replica.is_stuck() || heard.plus(LEAST_AHEAD) <= self.peers.kept {
+        if self.is_alone() || self.replica.is_stuck() || heard.plus(LEAST_AHEAD) <= self.peers.kept
+        {
             return Ok(());
         }
         let kept = heard.plus(AHEAD);
