@@ -1,4 +1,5 @@
 //! The cluster: as one node shows it, and of several processes that are one broker.
 
 mod alone;
+mod repair;
 mod several;

@@ -10,13 +10,13 @@ use crate::support::broker::{Broker, Options, free_address, run_to_end};
 use crate::support::client::{Options as Connect, Refused};
 
 /// Three nodes that are members of one cluster.
-struct Cluster {
-    nodes: Vec<Broker>,
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Broker>,
 }
 
 impl Cluster {
     /// One founds it, two join; all vote.
-    fn of_three() -> Self {
+    pub(super) fn of_three() -> Self {
         let address = free_address();
         let mut cluster = Self { nodes: vec![node(1, &address.to_string()).start()] };
         for id in [2, 3] {
@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     /// Waits until every node that runs shows the cluster so.
-    fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
+    pub(super) fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
         for node in &mut self.nodes {
             if node.ended().is_none() {
                 node.wait_for(what, |node| is_so(&node.api("/cluster")));
@@ -48,7 +48,7 @@ impl Cluster {
         }
     }
 
-    fn leader(&self) -> usize {
+    pub(super) fn leader(&self) -> usize {
         let running = self.nodes.iter().find(|node| node.metric("ledgermq_raft_term") > 0.0);
         let leader = running.expect("one runs").api("/cluster")["leader"].as_u64();
         usize::try_from(leader.expect("a number")).expect("small") - 1
