@@ -1,5 +1,7 @@
 //! The cluster: as one node shows it, and of several processes that are one broker.
 
 mod alone;
+mod operating;
 mod repair;
 mod several;
+mod stopping;

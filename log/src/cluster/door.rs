@@ -37,12 +37,18 @@ impl Door<'_> {
             Ok(token) => token,
             Err(error) => return refuse(format!("the token does not let in: {error}")),
         };
+        let cluster = self.authority.cluster();
+        let verified = token.verify(&self.authority.token_key(), cluster, self.now_s);
+        // Before anything that costs more: anybody can send a request.
+        if let Err(error) = &verified
+            && *error != TokenError::Expired
+        {
+            return refuse(format!("the token does not let in: {error}"));
+        }
         let key = match PublicKey::of_request(&join.request) {
             Ok(key) => key,
             Err(error) => return refuse(error.to_string()),
         };
-        let cluster = self.authority.cluster();
-        let verified = token.verify(&self.authority.token_key(), cluster, self.now_s);
         let grant = token.grant();
         let known = self.members.nodes.get(&join.node);
         if let Some(member) = known
@@ -204,6 +210,11 @@ mod tests {
         let cases = [
             (Join { token: "x".into(), ..good.clone() }, "not a token"),
             (Join { token: forged.to_string(), ..good.clone() }, "not issued by this cluster"),
+            // Nothing of a forged request is looked at but its token.
+            (
+                Join { token: forged.to_string(), request: vec![1], ..good.clone() },
+                "not issued by this cluster",
+            ),
             (with(|grant| grant.cluster = ClusterId([9; 16])), "of another cluster"),
             (with(|grant| grant.expires_s = 900), "has expired"),
             (with(|grant| grant.node = Some(3)), "for another node"),

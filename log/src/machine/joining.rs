@@ -172,7 +172,7 @@ impl<S: LogStore> LogMachine<S> {
         let applied = Arc::clone(&lock(&self.shared.members));
         let told = &self.doubting.told;
         let members = if told.index > applied.index { Arc::clone(told) } else { applied };
-        let starts = members.nodes.keys().map(|node| (*node, self.admission.start_of(*node)));
+        let starts = members.nodes.keys().map(|node| (*node, self.admission.known_start(*node)));
         let local = Local {
             start: self.shared.start(),
             last: self.replica.last_durable(),
@@ -193,16 +193,6 @@ impl<S: LogStore> LogMachine<S> {
         if self.joining.said.is_none() {
             self.show_members();
             self.tell_peers(peers);
-        }
-    }
-
-    /// Shows whether leadership is wished away, and hands it over.
-    pub(super) fn hand_over_if_asked(&mut self) {
-        if *lock(&self.shared.is_handing_over)
-            && self.replica.is_leader()
-            && let Some(to) = self.best_successor()
-        {
-            self.replica.transfer(to);
         }
     }
 }

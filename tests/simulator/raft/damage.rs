@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
 
-use crate::raft::members::Standing;
+use ledgermq_log::cluster::{Member, Standing};
+
+use crate::raft::members;
 use crate::raft::world::World;
 
 /// A disk that was damaged.
@@ -55,7 +57,7 @@ impl World {
             return;
         }
         let at = self.rng.size(0, self.seats.len() - 1);
-        if self.seats[at].standing != Standing::In || !is_enough(self) {
+        if self.seats[at].standing != members::Standing::In || !is_enough(self) {
             return;
         }
         match self.rng.below(6) {
@@ -101,7 +103,9 @@ impl World {
                 .process
                 .as_ref()
                 .is_some_and(|process| process.started < then && !process.machine.is_in_doubt());
-            other == at || seat.standing != Standing::In || (is_up && seat.halted_until <= self.now)
+            other == at
+                || seat.standing != members::Standing::In
+                || (is_up && seat.halted_until <= self.now)
         };
         if self.now.since(then) < IMAGE_AGE_MIN || !self.seats.iter().enumerate().all(is_there) {
             return;
@@ -139,7 +143,7 @@ impl World {
 
     /// In peace every learner has its vote again, but for an odd one.
     pub(crate) fn are_members_settled(&self) -> Result<(), String> {
-        for seat in self.seats.iter().filter(|seat| seat.standing == Standing::In) {
+        for seat in self.seats.iter().filter(|seat| seat.standing == members::Standing::In) {
             let process = seat.process.as_ref().ok_or("a node is down")?;
             if process.machine.is_in_doubt() {
                 return Err(format!("node {} is in doubt", seat.id));
@@ -149,7 +153,8 @@ impl World {
                 continue;
             }
             let voters = members.voters().count();
-            let learners = members.nodes.len() - voters;
+            let waits = |member: &&Member| member.standing != Standing::Voter && !member.is_held;
+            let learners = members.nodes.values().filter(waits).count();
             if learners > 1 || (learners == 1 && voters.is_multiple_of(2)) {
                 return Err(format!(
                     "node {} knows of {voters} voters and {learners} others",

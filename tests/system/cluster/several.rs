@@ -8,6 +8,7 @@ use ledgermq_core::reason::ReasonCode;
 
 use crate::support::broker::{Broker, Options, free_address, run_to_end};
 use crate::support::client::{Options as Connect, Refused};
+use crate::support::traffic::QUEUE;
 
 /// Three nodes that are members of one cluster.
 pub(super) struct Cluster {
@@ -17,22 +18,28 @@ pub(super) struct Cluster {
 impl Cluster {
     /// One founds it, two join; all vote.
     pub(super) fn of_three() -> Self {
+        Self::of_three_with(|options| options)
+    }
+
+    /// The same with nodes that have these options, too.
+    pub(super) fn of_three_with(with: impl Fn(Options) -> Options) -> Self {
         let address = free_address();
-        let mut cluster = Self { nodes: vec![node(1, &address.to_string()).start()] };
+        let first = with(node(1, &address.to_string())).start();
+        let mut cluster = Self { nodes: vec![first] };
         for id in [2, 3] {
-            cluster.join(id, &address.to_string());
+            cluster.join(id, &address.to_string(), &with);
         }
         cluster.wait("three voters", |shown| shown["quorum"]["online"] == 3);
         cluster
     }
 
-    fn join(&mut self, id: u64, by: &str) {
+    pub(super) fn join(&mut self, id: u64, by: &str, with: impl Fn(Options) -> Options) {
         let first = &self.nodes[0];
         let dir = first.dir.display().to_string();
         let (code, token, stderr) =
             run_to_end(&first.dir, &["cluster", "token", "--data-dir", &dir]);
         assert_eq!(code, 0, "{stderr}");
-        let joining = node(id, &free_address().to_string())
+        let joining = with(node(id, &free_address().to_string()))
             .argument("--join")
             .argument(by)
             .variable("LEDGERMQ_JOIN_TOKEN", token.trim());
@@ -55,13 +62,14 @@ impl Cluster {
     }
 }
 
-fn node(id: u64, address: &str) -> Options {
+pub(super) fn node(id: u64, address: &str) -> Options {
     Options::default()
         .argument("--node-id")
         .argument(id.to_string())
         .argument("--cluster")
         .argument(address)
         .set("cluster.node_lost", "5s")
+        .set(QUEUE, 1_000_000)
 }
 
 #[test]

@@ -177,6 +177,7 @@ fn bytes_that_cannot_be_are_refused() {
         ("an unknown reason", refused("refused.term", HEAD + 8, &[5])),
         ("a leader for no reason", refused("refused.term", HEAD + 9, &[1])),
         ("an unknown gate", refused("pulse", HEAD + 96, &[4])),
+        ("an unknown gate of a node that is drained", refused("pulse", HEAD + 96, &[0x84])),
         ("an unknown wish", refused("pulse", HEAD + 97, &[2])),
         (
             "an unknown role",
@@ -193,7 +194,7 @@ fn bytes_that_cannot_be_are_refused() {
                 bytes.pop();
             }),
         ),
-        ("an unknown command", bytes(&command, set(HEAD + 8, &[7]))),
+        ("an unknown command", bytes(&command, set(HEAD + 8, &[9]))),
         ("a command of no node", bytes(&command, set(HEAD + 9, &[0]))),
         ("an unknown answer", bytes(&answer, set(HEAD + 8, &[4]))),
     ];
