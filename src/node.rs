@@ -90,6 +90,10 @@ pub(crate) enum NodeError {
     /// A room stopped by itself, and the node with it.
     #[error("the node stopped: {0}")]
     Failed(String),
+    /// The log is not what this node promised to others: the next process begins with an empty one,
+    /// which the others fill.
+    #[error("the node has to begin again: {0}")]
+    Again(String),
     /// HTTP has no address.
     #[error(transparent)]
     Api(#[from] BindError),
@@ -107,7 +111,12 @@ pub(crate) enum NodeError {
 /// Runs a node until SIGTERM or SIGINT, and stops it in order.
 pub(crate) fn run(config: &Config) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config)).map_err(|error| {
+        match ledgermq_log::given_up(&config.node.data_dir) {
+            Some(why) => NodeError::Again(why),
+            None => error,
+        }
+    })
 }
 
 async fn serve(config: &Config) -> Result<(), NodeError> {
@@ -236,6 +245,9 @@ impl Parts {
         options.config = config.log.clone();
         options.seed = process::id().into();
         options.cluster = Some(place(config, asking));
+        // The views of a log that makes way for an empty one would be ahead of it.
+        let views_file = dir.join("projections.redb");
+        options.derived = vec![views_file.clone()];
         let (log, log_thread) = ledgermq_log::open(options)?;
         if log.status().unclean {
             tracing::warn!(
@@ -246,7 +258,7 @@ impl Parts {
         let seats = Seats::new(&config.gateway, &log)?.with_node_lost(config.cluster.node_lost.0);
         let limits = &config.gateway.limits;
         let mut projections = driver::open(
-            dir.join("projections.redb"),
+            views_file,
             projector::Options {
                 node,
                 start: log.start(),

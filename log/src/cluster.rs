@@ -6,6 +6,7 @@ pub mod authority;
 pub mod conf_change;
 pub mod config;
 pub mod door;
+pub mod doubt;
 pub mod exchange;
 pub mod frame;
 pub mod identity;

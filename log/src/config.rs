@@ -135,6 +135,9 @@ pub struct Options {
     pub config: Config,
     /// How it takes part in a cluster; none = it is alone.
     pub cluster: Option<ClusterOptions>,
+    /// Files that others made from the log: they are moved away together with it, should it make way
+    /// for an empty one. On the same file system.
+    pub derived: Vec<PathBuf>,
 }
 
 /// How a node takes part in a cluster.
@@ -172,6 +175,13 @@ impl Options {
     /// The log of `node` in `dir` with the default configuration.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, node: u64) -> Self {
-        Self { dir: dir.into(), node, seed: node, config: Config::default(), cluster: None }
+        Self {
+            dir: dir.into(),
+            node,
+            seed: node,
+            config: Config::default(),
+            cluster: None,
+            derived: Vec::new(),
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The log thread: the only place that turns the log's machine in a running node.
 
 mod membership;
+mod repair;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -16,12 +18,14 @@ use crate::config::Options;
 use crate::error::{OpenError, Stopped};
 use crate::log::Log;
 use crate::machine::{Beginning, LogMachine, TurnError, describe};
-use crate::peers::{PeersHandle, PeersThread};
+use crate::peers::{ClusterDir, PeersHandle, PeersThread};
 use crate::shared::{Shared, lock};
 use crate::space::{DirSpace, Monitor};
 use crate::store::LogStore;
 use crate::store::engine::EngineStore;
 use crate::wake::Wake;
+
+use membership::Notes;
 
 /// Bytes of what peers sent that wait for the log thread.
 const INBOX_BYTES: usize = 16 << 20;
@@ -52,31 +56,56 @@ impl LogThread {
 ///
 /// See [`OpenError`]: in use, damaged, or something that the operating system refused.
 pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
+    match try_open(options.clone()) {
+        Err(error @ OpenError::Damaged { .. }) if repair::has_others(&options) => {
+            let why = describe(&error);
+            tracing::error!(error = why, "the others have what this log lacks");
+            repair::note(&options, why)?;
+            try_open(options)
+        }
+        opened => opened,
+    }
+}
+
+/// Why the next process of the node in the directory `data` begins without the log of this one; none
+/// if it goes on with it.
+#[must_use]
+pub fn given_up(data: &Path) -> Option<String> {
+    let repair = ClusterDir::new(data).repair().ok().flatten()?;
+    (!repair.is_moved).then_some(repair.why)
+}
+
+fn try_open(options: Options) -> Result<(Log, LogThread), OpenError> {
     let clock = Clock::start();
     let millis = clock.now().wall.0 / 1000;
     check(&options)?;
     let lock = EngineStore::lock(&options.dir)?;
+    let lock = repair::make_way(&options, lock, millis)?;
     let mut space = Monitor::new(&options.config, Box::new(DirSpace::new(options.dir.clone())));
     space.make_room_to_open();
-    let Options { node, seed, config, dir, cluster } = options.clone();
+    let Options { node, seed, config, dir, cluster, .. } = options.clone();
     let node_lost = cluster.as_ref().map_or(NODE_LOST, |cluster| cluster.config.node_lost.0);
     let place =
         cluster.map(|cluster| membership::enter(cluster, node, millis / 1000)).transpose()?;
     let store = EngineStore::open(&options, lock, millis)?;
     let bell = Arc::new(Bell::default());
     let place = place.flatten();
-    let founding = place.as_ref().map(membership::Place::founding);
-    let (membership, peers) = match place {
+    let (membership, mut peers) = match place {
         None => (None, None),
         Some(place) => {
             let inbox = Arc::new(Inbox::new(INBOX_BYTES, Arc::clone(&bell) as Arc<dyn Wake>));
+            let notes = place.notes();
             let (membership, handle, thread) = place.open(Arc::clone(&inbox))?;
-            (Some(membership), Some(Lines { inbox, handle, thread }))
+            (Some(membership), Some(Lines { inbox, handle, thread, notes }))
         }
     };
     let stopwatch = Box::new(move || clock.now().monotonic);
     let beginning = Beginning { node, seed, membership, node_lost, config, space, stopwatch };
-    let (log, machine) = match LogMachine::recover(store, beginning, clock.now()) {
+    let opened = LogMachine::recover(store, beginning, clock.now()).and_then(|opened| {
+        let noted = peers.as_mut().map(|lines| lines.notes.began(opened.0.start()));
+        noted.unwrap_or(Ok(())).map(|()| opened)
+    });
+    let (log, machine) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             if let Some(lines) = peers {
@@ -85,9 +114,6 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
             return Err(error);
         }
     };
-    if let Some(founding) = founding {
-        founding.done(log.start())?;
-    }
     let shared = Arc::clone(log.shared());
     let _ = bell.shared.set(Arc::clone(&shared));
     let thread = thread::Builder::new()
@@ -102,6 +128,7 @@ struct Lines {
     inbox: Arc<Inbox>,
     handle: PeersHandle,
     thread: PeersThread,
+    notes: Notes,
 }
 
 impl Lines {
@@ -195,7 +222,17 @@ fn turn_until_stopped<S: LogStore>(
             Some(lines) => &mut lines.handle,
             None => &mut NoPeers,
         };
-        let has_more = machine.turn(clock.now(), peers)?;
+        let turned = machine.turn(clock.now(), peers);
+        if let Some(lines) = &mut lines {
+            if let Err(error @ (TurnError::Short(_) | TurnError::Damaged { .. })) = &turned
+                && machine.has_others()
+            {
+                lines.notes.give_up(&describe(error), shared.start());
+            }
+            let members = Arc::clone(&lock(&shared.members));
+            lines.notes.look(&members, machine.is_in_doubt());
+        }
+        let has_more = turned?;
         if has_more {
             continue;
         }

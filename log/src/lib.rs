@@ -44,7 +44,7 @@ pub use crate::commanding::Commanded;
 pub use crate::committed::CommittedBatch;
 pub use crate::config::{Asking, ClusterOptions, Config, Durability, Options};
 pub use crate::deriving::{Derivation, Leading};
-pub use crate::driver::{LogThread, open};
+pub use crate::driver::{LogThread, given_up, open};
 pub use crate::error::{AppendError, Full, OpenError, ReadError, Stopped, TailError};
 pub use crate::log::{Log, Ticket};
 pub use crate::machine::{Beginning, LogMachine, Membership, TurnError};

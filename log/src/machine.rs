@@ -3,6 +3,7 @@
 
 mod commands;
 mod deriving;
+mod doubting;
 mod hearing;
 mod incarnation;
 mod joining;
@@ -31,6 +32,7 @@ use raft::eraftpb::{Entry, EntryType};
 use crate::admission::{Admission, Checkpoint};
 use crate::clock::{LeaderClock, Now};
 use crate::cluster::Peers;
+use crate::cluster::doubt::Shortness;
 use crate::committed::{CommittedBatch, Voids};
 use crate::config::{Config, Durability};
 use crate::receipt::Receipt;
@@ -63,6 +65,22 @@ pub enum TurnError {
         /// What is wrong.
         what: &'static str,
     },
+    /// Somebody leads who has another entry where this node has a committed one. Nobody but people
+    /// can tell which of the two is right, so nothing is repaired.
+    #[error(
+        "node {from} leads, and its entry {index} is not the one that is committed here: one of the \
+         two has lost or changed what it had acknowledged, or writes as a member of another \
+         history of this cluster (a disk that was cloned, restored from a backup, or rolled back)"
+    )]
+    Contradicted {
+        /// The first entry in which they differ.
+        index: Index,
+        /// The other node.
+        from: u64,
+    },
+    /// The log is not what this node promised to others. The next process has to begin without it.
+    #[error("{0}")]
+    Short(Shortness),
 }
 
 /// The log of one node, over any store.
@@ -89,6 +107,7 @@ pub struct LogMachine<S: LogStore> {
     policy: policy::Policy,
     commands: commands::Commands,
     joining: joining::Joining,
+    doubting: doubting::Doubting,
     /// A node that is not heard for so long is declared lost.
     node_lost: Duration,
     /// When a write is tried again for which the disk had no space.
@@ -128,8 +147,10 @@ impl<S: LogStore> LogMachine<S> {
     /// [`TurnError`] is final: the log must be dropped, and the node stops.
     pub fn turn(&mut self, now: Now, peers: &mut dyn Peers) -> Result<bool, TurnError> {
         self.clock.read(now);
-        // First what came: a node that was held up must not stand for election beside it.
+        self.tell_peers_first(peers);
+        // Then what came: a node that was held up must not stand for election beside it.
         self.take_inputs(now, peers);
+        self.doubt(now, peers)?;
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now.monotonic;
             self.tick(now, peers);
@@ -152,6 +173,11 @@ impl<S: LogStore> LogMachine<S> {
         }
         self.derive(time, may_write && self.is_number_kept);
         if may_write {
+            // Before anything counts by what was acknowledged.
+            if self.note_acked() {
+                self.tell_peers(peers);
+            }
+            self.keep_acked(now.monotonic);
             self.propose(now, time, peers);
             self.checkpoint.step(&self.admission, &mut self.extra);
             self.write(now, peers)?;
@@ -223,7 +249,7 @@ impl<S: LogStore> LogMachine<S> {
         let lost = outgoing.lost();
         lost.into_iter().for_each(|peer| self.replica.unreachable(peer));
         if let Some(index) = self.replica.take_unreadable() {
-            return Err(TurnError::Damaged { index, what: "it cannot be read for a follower" });
+            self.found_damaged(index, now.monotonic);
         }
         match written {
             Ok(()) => {
@@ -341,7 +367,7 @@ impl<S: LogStore> LogMachine<S> {
         };
         let first = self.shared.reader.first_index();
         let gate = self.shared.gate();
-        let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
+        let is_alone = self.is_alone();
         let safe = self.peers.safe().max(self.last_time);
         let mut status = lock(&self.shared.status);
         status.gate = gate;

@@ -28,7 +28,7 @@ use crate::cluster::peering::Me;
 use driver::Driver;
 use link::Shared;
 
-pub use files::{ClusterDir, FilesError, Loaded};
+pub use files::{ClusterDir, FilesError, Loaded, Repair};
 pub use join::{JoinError, Joining, join};
 pub use tls::{Credentials, TlsError};
 

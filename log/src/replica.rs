@@ -240,6 +240,19 @@ impl<S: LogStore> Replica<S> {
         is_taken
     }
 
+    /// The first entry of an append of this term that is another than the one that is committed here:
+    /// raft would end the process.
+    pub(crate) fn contradiction(&self, message: &Message) -> Option<Index> {
+        let log = &self.raw.raft.raft_log;
+        let is_taken = message.get_msg_type() == MessageType::MsgAppend
+            && message.term >= self.raw.raft.term
+            && message.index >= log.first_index().saturating_sub(1)
+            && log.match_term(message.index, message.log_term);
+        let committed = message.entries.iter().take_while(|entry| entry.index <= log.committed);
+        let other = |entry: &&Entry| !log.match_term(entry.index, entry.term);
+        if is_taken { committed.filter(other).map(|entry| entry.index).next() } else { None }
+    }
+
     /// What was sent to `peer` last was lost, as far as is known.
     pub(crate) fn unreachable(&mut self, peer: u64) {
         if self.is_stuck() {
@@ -354,6 +367,7 @@ impl<S: LogStore> Replica<S> {
         }
         if !self.raw.has_ready() && (!extra.is_empty() || self.is_configuration_unwritten) {
             self.add_configuration(extra);
+            let sync = sync || extra.configuration.is_some();
             self.store.write(extra, sync)?;
             turned.note(extra, sync);
             *extra = Unit::default();
@@ -364,8 +378,8 @@ impl<S: LogStore> Replica<S> {
             let committed = ready.take_committed_entries();
             self.apply(committed, turned);
             let state = self.hard_state(ready.hs());
-            // A vote or a term must hold whatever comes with it.
-            let sync = sync || self.is_vote_or_term(&state);
+            // A vote, a term, and who is in must hold whatever comes with it.
+            let sync = sync || self.is_vote_or_term(&state) || self.is_configuration_unwritten;
             let entries = ready.take_entries();
             let mut unit = Unit { entries, hard_state: Some(state), ..std::mem::take(extra) };
             self.add_configuration(&mut unit);
@@ -395,6 +409,11 @@ impl<S: LogStore> Replica<S> {
         if counts && let Ok(state) = self.raw.apply_conf_change(&change.raft) {
             self.configuration.state = state;
             self.settle_cache();
+            // What it writes as a leader next would be counted where it does not stand any more.
+            let raft = &mut self.raw.raft;
+            if raft.state == StateRole::Leader && raft.prs().get(raft.id).is_none() {
+                raft.become_follower(raft.term, 0);
+            }
         }
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// Nothing up to here is needed any more.
     pub(crate) purge_allowed: AtomicU64,
     pub(crate) mark: Mark,
+    /// An entry that somebody found damaged; 0 if there is none.
+    pub(crate) damaged: AtomicU64,
     pub(crate) is_stopping: AtomicBool,
     /// This node is not to lead any more.
     pub(crate) is_handing_over: Mutex<bool>,
@@ -107,6 +109,7 @@ impl Shared {
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),
             mark: Mark::default(),
+            damaged: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
             is_handing_over: Mutex::new(false),
             is_draining: AtomicBool::new(false),
@@ -187,6 +190,26 @@ impl Shared {
         bytes_max: usize,
         out: &mut Vec<Arc<CommittedBatch>>,
     ) -> Result<Index, ReadError> {
+        let read = self.read_some(from, upto, bytes_max, out);
+        read.inspect_err(|error| self.note(error))
+    }
+
+    /// Tells the log thread of damage: with others that have the entry, this node can do without its
+    /// own log.
+    fn note(&self, error: &ReadError) {
+        if let ReadError::Damaged { index, .. } = error {
+            self.damaged.store(*index, Ordering::SeqCst);
+            self.wake_thread();
+        }
+    }
+
+    fn read_some(
+        &self,
+        from: Index,
+        upto: Index,
+        bytes_max: usize,
+        out: &mut Vec<Arc<CommittedBatch>>,
+    ) -> Result<Index, ReadError> {
         let mut entries = Vec::new();
         let marks = self.marks(from, upto);
         self.reader.read(from, bytes_max.min(READ_BYTES), &mut entries)?;
@@ -212,6 +235,10 @@ impl Shared {
 
     /// The batch at `index` from ring, cache or disk.
     pub(crate) fn read(&self, index: Index) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
+        self.read_one(index).inspect_err(|error| self.note(error))
+    }
+
+    fn read_one(&self, index: Index) -> Result<Option<Arc<CommittedBatch>>, ReadError> {
         {
             let ring = lock(&self.ring);
             if index > ring.last() {

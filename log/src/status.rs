@@ -104,6 +104,8 @@ pub struct ClusterStatus {
     pub resends: u64,
     /// Bytes of batches of this node that are not admitted yet.
     pub outbox_bytes: u64,
+    /// Why this node takes no part in raft; none if it does.
+    pub doubt: Option<String>,
     /// Last entry of this node's log, committed or not.
     pub last_index: Index,
     /// How often this node's raft, as the leader, took a batch not, so that it had to wait.

@@ -17,6 +17,9 @@ fn judge(status: &ClusterStatus, own: u64, leader: u64, is_insecure: bool) -> Ch
     let (voters, online, needed) = (status.voters().count(), status.online, status.needed);
     let missing: Vec<u64> = status.missing().collect();
     let mut check = match health {
+        _ if status.doubt.is_some() => {
+            Check::failed("cluster", status.doubt.clone().unwrap_or_default())
+        }
         Health::Stable | Health::Degraded => Check::ready("cluster"),
         Health::Offline => Check::failed(
             "cluster",
@@ -98,6 +101,14 @@ mod tests {
         let check = judge(&refused, 1, 0, false);
         let expected = serde_json::json!({ "3": "node 1 has left the cluster" });
         assert_eq!(check.details["refused_by"], expected);
+    }
+
+    #[test]
+    fn a_node_in_doubt_is_not_ready_and_says_why() {
+        let doubt = Some("the log ends at 90, node 1 saw 100 acknowledged".to_owned());
+        let check = judge(&ClusterStatus { doubt: doubt.clone(), ..three(3) }, 1, 2, false);
+        assert!(!check.ready);
+        assert_eq!(check.reason, doubt);
     }
 
     #[test]

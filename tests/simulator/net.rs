@@ -8,25 +8,37 @@ use ledgermq_log::cluster::{
     ClusterId, Frame, Hello, JoinAnswer, Local, PeerInput, Peers, Sent, frame,
 };
 
+use raft::eraftpb::MessageType;
+
 use crate::peers::{Event, Habits, Lane, Links, Sent as LinkSent};
 use crate::rng::Rng;
 
 /// Lanes that a peer must have to count as connected.
-const NEEDED: [Lane; 2] = [Lane::Log, Lane::Pulse];
+const NEEDED: [Lane; 3] = [Lane::Log, Lane::Pulse, Lane::Bulk];
 
 /// All links, and who knows of whom.
 pub(crate) struct Net {
     pub(crate) links: Links<Vec<u8>>,
     /// By node and peer: which of [`NEEDED`] are there.
-    up: BTreeMap<(u64, u64), [bool; 2]>,
+    up: BTreeMap<(u64, u64), [bool; 3]>,
+    /// What each process says of itself when it greets. Before it has said so, it greets nobody.
+    locals: BTreeMap<u64, Local>,
 }
 
 /// The way out of one node, for a turn.
 pub(crate) struct Out<'a> {
     pub(crate) node: u64,
     pub(crate) now: Timestamp,
-    pub(crate) links: &'a mut Links<Vec<u8>>,
+    pub(crate) net: &'a mut Net,
     pub(crate) rng: &'a mut Rng,
+    /// Votes that were given: in which term, to whom.
+    pub(crate) votes: Vec<(u64, u64)>,
+}
+
+impl<'a> Out<'a> {
+    pub(crate) fn new(node: u64, now: Timestamp, net: &'a mut Net, rng: &'a mut Rng) -> Self {
+        Self { node, now, net, rng, votes: Vec::new() }
+    }
 }
 
 // The simulator has one thread; the machine asks for a way out that a thread may own.
@@ -35,15 +47,28 @@ impl Peers for Out<'_> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes).expect("a node sends frames that can be");
         let lane = lane_of(frame);
-        match self.links.send((self.node, to), lane, &bytes, self.now, self.rng) {
+        if let Frame::Raft { message, .. } = frame
+            && message.get_msg_type() == MessageType::MsgRequestVoteResponse
+            && !message.reject
+        {
+            self.votes.push((message.term, to));
+        }
+        if let Frame::Raft { message, .. } = frame
+            && message.get_msg_type() == MessageType::MsgRequestVote
+        {
+            self.votes.push((message.term, self.node));
+        }
+        match self.net.links.send((self.node, to), lane, &bytes, self.now, self.rng) {
             LinkSent::Taken => Sent::Taken,
             LinkSent::Full => Sent::Full,
             LinkSent::Down => Sent::Down,
         }
     }
 
-    // Greetings are the driver's business.
-    fn update(&mut self, _local: &Local) {}
+    fn update(&mut self, local: &Local) {
+        self.net.locals.insert(self.node, local.clone());
+        self.net.links.started(self.node);
+    }
 
     fn answer(&mut self, _id: u64, _answer: JoinAnswer) {}
 }
@@ -66,12 +91,12 @@ fn real(lane: Lane) -> frame::Lane {
 
 impl Net {
     pub(crate) fn new(habits: Habits) -> Self {
-        Self { links: Links::new(habits), up: BTreeMap::new() }
+        Self { links: Links::new(habits), up: BTreeMap::new(), locals: BTreeMap::new() }
     }
 
     /// A process of `node` begins: it knows of no connection.
     pub(crate) fn started(&mut self, node: u64) {
-        self.links.started(node);
+        self.locals.remove(&node);
         self.up.retain(|(of, _), _| *of != node);
     }
 
@@ -100,11 +125,12 @@ impl Net {
                 Event::Connected | Event::Disconnected => {
                     let Some(at) = at else { continue };
                     let up = self.up.entry((node, peer)).or_default();
-                    let before = *up == [true; 2];
+                    let before = *up == [true; 3];
                     up[at] = event == Event::Connected;
-                    match (before, *up == [true; 2]) {
+                    match (before, *up == [true; 3]) {
                         (false, true) => {
-                            return Some(PeerInput::Connected { peer, hello: hello(peer) });
+                            let hello = self.hello(peer, node);
+                            return Some(PeerInput::Connected { peer, hello });
                         }
                         (true, false) => return Some(PeerInput::Disconnected { peer }),
                         _ => {}
@@ -113,23 +139,25 @@ impl Net {
             }
         }
     }
-}
 
-fn hello(node: u64) -> Hello {
-    Hello {
-        lane: frame::Lane::Log,
-        cluster: ClusterId([7; 16]),
-        boot: 1,
-        session: 1,
-        generation: 1,
-        node,
-        start: 1,
-        last: (0, 0),
-        commit: 0,
-        acked: 0,
-        first: 1,
-        members_index: 0,
-        version: String::new(),
-        address: "node:1".to_owned(),
+    /// What `node` says to `peer`, with whom it has a connection on each lane now.
+    fn hello(&self, node: u64, peer: u64) -> Hello {
+        let local = self.locals.get(&node).cloned().unwrap_or_default();
+        Hello {
+            lane: frame::Lane::Log,
+            cluster: ClusterId([7; 16]),
+            boot: 1,
+            session: 1,
+            generation: 1,
+            node,
+            start: local.start,
+            last: local.last,
+            commit: local.commit,
+            acked: local.acked.get(&peer).copied().unwrap_or(0),
+            first: local.first,
+            members_index: local.members.index,
+            version: String::new(),
+            address: "node:1".to_owned(),
+        }
     }
 }

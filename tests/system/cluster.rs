@@ -2,5 +2,6 @@
 
 mod alone;
 mod operating;
+mod repair;
 mod several;
 mod stopping;

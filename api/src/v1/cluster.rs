@@ -123,6 +123,7 @@ pub(super) async fn cluster(State(rooms): State<Arc<Rooms>>) -> Response {
                 "reached": health != Health::Offline,
             },
             "state": state(health),
+            "doubt": status.doubt,
             "items": items,
             "next": null,
             "as_of": applied.to_string(),

@@ -102,6 +102,32 @@ pub fn node_of(certificate: &[u8]) -> Result<(ClusterId, u64), AuthorityError> {
     Ok((cluster, node))
 }
 
+/// What a certificate says of whoever shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: u64,
+    /// SHA-256 of its public key (`SubjectPublicKeyInfo`).
+    pub key: [u8; 32],
+}
+
+impl Shown {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be said for sure whom it is for.
+    pub fn of(certificate: &[u8]) -> Result<Self, AuthorityError> {
+        let (cluster, node) = node_of(certificate)?;
+        let certificate = Certificate::from_der(certificate).map_err(|_| AuthorityError::Nobody)?;
+        let key = certificate.tbs_certificate().subject_public_key_info().to_der();
+        let key = fingerprint(&key.map_err(|_| AuthorityError::Nobody)?);
+        Ok(Self { cluster, node, key })
+    }
+}
+
 /// A public key that asked for a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {

@@ -51,10 +51,15 @@ impl Door<'_> {
         };
         let grant = token.grant();
         let known = self.members.nodes.get(&join.node);
-        if known.is_some_and(|node| node.key == key.fingerprint)
+        if let Some(member) = known
+            && member.key == key.fingerprint
             && self.members.spent.contains_key(&grant.id)
-        {
             // The answer was lost. That the token has expired since does not matter.
+            && matches!(verified, Ok(()) | Err(TokenError::Expired))
+        {
+            if grant.role != member.role || join.role != member.role {
+                return refuse("the node was let in for another role".to_owned());
+            }
             return Ok(Entry::Member);
         }
         if let Err(error) = verified {
@@ -170,6 +175,15 @@ mod tests {
         assert_eq!(door.check(&join), Ok(Entry::Member));
         let joined = door.joined(&join, 1).unwrap();
         assert_eq!(node_of(&joined.certificate), Ok((CLUSTER, 2)));
+        // What is asked again is what was granted, by this cluster.
+        let asks = |token: String, role| door.check(&Join { token, role, ..join.clone() });
+        let stranger = Authority::found(CLUSTER).unwrap();
+        let forged = JoinToken::issue(&stranger.token_key(), grant(&authority)).to_string();
+        assert!(asks(forged, Role::Log).unwrap_err().text.contains("not issued by this cluster"));
+        let edge = Grant { role: Role::Edge, ..grant(&authority) };
+        let edge = JoinToken::issue(&authority.token_key(), edge).to_string();
+        assert!(asks(edge, Role::Log).unwrap_err().text.contains("another role"));
+        assert!(asks(token.to_string(), Role::Edge).unwrap_err().text.contains("another role"));
         // The same number, but somebody else.
         let door = Door { now_s: 900, ..door };
         let stranger = Join { request: other.request().unwrap(), ..join.clone() };

@@ -13,6 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cluster::authority::Shown;
 use crate::cluster::exchange::Local;
 use crate::cluster::frame::{Hello, Lane, Refusal, RefusalCode};
 use crate::cluster::identity::ClusterId;
@@ -121,6 +122,8 @@ struct Peer {
     /// Where it says itself that it is, if that is elsewhere.
     heard_address: Option<String>,
     session: Option<Session>,
+    /// The process with which there was a session last, and its start.
+    last: Option<(u128, u64)>,
     /// Sessions in a row that this node dialled and that did not come up, or not for long.
     failures: u32,
     /// Why the session that ends now was refused, by either side.
@@ -171,6 +174,7 @@ impl Peering {
                     address: member.address.clone(),
                     heard_address: None,
                     session: None,
+                    last: None,
                     failures: 0,
                     refused: None,
                     next_dial: if is_mine { now } else { now + PATIENCE },
@@ -266,9 +270,18 @@ impl Peering {
         now: Duration,
         way: Way,
         hello: &Hello,
-        certificate: Option<(ClusterId, u64)>,
+        certificate: Option<Shown>,
     ) -> Result<Greeted, Refusal> {
+        if self.local.start == 0 {
+            return Err(busy("the log of this node is not open yet"));
+        }
         check::hello(&self.me, &self.local, hello, certificate)?;
+        self.check_process(hello)?;
+        if !self.local.members.nodes.contains_key(&hello.node) && self.has_member_up() {
+            // Whoever of the members is up tells of newer ones, and then it is known.
+            let text = format!("node {} is not a member, as far as is known here", hello.node);
+            return Err(Refusal::new(RefusalCode::Unknown, text));
+        }
         let (session, replaced) = match way {
             Way::Dialled { peer, session, lane } => {
                 self.answered(peer, session, lane, hello)?;
@@ -292,10 +305,36 @@ impl Peering {
         let is_up = open.is_up;
         if is_up {
             open.begun = now;
+            state.last = Some((hello.boot, hello.start));
             let is_elsewhere = !hello.address.is_empty() && hello.address != state.address;
             state.heard_address = is_elsewhere.then(|| hello.address.clone());
         }
         Ok(Greeted { peer, session, replaced, is_up })
+    }
+
+    /// Whether that can be the process with which there was a session, or one that came after it.
+    fn check_process(&self, hello: &Hello) -> Result<(), Refusal> {
+        let last = self.peers.get(&hello.node).and_then(|peer| peer.last);
+        let Some((_, start)) = last.filter(|(boot, _)| *boot != hello.boot) else { return Ok(()) };
+        let node = hello.node;
+        if hello.start == start {
+            let text = format!(
+                "another process began as start {start} of node {node}: was its disk cloned?"
+            );
+            return Err(Refusal::new(RefusalCode::Cloned, text));
+        }
+        if hello.start < start {
+            let text = format!(
+                "node {node} starts as {}, but it was here as start {start}: was its disk rolled back?",
+                hello.start
+            );
+            return Err(Refusal::new(RefusalCode::RolledBack, text));
+        }
+        Ok(())
+    }
+
+    fn has_member_up(&self) -> bool {
+        self.local.members.nodes.keys().any(|node| self.is_up(*node))
     }
 
     /// Something came from the peer.
@@ -391,6 +430,7 @@ impl Peering {
             address: hello.address.clone(),
             heard_address: None,
             session: None,
+            last: None,
             failures: 0,
             refused: None,
             next_dial: now + PATIENCE,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ledgermq_core::offset::Index;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::cluster::peering::Me;
@@ -15,8 +16,8 @@ use crate::config::ClusterOptions;
 use crate::error::OpenError;
 use crate::machine::{Membership, describe};
 use crate::peers::{
-    ClusterDir, JoinError, Joining, Loaded, PeersHandle, PeersOptions, PeersThread, Security, join,
-    start,
+    ClusterDir, JoinError, Joining, Loaded, PeersHandle, PeersOptions, PeersThread, Repair,
+    Security, join, start,
 };
 
 /// So long a node asks to be let in, if nobody answers.
@@ -29,6 +30,10 @@ pub(super) struct Place {
     loaded: Loaded,
     /// The members, as whoever let this node in knew them.
     told: Option<Arc<Members>>,
+    /// The members, as an earlier process knew them.
+    known: Option<Arc<Members>>,
+    /// Why an earlier process left its log behind.
+    why: Option<String>,
     options: ClusterOptions,
     listener: TcpListener,
 }
@@ -53,6 +58,8 @@ pub(super) fn enter(
         return Ok(None);
     }
     let listener = listen(&config.address)?;
+    let known = dir.members().map_err(setting)?.map(Arc::new);
+    let why = dir.repair().map_err(setting)?.map(|repair| repair.why);
     let (loaded, told) = match loaded {
         Some(loaded) => (loaded, None),
         None if config.join.is_empty() => {
@@ -66,6 +73,7 @@ pub(super) fn enter(
             options.asking.set(false);
             let joined = asked?;
             let loaded = dir.joined(node, &joined).map_err(setting)?;
+            dir.set_members(&joined.members).map_err(setting)?;
             (loaded, Some(Arc::new(joined.members)))
         }
     };
@@ -75,13 +83,15 @@ pub(super) fn enter(
             loaded.identity.node, loaded.identity.cluster
         )));
     }
-    Ok(Some(Place { dir, loaded, told, options, listener }))
+    Ok(Some(Place { dir, loaded, told, known, why, options, listener }))
 }
 
 impl Place {
-    /// What is to be noted when the log has opened as that start.
-    pub(super) fn founding(&self) -> Founding {
-        Founding { dir: self.dir.clone(), identity: self.loaded.identity }
+    /// What is to be noted of this process in the node's files.
+    pub(super) fn notes(&self) -> Notes {
+        let members = self.known.as_ref().or(self.told.as_ref()).map_or(0, |known| known.index);
+        let (dir, identity) = (self.dir.clone(), self.loaded.identity);
+        Notes { dir, identity, members, is_repairing: self.why.is_some() }
     }
 
     /// Starts the thread that has the connections, and says what the log has to know.
@@ -89,7 +99,7 @@ impl Place {
         self,
         inbox: Arc<Inbox>,
     ) -> Result<(Membership, PeersHandle, PeersThread), OpenError> {
-        let Self { loaded, told, options, listener, .. } = self;
+        let Self { loaded, told, known, why, options, listener, .. } = self;
         let Loaded { identity, credentials, authority, key } = loaded;
         let address = options.config.reached_at().to_owned();
         let me = Me {
@@ -107,26 +117,58 @@ impl Place {
         let peers = PeersOptions { me, listener, security, inbox };
         let (handle, thread) = start(peers).map_err(setting)?;
         let mqtt = options.mqtt;
-        let membership = Membership { identity, address, mqtt, key, authority, told };
+        let membership = Membership { identity, address, mqtt, key, authority, told, known, why };
         Ok((membership, handle, thread))
     }
 }
 
-/// A founder's identity, until its log is there.
-pub(super) struct Founding {
+/// What a process notes in the files of `cluster/`.
+pub(super) struct Notes {
     dir: ClusterDir,
     identity: Identity,
+    /// The last change of the members that is noted.
+    members: Index,
+    /// A log is being replaced.
+    is_repairing: bool,
 }
 
-impl Founding {
-    /// Notes that this cluster is founded: should the log be lost, an empty one founds no second
-    /// cluster of the same name, but waits for the others.
-    pub(super) fn done(self, start: u64) -> Result<(), OpenError> {
-        let Self { dir, identity } = self;
-        if identity.start_min > 0 {
-            return Ok(());
+impl Notes {
+    /// Notes that a log has begun as that start. Should it be lost, an empty one counts from beyond
+    /// it; and that of a founder founds no second cluster of the same name, but waits for the others.
+    pub(super) fn began(&mut self, start: u64) -> Result<(), OpenError> {
+        let start_min = self.identity.start_min.max(start + 1);
+        self.identity = Identity { start_min, ..self.identity };
+        self.dir.set_identity(&self.identity).map_err(setting)
+    }
+
+    /// Notes the members, if they are others, and that the log is in place again. What cannot be
+    /// written is only missed when the log is lost.
+    pub(super) fn look(&mut self, members: &Members, is_in_doubt: bool) {
+        let noted = if members.index > self.members {
+            self.members = members.index;
+            self.dir.set_members(members)
+        } else if self.is_repairing && !is_in_doubt {
+            self.is_repairing = false;
+            self.dir.set_repair(None)
+        } else {
+            return;
+        };
+        if let Err(error) = noted {
+            tracing::warn!(error = describe(&error), "not noted");
         }
-        dir.set_identity(&Identity { start_min: start + 1, ..identity }).map_err(setting)
+    }
+
+    /// Notes that the next process must begin without the log of this one, which began as `start` or
+    /// an earlier one.
+    pub(super) fn give_up(&mut self, why: &str, start: u64) {
+        let repair = Repair { why: why.to_owned(), is_moved: false };
+        let noted = self.began(start).map_err(|error| describe(&error));
+        let noted = noted
+            .and_then(|()| self.dir.set_repair(Some(&repair)).map_err(|error| describe(&error)));
+        match noted {
+            Ok(()) => tracing::error!(why, "the next start begins with an empty log"),
+            Err(error) => tracing::error!(error, "the log cannot be given up"),
+        }
     }
 }
 

@@ -90,8 +90,15 @@ impl<S: LogStore> LogMachine<S> {
         now: Now,
         peers: &mut dyn Peers,
     ) {
+        let is_same = |pending: &Pending| {
+            pending.command == command
+                && matches!(&pending.origin, Origin::Peer { node: by, id: of } if (*by, *of) == (node, id))
+        };
         let answer = if !self.does(&command) {
             self.not_here(&command)
+        } else if self.commands.pending.values().any(is_same) {
+            // It asks again before it was answered.
+            return;
         } else if self.commands.pending.len() >= COMMANDS_MAX {
             refused("too many commands are waiting: try again in a moment")
         } else {
@@ -102,6 +109,9 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whoever does it has answered what was passed on.
     pub(super) fn take_answer(&mut self, from: u64, id: u64, answer: Answer) {
+        if self.take_readmission(id, &answer) {
+            return;
+        }
         let Some(pending) = self.commands.pending.get_mut(&id) else { return };
         if pending.stage != (Stage::Passed { to: from }) {
             return;
@@ -218,6 +228,12 @@ impl<S: LogStore> LogMachine<S> {
         if is_done(command, members) {
             return Begin::Answer(Answer::Done);
         }
+        if let Command::Readmit { node, joined } = command
+            && members.nodes.get(node).is_some_and(|member| member.joined > *joined)
+        {
+            let text = format!("node {node} was let in again since entry {joined}");
+            return Begin::Answer(refused(text));
+        }
         let change = match command {
             Command::Transfer { to } => return self.begin_transfer(*to),
             // A node that leads must not take part in its own removal.
@@ -296,7 +312,11 @@ impl<S: LogStore> LogMachine<S> {
                 _ => None,
             };
         }
-        if is_done(command, self.replica.members()) {
+        let members = self.replica.members();
+        // It may be in again by now.
+        let is_over = matches!(command, Command::Readmit { node, joined }
+            if members.nodes.get(node).is_some_and(|member| member.joined > *joined));
+        if is_over || is_done(command, members) {
             return Some(Answer::Done);
         }
         // What a former leader proposed may still come, or not: whoever asks looks again.

@@ -29,7 +29,7 @@ impl<S: LogStore> LogMachine<S> {
     /// says no more than what is written.
     pub(super) fn keep_time(&mut self, now: Duration) -> Result<(), TurnError> {
         let heard = self.peers.heard();
-        let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
+        let is_alone = self.is_alone();
         let is_due = heard.plus(LEAST_AHEAD) > self.peers.kept && now >= self.peers.keep_again;
         if is_alone || self.replica.is_stuck() || !is_due {
             return Ok(());

@@ -1,13 +1,12 @@
 //! Nodes that ask to be let in, and what this node says of itself.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::cluster::{
-    Authority, Command, Door, Entry, Identity, Join, Local, MemberChange, Members, Peers, Refusal,
-    RefusalCode,
+    Authority, ClusterId, Command, Door, Entry, Identity, Join, Local, MemberChange, Members,
+    Peers, Refusal, RefusalCode,
 };
 use crate::machine::LogMachine;
 use crate::shared::lock;
@@ -35,6 +34,10 @@ pub struct Membership {
     pub authority: Option<Authority>,
     /// The members, if it was let in just now.
     pub told: Option<Arc<Members>>,
+    /// The members as an earlier process knew them, for one that finds its log empty.
+    pub known: Option<Arc<Members>>,
+    /// Why an earlier process had to leave its log behind, if it is so.
+    pub why: Option<String>,
 }
 
 /// What the machine knows of its place, and who waits at the door.
@@ -42,8 +45,6 @@ pub struct Membership {
 pub(super) struct Joining {
     membership: Option<Membership>,
     waiting: Vec<Waiting>,
-    /// The last entry that each follower was seen to acknowledge.
-    acked: BTreeMap<u64, u64>,
     /// What was said of this node last.
     said: Option<Local>,
 }
@@ -57,6 +58,10 @@ struct Waiting {
 impl Joining {
     pub(super) fn new(membership: Option<Membership>) -> Self {
         Self { membership, ..Self::default() }
+    }
+
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.membership.as_ref().map(|membership| membership.identity.cluster)
     }
 }
 
@@ -164,28 +169,30 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Says in greetings how far this node is, and whom it knows.
     pub(super) fn tell_peers(&mut self, peers: &mut dyn Peers) {
-        let Some(membership) = &self.joining.membership else { return };
-        for (node, matched, _) in self.replica.followers() {
-            let acked = self.joining.acked.entry(node).or_default();
-            *acked = matched.max(*acked);
-        }
-        let members = match &membership.told {
-            Some(told) if !self.replica.members().is_founded() => Arc::clone(told),
-            _ => Arc::clone(&lock(&self.shared.members)),
-        };
+        let applied = Arc::clone(&lock(&self.shared.members));
+        let told = &self.doubting.told;
+        let members = if told.index > applied.index { Arc::clone(told) } else { applied };
         let starts = members.nodes.keys().map(|node| (*node, self.admission.known_start(*node)));
         let local = Local {
             start: self.shared.start(),
             last: self.replica.last_durable(),
             commit: self.replica.committed(),
             first: self.shared.reader.first_index(),
-            acked: self.joining.acked.clone(),
+            acked: self.acked(),
             starts: starts.collect(),
             members,
         };
         if self.joining.said.as_ref() != Some(&local) {
             peers.update(&local);
             self.joining.said = Some(local);
+        }
+    }
+
+    /// Says so for the first time: nobody is greeted before.
+    pub(super) fn tell_peers_first(&mut self, peers: &mut dyn Peers) {
+        if self.joining.said.is_none() {
+            self.show_members();
+            self.tell_peers(peers);
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::store::LogStore;
 const STEP_BYTES: usize = 4 << 20;
 /// Ticks between two pulses.
 const PULSE_TICKS: u32 = 3;
+/// A peer that has not applied them is told the members again after so long.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of the other nodes.
 #[derive(Default)]
@@ -51,6 +53,8 @@ pub(super) struct Known {
     pub(super) refusal: Option<String>,
     /// When anything came from it last.
     pub(super) heard_at: Duration,
+    /// The last change of the members that it was told of in this session, and when.
+    told: (Index, Duration),
     /// What went to it and came from it.
     traffic: Traffic,
 }
@@ -73,6 +77,32 @@ impl Table {
 
     pub(super) fn get(&self, peer: u64) -> Option<&Known> {
         self.known.get(&peer)
+    }
+
+    /// The peers whose lanes are up.
+    pub(super) fn connected(&self) -> Vec<u64> {
+        let is_up = |(_, known): &(&u64, &Known)| known.hello.is_some();
+        self.known.iter().filter(is_up).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Connected peers that know of no change of the members up to `index`, as far as is known, and
+    /// were not told just now.
+    pub(super) fn behind(&self, index: Index, now: Duration) -> Vec<u64> {
+        let is_behind = |(_, known): &(&u64, &Known)| {
+            let (told, at) = known.told;
+            let is_told = told >= index && now < at + TELL_INTERVAL;
+            let hello = known.hello.as_ref();
+            !is_told
+                && known.applied < index
+                && hello.is_some_and(|hello| hello.members_index < index)
+        };
+        self.known.iter().filter(is_behind).map(|(peer, _)| *peer).collect()
+    }
+
+    pub(super) fn told_members(&mut self, peer: u64, index: Index, now: Duration) {
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.told = (index, now);
+        }
     }
 
     pub(super) fn hear(&mut self, time: Timestamp) {
@@ -179,10 +209,14 @@ impl<S: LogStore> LogMachine<S> {
                 PeerInput::Connected { peer, hello } => {
                     let known = self.peers.known.entry(peer).or_default();
                     // It may be another process, which has not heard what the last one had.
-                    (known.hello, known.pulse) = (Some(hello), None);
+                    (known.hello, known.pulse, known.applied) = (Some(hello), None, 0);
+                    (known.heard_at, known.told) = (now.monotonic, (0, Duration::ZERO));
                     known.refusal = None;
-                    known.heard_at = now.monotonic;
                     self.proposing.way_changed(peer);
+                    // What it acknowledged before has come by now: it may wait for this.
+                    self.note_acked();
+                    self.pulse_to(peer, peers);
+                    self.tell_members(now.monotonic, peers);
                 }
                 PeerInput::Disconnected { peer } => {
                     if let Some(known) = self.peers.known.get_mut(&peer) {
@@ -215,6 +249,7 @@ impl<S: LogStore> LogMachine<S> {
             Frame::Pulse(pulse) => self.take_pulse(from, *pulse),
             Frame::Command { id, command } => self.take_command((from, id), command, now, peers),
             Frame::Answer { id, answer } => self.take_answer(from, id, answer),
+            Frame::Members(members) => self.hear_of_members(*members),
             // These are not for the log.
             _ => {}
         }
@@ -222,6 +257,9 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn step(&mut self, message: Message, heard: Timestamp) -> usize {
+        if !self.may_step(&message) {
+            return 0;
+        }
         match message.get_msg_type() {
             // Sent by nobody yet.
             MessageType::MsgSnapshot => return 0,
@@ -238,6 +276,10 @@ impl<S: LogStore> LogMachine<S> {
                 ?kind,
                 "the log of a node is shorter than what it promised"
             );
+            return 0;
+        }
+        if let Some(index) = self.replica.contradiction(&message) {
+            self.contradict(index, message.from);
             return 0;
         }
         let newest = message.entries.iter().map(time_of).max();
@@ -259,6 +301,7 @@ impl<S: LogStore> LogMachine<S> {
             self.hear(pulse.time);
             self.peers.safe = self.peers.safe.max(pulse.safe_time);
         }
+        self.hear_of_acked(from, &pulse);
         let known = self.peers.known.entry(from).or_default();
         (known.applied, known.pulse) = (pulse.applied, Some(pulse));
     }
@@ -266,7 +309,7 @@ impl<S: LogStore> LogMachine<S> {
     /// A tenth of a second passed.
     pub(super) fn tick(&mut self, now: Now, peers: &mut dyn Peers) {
         self.proposing.may_ask_again();
-        if !self.replica.is_stuck() {
+        if !self.replica.is_stuck() && self.may_tick() {
             self.replica.tick();
         }
         self.steer(now);
@@ -281,27 +324,34 @@ impl<S: LogStore> LogMachine<S> {
         if self.peers.ticks >= PULSE_TICKS {
             self.peers.ticks = 0;
             self.tell_peers(peers);
-            self.pulse(now, peers);
+            self.tell_members(now.monotonic, peers);
+            self.pulse(peers);
         }
     }
 
     /// Tells the other members how this node is.
-    fn pulse(&mut self, _now: Now, peers: &mut dyn Peers) {
+    fn pulse(&mut self, peers: &mut dyn Peers) {
         let leads = self.replica.is_leader();
         if leads {
             self.peers.heard = self.peers.heard.max(self.clock.now());
         }
         let configuration = self.replica.configuration();
-        let others: Vec<u64> =
-            configuration.members().into_iter().filter(|id| *id != self.shared.node).collect();
-        if others.is_empty() {
-            return;
-        }
+        // Whoever is not in, or not yet by what is applied here, may have to hear it all the same.
+        let members = configuration.members().into_iter();
+        let others: BTreeSet<u64> = members.chain(self.peers.connected()).collect();
         if leads {
             // Nodes that started again may say more than this leader stamps by now.
             let safe = self.heard_by_quorum().min(self.peers.heard);
             self.peers.safe = self.peers.safe.max(safe);
         }
+        for peer in others.into_iter().filter(|peer| *peer != self.shared.node) {
+            self.pulse_to(peer, peers);
+        }
+    }
+
+    /// Tells one of them, and what it was seen to acknowledge.
+    fn pulse_to(&self, peer: u64, peers: &mut dyn Peers) {
+        let hello = self.peers.get(peer).and_then(|known| known.hello.as_ref());
         let pulse = Pulse {
             term: self.replica.term(),
             leader: self.replica.leader(),
@@ -311,12 +361,12 @@ impl<S: LogStore> LogMachine<S> {
             safe_time: self.peers.safe,
             fsync_us: u64::try_from(self.counts.last_sync.as_micros()).unwrap_or(u64::MAX),
             bytes_free: self.space.free(),
+            acked: self.acked_of(peer),
+            greeted: hello.map_or(0, |hello| hello.start),
             gate: self.pulse_flags(),
             ..Pulse::default()
         };
-        for peer in others {
-            let _ = peers.send(peer, &Frame::Pulse(Box::new(pulse)));
-        }
+        let _ = peers.send(peer, &Frame::Pulse(Box::new(pulse)));
     }
 
     /// Shows what this node knows of the cluster.
@@ -342,6 +392,7 @@ impl<S: LogStore> LogMachine<S> {
             taken: (self.proposing.counts.taken_batches, self.proposing.counts.taken_bytes),
             resends: self.proposing.counts.begun_again,
             outbox_bytes: self.proposing.outbox_bytes() as u64,
+            doubt: self.doubting.reason(),
             last_index: self.replica.last_index(),
             proposals_dropped: self.proposing.counts.dropped,
             uncommitted_bytes: self.replica.uncommitted_bytes() as u64,

@@ -71,6 +71,7 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Without a leader nothing becomes durable: clients are told, before they wait for ever.
     fn watch_quorum(&mut self, now: Duration) {
+        let is_alone = self.is_alone();
         let policy = &mut self.policy;
         let leader = self.replica.leader();
         if leader != 0 && leader != policy.last_leader {
@@ -80,7 +81,6 @@ impl<S: LogStore> LogMachine<S> {
         if self.replica.leader() != 0 {
             policy.leaderless_since = None;
         }
-        let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
         let since = match (self.replica.leader(), is_alone) {
             (0, false) => *policy.leaderless_since.get_or_insert(now),
             _ => now,

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::Log;
 use crate::machine::commands::Commands;
+use crate::machine::doubting::{Doubting, Found};
 use crate::machine::joining::{Joining, Membership, TOLD_KEY};
 use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
@@ -61,7 +62,7 @@ impl<S: LogStore> LogMachine<S> {
     /// # Errors
     ///
     /// If the store holds damaged entries or cannot be written.
-    pub fn recover(store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
+    pub fn recover(mut store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
         let Beginning { node, seed, membership, node_lost, config, space, stopwatch } = beginning;
         let start_min = membership.as_ref().map_or(0, |it| it.identity.start_min);
         // An empty log of a node that was let in waits for the others'.
@@ -86,13 +87,32 @@ impl<S: LogStore> LogMachine<S> {
         let known = members(&store, MEMBERS_KEY)?;
         let told = members(&store, TOLD_KEY)?;
         let mut extra = Unit::default();
-        let membership = membership.map(|mut it| {
-            match &it.told {
-                Some(told) => extra.puts.push((TOLD_KEY.to_vec(), told.encode())),
-                None => it.told = told.is_founded().then(|| Arc::new(told)),
-            }
-            it
-        });
+        let why = membership.as_ref().and_then(|it| it.why.clone());
+        let is_let_in = membership.as_ref().is_some_and(|it| it.told.is_some());
+        if let Some(told) = membership.as_ref().and_then(|it| it.told.as_ref()) {
+            extra.puts.push((TOLD_KEY.to_vec(), told.encode()));
+        }
+        let told = [
+            Some(Arc::new(told)),
+            membership.as_ref().and_then(|it| it.told.clone()),
+            membership.as_ref().and_then(|it| it.known.clone()),
+        ];
+        let told = told.into_iter().flatten().max_by_key(|told| told.index);
+        let configuration = &recovered.configuration;
+        let is_newest = told.as_ref().is_none_or(|told| told.index <= configuration.index);
+        let found = match (recovered.last.0, configuration.is_empty()) {
+            (0, true) if is_founder || is_let_in => Found::New,
+            (0, true) => Found::Empty,
+            _ if configuration.is_sole_voter(node) && is_newest => Found::Alone,
+            _ => Found::Log,
+        };
+        let doubting = Doubting::new(node, &store, found, (told, why), now, &mut extra);
+        if !extra.is_empty() {
+            // That this log is a new one must be known before it promises anything.
+            let written = store.write(&extra, true);
+            written.map_err(|error| OpenError::Setting(describe(&error)))?;
+            extra = Unit::default();
+        }
         let birth = Birth { node, seed, applied: commit, is_founder, members: known };
         let replica =
             Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
@@ -116,6 +136,7 @@ impl<S: LogStore> LogMachine<S> {
             policy: Policy::default(),
             commands: Commands::default(),
             joining: Joining::new(membership),
+            doubting,
             node_lost,
             retry: None,
             retry_anyway: Duration::ZERO,
@@ -132,7 +153,7 @@ impl<S: LogStore> LogMachine<S> {
         machine.peers.kept = kept;
         machine.hear(kept.max(newest));
         machine.replay(&*reader, commit)?;
-        if machine.replica.configuration().is_sole_voter(node) {
+        if machine.is_alone() && machine.doubting.is_sound() {
             machine.elect(now)?;
         }
         machine.show_cluster(now.monotonic);

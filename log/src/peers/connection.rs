@@ -7,9 +7,8 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use rustix::net::sockopt;
 
-use crate::cluster::authority::node_of;
+use crate::cluster::authority::Shown;
 use crate::cluster::frame::{AdmitError, Decoder, Frame, FrameError, Lane};
-use crate::cluster::identity::ClusterId;
 use crate::cluster::peering::SessionId;
 
 /// Bytes read at once.
@@ -154,9 +153,9 @@ impl Connection {
     }
 
     /// Who the other end is by its certificate; none if it has shown none, or a wrong one.
-    pub(super) fn certificate(&self) -> Option<(ClusterId, u64)> {
+    pub(super) fn certificate(&self) -> Option<Shown> {
         let certificate = self.tls.as_ref()?.peer_certificates()?.first()?;
-        node_of(certificate).ok()
+        Shown::of(certificate).ok()
     }
 
     /// Reads once. What came is in the decoder; answers how much it was.

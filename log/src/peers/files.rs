@@ -5,6 +5,8 @@
 //! | `identity` | [`Identity`], written last: where it is, everything else is |
 //! | `ca.pem`, `ca.key` | the cluster's authority; the key only where the log is kept |
 //! | `node.pem`, `node.key` | the node's own certificate and key |
+//! | `members` | the members as the log had them last, for a node that finds its log gone |
+//! | `repair` | there while the log is replaced by an empty one ([`Repair`]): text for people |
 //!
 //! Every file is written beside its place, synced and moved there; keys can be read by the owner
 //! only. A crash before `identity` leaves a node that asks to be let in again, with the same key.
@@ -20,15 +22,21 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::tls::Credentials;
-use crate::cluster::authority::{Authority, AuthorityError, NodeKey, PublicKey, node_of};
+use crate::cluster::authority::{Authority, AuthorityError, NodeKey, PublicKey, Shown, node_of};
 use crate::cluster::frame::{Joined, Secret};
 use crate::cluster::identity::{Identity, IdentityError};
+use crate::cluster::members::Members;
 
 const IDENTITY: &str = "identity";
 const AUTHORITY: &str = "ca.pem";
 const AUTHORITY_KEY: &str = "ca.key";
 const CERTIFICATE: &str = "node.pem";
 const KEY: &str = "node.key";
+const MEMBERS: &str = "members";
+const REPAIR: &str = "repair";
+/// First lines of the file `repair`.
+const TO_MOVE: &str = "the log is to be moved away";
+const MOVED: &str = "the log was moved away";
 const LINE: usize = 64;
 
 /// What cannot be read or written.
@@ -69,6 +77,15 @@ pub struct Loaded {
     pub authority: Option<Authority>,
     /// SHA-256 of its public key.
     pub key: [u8; 32],
+}
+
+/// A log that is not what it promised makes way for an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// Why, for people.
+    pub why: String,
+    /// It is out of the way.
+    pub is_moved: bool,
 }
 
 /// The directory `cluster/`.
@@ -147,6 +164,7 @@ impl ClusterDir {
     /// If it cannot be written, or is not for this node.
     pub fn joined(&self, node: u64, joined: &Joined) -> Result<Loaded, FilesError> {
         let Joined { cluster, generation, start_min, .. } = *joined;
+        self.check_joined(node, joined)?;
         self.write_pem(AUTHORITY, "CERTIFICATE", &joined.authority, PUBLIC)?;
         if !joined.authority_key.0.is_empty() {
             self.write_pem(AUTHORITY_KEY, "PRIVATE KEY", &joined.authority_key.0, PRIVATE)?;
@@ -157,6 +175,31 @@ impl ClusterDir {
         self.load()?.ok_or_else(|| self.damaged(IDENTITY, "it is missing"))
     }
 
+    /// Whether all of it is for this node, before any of it takes the place of what is there.
+    fn check_joined(&self, node: u64, joined: &Joined) -> Result<(), FilesError> {
+        let shown = Shown::of(&joined.certificate);
+        let shown = shown.map_err(|error| self.damaged(CERTIFICATE, error))?;
+        if (shown.cluster, shown.node) != (joined.cluster, node) {
+            let what = format!("it was given for node {} of {}", shown.node, shown.cluster);
+            return Err(self.damaged(CERTIFICATE, what));
+        }
+        let key = self.node_key()?.to_der();
+        let public = public(&key).map_err(|error| self.damaged(KEY, error))?;
+        if public.fingerprint != shown.key {
+            return Err(self.damaged(CERTIFICATE, "it was given for another key"));
+        }
+        let Joined { cluster, authority, authority_key, members, .. } = joined;
+        if !authority_key.0.is_empty() {
+            Authority::load(*cluster, authority.clone(), authority_key.clone())
+                .map_err(|error| self.damaged(AUTHORITY_KEY, error))?;
+        }
+        let is_in = members.nodes.get(&node).is_some_and(|member| member.key == shown.key);
+        if members.cluster != *cluster || !is_in {
+            return Err(self.damaged(MEMBERS, "what was given does not name this node"));
+        }
+        Ok(())
+    }
+
     /// Changes what the node is: another generation, another lowest start.
     ///
     /// # Errors
@@ -164,6 +207,60 @@ impl ClusterDir {
     /// If it cannot be written.
     pub fn set_identity(&self, identity: &Identity) -> Result<(), FilesError> {
         self.write(IDENTITY, &identity.encode(), PUBLIC)
+    }
+
+    /// The members as they were noted last; none if they never were, or cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to read them.
+    pub fn members(&self) -> Result<Option<Members>, FilesError> {
+        Ok(self.read(MEMBERS)?.and_then(|bytes| Members::decode(&bytes).ok()))
+    }
+
+    /// Notes the members.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn set_members(&self, members: &Members) -> Result<(), FilesError> {
+        self.write(MEMBERS, &members.encode(), PUBLIC)
+    }
+
+    /// How far the replacement of the log has come; none if it need not be replaced.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or nobody has written it.
+    pub fn repair(&self) -> Result<Option<Repair>, FilesError> {
+        let Some(bytes) = self.read(REPAIR)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&bytes);
+        let (stage, why) = text.split_once('\n').unwrap_or((&text, ""));
+        let why = why.trim_end().to_owned();
+        match stage {
+            TO_MOVE => Ok(Some(Repair { why, is_moved: false })),
+            MOVED => Ok(Some(Repair { why, is_moved: true })),
+            _ => Err(self.damaged(REPAIR, "it does not say how far the repair has come")),
+        }
+    }
+
+    /// Notes how far it has come; none when nothing is left to be done.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn set_repair(&self, repair: Option<&Repair>) -> Result<(), FilesError> {
+        if let Some(Repair { why, is_moved }) = repair {
+            let stage = if *is_moved { MOVED } else { TO_MOVE };
+            return self.write(REPAIR, format!("{stage}\n{why}\n").as_bytes(), PUBLIC);
+        }
+        let path = self.dir.join(REPAIR);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(FilesError::Io { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn certificate(&self, name: &str) -> Result<Vec<u8>, FilesError> {

@@ -9,7 +9,7 @@ mod strangers;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ impl Bell {
 
 /// The authority, made once for all tests.
 fn authority() -> &'static Authority {
-    static AUTHORITY: std::sync::OnceLock<Authority> = std::sync::OnceLock::new();
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     AUTHORITY.get_or_init(|| Authority::found(CLUSTER).unwrap())
 }
 
@@ -60,9 +60,22 @@ fn now_s() -> u64 {
     now.as_secs()
 }
 
+/// The key of a node, always the same.
+fn key(node: u64) -> &'static NodeKey {
+    static KEYS: [OnceLock<NodeKey>; 8] = [const { OnceLock::new() }; 8];
+    KEYS[usize::try_from(node).unwrap()].get_or_init(|| NodeKey::generate().unwrap())
+}
+
+fn public(key: &NodeKey) -> PublicKey {
+    PublicKey::of_request(&key.request().unwrap()).unwrap()
+}
+
 fn credentials(authority: &Authority, node: u64) -> Credentials {
-    let key = NodeKey::generate().unwrap();
-    let public = PublicKey::of_request(&key.request().unwrap()).unwrap();
+    credentials_of(authority, node, key(node))
+}
+
+fn credentials_of(authority: &Authority, node: u64, key: &NodeKey) -> Credentials {
+    let public = public(key);
     Credentials {
         authority: authority.certificate().to_vec(),
         certificate: authority.issue(node, &public, now_s()).unwrap(),
@@ -79,7 +92,7 @@ fn members(addresses: &[String]) -> Members {
         node: 1,
         address: addresses[0].clone(),
         mqtt: vec![],
-        key: [0; 32],
+        key: public(key(1)).fingerprint,
     };
     assert!(members.apply(1, &found));
     for (node, address) in (2..).zip(&addresses[1..]) {
@@ -88,7 +101,7 @@ fn members(addresses: &[String]) -> Members {
             address: address.clone(),
             mqtt: vec![],
             role: Role::Log,
-            key: [0; 32],
+            key: public(key(node)).fingerprint,
             token: node.to_le_bytes(),
             expires_s: 1,
             at_s: 0,
@@ -101,6 +114,7 @@ fn members(addresses: &[String]) -> Members {
 /// One end, with what its log thread would have in hand.
 struct End {
     node: u64,
+    boot: u128,
     handle: PeersHandle,
     thread: Option<PeersThread>,
     inbox: Arc<Inbox>,
@@ -123,12 +137,13 @@ impl End {
         let me = Me { cluster: CLUSTER, generation: 1, node, boot, version, address };
         let options = PeersOptions { me, listener, security, inbox: Arc::clone(&inbox) };
         let (handle, thread) = start(options).unwrap();
-        Self { node, handle, thread: Some(thread), inbox, bell, come: VecDeque::new() }
+        Self { node, boot, handle, thread: Some(thread), inbox, bell, come: VecDeque::new() }
     }
 
     fn update(&mut self, members: &Members) {
         let members = Arc::new(members.clone());
-        self.handle.update(&Local { members, start: 1, ..Local::default() });
+        let start = u64::try_from(self.boot).unwrap();
+        self.handle.update(&Local { members, start, ..Local::default() });
     }
 
     /// The next thing that `wanted` takes; what comes before it is forgotten.
@@ -288,7 +303,7 @@ fn hello(node: u64, boot: u128, session: u64, lane: Lane) -> Hello {
         session,
         generation: 1,
         node,
-        start: 1,
+        start: u64::try_from(boot).unwrap(),
         last: (0, 0),
         commit: 0,
         acked: 0,

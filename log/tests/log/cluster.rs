@@ -10,7 +10,7 @@ use ledgermq_log::cluster::authority::fingerprint;
 use ledgermq_log::cluster::token::Grant;
 use ledgermq_log::cluster::{Answer, ClusterConfig, Command, JoinToken, Role};
 use ledgermq_log::peers::ClusterDir;
-use ledgermq_log::{Asking, Class, ClusterOptions, Log, LogThread, OpenError, Options};
+use ledgermq_log::{Asking, Class, ClusterOptions, Gate, Log, LogThread, OpenError, Options};
 use tempfile::TempDir;
 
 use crate::support::{Bell, options, publish, stop};
@@ -236,6 +236,106 @@ fn a_founder_that_lost_its_log_founds_no_second_cluster() {
     assert_eq!(first.0.status().leader, 0, "it does not lead by itself");
     assert!(!first.0.gate().accepts(Class::Open));
     stop(first);
+}
+
+/// Three voters, of which the third is stopped; what it has is in the log by then.
+fn three_and_a_stopped_one(places: &[Place; 3]) -> [(Log, LogThread); 2] {
+    let first = places[0].open();
+    let second = places[1].join(&places[0]);
+    let third = places[2].join(&places[0]);
+    wait("all vote", || [&first, &second, &third].iter().all(|node| voters(&node.0) == 3));
+    let last = (0..20).map(|at| append(&third.0, &format!("{at}"))).max().expect("twenty");
+    wait("it is there", || third.0.committed() >= last);
+    stop(third);
+    [first, second]
+}
+
+/// The third node opens, says why it begins anew, and is a voter with the whole log again.
+fn is_filled_again(options: Options, rest: [(Log, LogThread); 2], why: &str) {
+    let joined = rest[0].0.members().nodes[&3].joined;
+    let third = ledgermq_log::open(options).expect("the others have it");
+    let doubt = || third.0.cluster_status().doubt.is_some_and(|doubt| doubt.contains(why));
+    wait("it says why", || doubt() || rest[0].0.members().nodes[&3].joined > joined);
+    let last = append(&rest[1].0, "meanwhile");
+    wait("it is let in again", || rest[0].0.members().nodes[&3].joined > joined);
+    wait("it votes again", || voters(&third.0) == 3 && third.0.committed() >= last);
+    assert!(third.0.cluster_status().doubt.is_none());
+    assert_eq!(payloads(&third.0), payloads(&rest[0].0));
+    assert_eq!(payloads(&third.0).len(), 21);
+    // And its vote counts.
+    let [first, second] = rest;
+    stop(second);
+    append(&third.0, "after");
+    [third, first].into_iter().for_each(stop);
+}
+
+fn kept(place: &Place) -> usize {
+    let names = std::fs::read_dir(place.data()).expect("readable");
+    let names = names.map(|entry| entry.expect("readable").file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("log.damaged-")).count()
+}
+
+#[test]
+fn a_log_that_is_gone_is_filled_by_the_others() {
+    let places = [1, 2, 3].map(Place::new);
+    let rest = three_and_a_stopped_one(&places);
+    std::fs::remove_dir_all(places[2].data().join("log")).expect("it is there");
+    is_filled_again(places[2].options(&[], None), rest, "the log is gone");
+}
+
+#[test]
+fn a_damaged_log_makes_way_with_what_was_made_from_it() {
+    let places = [1, 2, 3].map(Place::new);
+    let rest = three_and_a_stopped_one(&places);
+    let data = places[2].data();
+    let files = std::fs::read_dir(data.join("log/raft")).expect("readable");
+    let files = files.map(|entry| entry.expect("readable").path());
+    let file = files.filter(|path| path.extension().is_some_and(|it| it == "raftlog")).max();
+    let file = file.expect("a log file");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("something was written");
+    bytes[end / 2] ^= 0xff;
+    std::fs::write(&file, bytes).expect("writable");
+    std::fs::write(data.join("derived"), b"x").expect("writable");
+    let mut options = places[2].options(&[], None);
+    options.derived = vec![data.join("derived")];
+    is_filled_again(options, rest, "is damaged at byte");
+    assert_eq!((kept(&places[2]), data.join("derived").exists()), (1, false));
+}
+
+#[test]
+fn a_log_of_before_is_given_up_once_the_node_is_out() {
+    let places = [1, 2, 3].map(Place::new);
+    let [first, second] = three_and_a_stopped_one(&places);
+    let data = places[2].data();
+    let copy = |from: &str, to: &str| {
+        let _ = std::fs::remove_dir_all(data.join(to));
+        let copied = std::process::Command::new("cp")
+            .args(["-a", from, to])
+            .current_dir(data)
+            .status()
+            .expect("it runs");
+        assert!(copied.success());
+    };
+    copy("log", "image");
+    let third = places[2].open();
+    let last = append(&third.0, "later");
+    wait("it is there", || third.0.committed() >= last);
+    stop(third);
+    copy("image", "log");
+    let (log, thread) = places[2].open();
+    let mut why = String::new();
+    wait("it ends", || {
+        why = log.gate().reason().unwrap_or_default().to_owned();
+        why.contains("acknowledged") && matches!(log.gate(), Gate::Stopped { .. })
+    });
+    assert!(thread.join().is_err());
+    assert_eq!(ledgermq_log::given_up(data), Some(why));
+    let third = places[2].open();
+    wait("it votes again", || voters(&third.0) == 3 && third.0.cluster_status().doubt.is_none());
+    wait("it has all", || payloads(&third.0).len() == 21);
+    assert_eq!((ledgermq_log::given_up(data), kept(&places[2])), (None, 1));
+    [third, second, first].into_iter().for_each(stop);
 }
 
 #[test]

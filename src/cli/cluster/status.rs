@@ -24,6 +24,10 @@ struct Status {
     leader: Option<u64>,
     quorum: Quorum,
     state: String,
+    /// Why the node that answers takes no part.
+    #[serde(default)]
+    doubt: Option<String>,
+    node: Option<u64>,
     items: Vec<Node>,
 }
 
@@ -87,6 +91,10 @@ fn text(status: &Status) -> String {
         quorum.voters,
         quorum.needed,
     );
+    if let Some(doubt) = &status.doubt {
+        let node = status.node.map_or_else(String::new, |node| format!("node {node}: "));
+        let _ = write!(text, "doubt    {node}{}\n\n", shown(doubt));
+    }
     let mut rows = vec![HEADS.map(str::to_owned)];
     rows.extend(status.items.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
@@ -190,6 +198,10 @@ NODE  ADDRESS      ROLE  STANDING         LEADER  REACHED      LAG  FSYNC  FREE 
 node 3 refuses this one: this is cluster ab?, not cd
 ";
         assert_eq!(text(&status), expected);
+        let doubt = Some("the log ends at 90, node 1 saw 100 acknowledged".to_owned());
+        let text = text(&Status { doubt, node: Some(3), ..status });
+        let line = "doubt    node 3: the log ends at 90, node 1 saw 100 acknowledged\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A disk for the log that forgets what was not synced, and fails when it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,10 @@ struct State {
     /// off at its checksum.
     unsynced: Vec<Unit>,
     starts: u64,
+    /// Entry up to which everything must be found.
+    mark: Index,
+    /// What the disk was once, with its mark.
+    remembered: Option<(Image, Index)>,
     /// Bytes that still fit; none is plenty.
     room: Option<u64>,
     ballast: u64,
@@ -48,6 +52,8 @@ struct Image {
     hard_state: HardState,
     configuration: Configuration,
     keys: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Entries of which a byte was flipped.
+    damaged: BTreeSet<Index>,
 }
 
 impl Disk {
@@ -67,6 +73,67 @@ impl Disk {
         let mut state = self.state();
         state.starts += 1;
         SimStore { disk: self.clone() }
+    }
+
+    /// The same, if what a start looks at is whole: all entries that were marked, and those of the
+    /// newest file.
+    pub(crate) fn open_checked(&self) -> Result<SimStore, String> {
+        {
+            let state = self.state();
+            let (last, mark) = (state.current.last().0, state.mark);
+            if last < mark {
+                return Err(format!("the log ends with entry {last}, but entry {mark} was synced"));
+            }
+            let newest = last.saturating_sub(FILE_ENTRIES)..=last;
+            if let Some(index) = state.current.damaged.range(newest).next() {
+                return Err(format!("entry {index} is damaged"));
+            }
+        }
+        Ok(self.open())
+    }
+
+    /// Everything on it is gone.
+    pub(crate) fn wipe(&self) {
+        let state = &mut *self.state();
+        state.unsynced.clear();
+        (state.durable, state.current) = (Image::default(), Image::default());
+        (state.mark, state.remembered) = (0, None);
+    }
+
+    /// Keeps an image of it.
+    pub(crate) fn remember(&self) {
+        let state = &mut *self.state();
+        state.remembered = Some((state.durable.clone(), state.mark));
+    }
+
+    /// Goes back to that image, with the mark or without; of no process. Says where it ends, if
+    /// there was one.
+    pub(crate) fn roll_back(&self, with_mark: bool) -> Option<Index> {
+        let state = &mut *self.state();
+        let (image, mark) = state.remembered.take()?;
+        state.unsynced.clear();
+        (state.durable, state.current) = (image.clone(), image);
+        if with_mark {
+            state.mark = mark;
+        }
+        Some(state.current.last().0)
+    }
+
+    /// Flips a byte of an entry, so many before the last; says of which.
+    pub(crate) fn flip(&self, before: u64) -> Option<Index> {
+        let state = &mut *self.state();
+        let index = state.durable.last().0.checked_sub(before)?;
+        state.durable.entries.get(&index)?;
+        state.durable.damaged.insert(index);
+        state.current.damaged.insert(index);
+        Some(index)
+    }
+
+    /// Term and bytes of an entry, if a power cut leaves it.
+    pub(crate) fn durable(&self, index: Index) -> Option<Entry> {
+        let state = self.state();
+        let is_whole = !state.durable.damaged.contains(&index);
+        state.durable.entries.get(&index).filter(|_| is_whole).cloned()
     }
 
     /// The power is gone: of what was not synced, a random first part had reached the disk.
@@ -123,6 +190,7 @@ impl Image {
     fn apply(&mut self, unit: &Unit) {
         if let Some(first) = unit.entries.first() {
             self.entries.split_off(&first.index);
+            self.damaged.split_off(&first.index);
         }
         for entry in &unit.entries {
             self.entries.insert(entry.index, entry.clone());
@@ -183,6 +251,9 @@ impl LogStore for SimStore {
         if state.is_poisoned {
             panic!("the log was written to after a sync had failed");
         }
+        if let Some(first) = unit.entries.first() {
+            state.mark = state.mark.min(first.index - 1);
+        }
         state.take_room(unit.bytes() as u64)?;
         state.current.apply(unit);
         state.unsynced.push(unit.clone());
@@ -194,7 +265,10 @@ impl LogStore for SimStore {
     }
 
     fn mark(&mut self, _clean: bool) -> Result<(), StoreError> {
-        self.disk.state().take_room(100)
+        let state = &mut *self.disk.state();
+        state.take_room(100)?;
+        state.mark = state.durable.last().0;
+        Ok(())
     }
 
     fn purge_point(&self, _bytes: u64, entries_max: u64) -> Option<Index> {
@@ -248,6 +322,12 @@ impl LogReader for SimReader {
         for (_, entry) in image.entries.range(from..) {
             if bytes > 0 && bytes + entry.data.len() > bytes_max {
                 break;
+            }
+            if image.damaged.contains(&entry.index) {
+                if bytes > 0 {
+                    break;
+                }
+                return Err(ReadError::Damaged { index: entry.index, what: Arc::from("a flip") });
             }
             bytes += entry.data.len().max(1);
             out.push(entry.clone());

@@ -59,8 +59,7 @@ impl SimLog {
                     self.machine.receive(input);
                 }
             }
-            let links = &mut others.net.links;
-            let mut out = Out { node, now: others.now, links, rng: &mut *o.rng };
+            let mut out = Out::new(node, others.now, others.net, o.rng);
             self.machine.turn(now, &mut out)
         } else {
             self.machine.turn(now, &mut NoPeers)

@@ -1,10 +1,12 @@
 //! What must hold after every step, one file each.
 
 mod admitted_once;
+mod committed_kept;
 mod log_matching;
 mod lost_once;
 mod one_leader;
 mod time;
+mod votes;
 
 use ledgermq_core::offset::Index;
 
@@ -27,4 +29,6 @@ pub(crate) fn on_committed(
     Ok(())
 }
 
+pub(crate) use committed_kept::check as on_shown_first;
 pub(crate) use one_leader::check as on_leader;
+pub(crate) use votes::check as on_votes;

@@ -1,7 +1,9 @@
 //! A cluster that grows and shrinks: nodes join, are given and lose their votes, and leave.
 
+use std::sync::Arc;
+
 use ledgermq_log::Membership;
-use ledgermq_log::cluster::{ClusterId, Command, Identity, MemberChange, Role};
+use ledgermq_log::cluster::{ClusterId, Command, Identity, MemberChange, Members, Role};
 
 use crate::raft::world::World;
 
@@ -17,16 +19,16 @@ pub(crate) enum Standing {
 }
 
 /// Who a node is.
-pub(crate) fn membership(node: u64) -> Membership {
-    // The first founds the cluster; the log of any other begins with what it is sent.
-    let start_min = u64::from(node > 1);
+pub(crate) fn membership(node: u64, start_min: u64, told: Option<Arc<Members>>) -> Membership {
     Membership {
         identity: Identity { cluster: ClusterId([7; 16]), node, generation: 1, start_min },
         address: address(node),
         mqtt: Vec::new(),
         key: [u8::try_from(node).expect("few nodes"); 32],
         authority: None,
-        told: None,
+        told,
+        known: None,
+        why: None,
     }
 }
 
@@ -61,6 +63,8 @@ impl World {
                 }
                 return;
             }
+            // Of two voters the other one could not repair a damaged one.
+            (Standing::In, 0 | 1) if self.options.damage > 0 => return,
             (Standing::In, 0) => Command::Remove { node: id },
             (Standing::In, 1) => Command::Demote { node: id },
             (Standing::In, _) => Command::Promote { node: id },
@@ -77,6 +81,7 @@ impl World {
             if seat.standing == Standing::Outside && members.nodes.contains_key(&seat.id) {
                 self.trace.say(format_args!("node {} is let in", seat.id));
                 seat.standing = Standing::In;
+                seat.told = Some(Arc::clone(&members));
             }
             if seat.standing != Standing::Left && members.retired.contains(&seat.id) {
                 self.trace.say(format_args!("node {} has left", seat.id));

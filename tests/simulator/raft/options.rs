@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) jump: u32,
     pub(crate) full: u32,
     pub(crate) transfer: u32,
+    /// Disks are damaged, of a minority at a time.
+    pub(crate) damage: u32,
     pub(crate) payload_max: u64,
     /// Seconds after which a silent node is declared lost.
     pub(crate) node_lost: u64,
@@ -59,6 +61,7 @@ impl Options {
             payload_max: *rng.pick(&[10, 1_000, 1_000, 20_000]),
             node_lost: *rng.pick(&[4, 10, 10]),
             skew_max: *rng.pick(&[0, 0, 2, 50]),
+            damage: u32::try_from(*rng.pick(&[0, 0, 1, 3, 10])).expect("it is small"),
         }
     }
 }

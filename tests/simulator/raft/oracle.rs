@@ -38,6 +38,8 @@ pub(crate) struct Oracle {
     pub(crate) lost: BTreeSet<(u64, u64)>,
     /// Who led, by term.
     pub(crate) leaders: BTreeMap<u64, u64>,
+    /// By node and term: whom it voted for.
+    pub(crate) votes: BTreeMap<(u64, u64), u64>,
 }
 
 impl Known {

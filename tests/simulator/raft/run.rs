@@ -46,6 +46,7 @@ fn every_raft_seed_keeps_the_invariants() {
     println!("{seeds} seeds from {first}: {sum:?}");
     assert!(sum.crashes > 0 && sum.partitions > 0 && sum.void > 0, "{sum:?}");
     assert!(sum.leaders > seeds, "{sum:?}");
+    assert!(sum.damages > 0 && sum.repairs > 0, "{sum:?}");
 }
 
 /// `LEDGERMQ_SIM_RAFT_SEED` names it; its whole trace is printed.

@@ -1,13 +1,17 @@
 //! A place for a node: its disk, and its process while one runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::event::Event;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::quantity::ByteSize;
-use ledgermq_log::cluster::PeerInput;
+use ledgermq_log::cluster::{Members, PeerInput};
 use ledgermq_log::space::Monitor;
-use ledgermq_log::{Beginning, Class, Config, Log, LogMachine, Now, Producer, Tail, Ticket};
+use ledgermq_log::{
+    Beginning, Class, CommittedBatch, Config, Log, LogMachine, Membership, Now, OpenError,
+    Producer, ReadError, Tail, TailError, Ticket, TurnError,
+};
 
 use crate::net::{Net, Out};
 use crate::node::disk::{Disk, SimStore};
@@ -30,6 +34,37 @@ pub(crate) struct Seat {
     pub(crate) full_until: Option<Timestamp>,
     /// Its wall clock is ahead by so much; 100 seconds are right.
     pub(crate) wall_ahead: Duration,
+    /// Its disk was damaged.
+    pub(crate) may_be_damaged: bool,
+    /// Its log was given up since.
+    pub(crate) was_given_up: bool,
+    /// When an image of the disk was taken.
+    pub(crate) remembered_at: Option<Timestamp>,
+    /// It is one of a cluster that everybody knows from the beginning.
+    pub(crate) is_fixed: bool,
+    /// It has begun before.
+    is_known: bool,
+    /// The members as it was told when it was let in, before its first process.
+    pub(crate) told: Option<Arc<Members>>,
+}
+
+/// What became of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    Yes,
+    /// The log was given up.
+    GaveUp(String),
+}
+
+/// What a turn brought.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// Votes that were given: in which term, to whom.
+    pub(crate) votes: Vec<(u64, u64)>,
+    /// The node may not vote.
+    pub(crate) is_in_doubt: bool,
+    /// The log was given up.
+    pub(crate) gave_up: Option<String>,
 }
 
 /// The wall clocks are ahead by this, so that one can be behind.
@@ -43,7 +78,7 @@ pub(crate) struct Process {
     pub(crate) producers: Vec<Producer>,
     /// What the last event of each producer was.
     pub(crate) counters: Vec<u64>,
-    started: Timestamp,
+    pub(crate) started: Timestamp,
     greeted: Option<Ticket>,
 }
 
@@ -61,6 +96,12 @@ impl Seat {
             halted_until: Timestamp(0),
             full_until: None,
             wall_ahead: AHEAD,
+            may_be_damaged: false,
+            was_given_up: false,
+            remembered_at: None,
+            is_fixed: !grows,
+            is_known: false,
+            told: None,
         }
     }
 
@@ -73,7 +114,7 @@ impl Seat {
         options: &Options,
         now: Timestamp,
         rng: &mut Rng,
-    ) -> Result<(), String> {
+    ) -> Result<Started, String> {
         let config = Config {
             hot_entries_max: 1 << 40,
             ring_bytes: ByteSize(options.ring_bytes),
@@ -88,21 +129,50 @@ impl Seat {
         let beginning = Beginning {
             node: self.id,
             seed: rng.next(),
-            membership: options.grows.then(|| membership(self.id)),
+            membership: options.grows.then(|| self.membership()),
             node_lost: Duration::from_secs(options.node_lost),
             config,
             space,
             stopwatch: Box::new(|| Duration::ZERO),
         };
         let begins = Now { wall: self.wall(now), monotonic: Duration::ZERO };
-        let (log, machine) = LogMachine::recover(self.disk.open(), beginning, begins)
-            .map_err(|error| format!("the log does not open: {error}"))?;
+        let store = match self.disk.open_checked() {
+            Ok(store) => store,
+            Err(why) => return self.give_up(&why).map(|()| Started::GaveUp(why)),
+        };
+        let (log, machine) = match LogMachine::recover(store, beginning, begins) {
+            Ok(opened) => opened,
+            Err(error @ OpenError::Damaged { .. }) => {
+                let why = error.to_string();
+                return self.give_up(&why).map(|()| Started::GaveUp(why));
+            }
+            Err(error) => return Err(format!("the log does not open: {error}")),
+        };
         let producers: Vec<_> = (0..2).map(|_| log.producer(NoWake::shared())).collect();
         let tail = log.tail_gapless(1, NoWake::shared());
         let counters = vec![0; producers.len()];
         let greeted = None;
         self.process =
             Some(Process { log, machine, tail, producers, counters, started: now, greeted });
+        Ok(Started::Yes)
+    }
+
+    fn membership(&mut self) -> Membership {
+        // The first founds the cluster, once; the log of any other begins with what it is sent.
+        let start_min = u64::from(self.id > 1 || self.is_known);
+        self.is_known = true;
+        membership(self.id, start_min, self.told.take())
+    }
+
+    /// The log is not what it promised: the next process begins without it, as the driver would.
+    fn give_up(&mut self, why: &str) -> Result<(), String> {
+        if !self.may_be_damaged {
+            return Err(format!("the log of node {} is given up: {why}", self.id));
+        }
+        self.process = None;
+        self.was_given_up = true;
+        self.remembered_at = None;
+        self.disk.wipe();
         Ok(())
     }
 
@@ -119,9 +189,9 @@ impl Seat {
         net: &mut Net,
         now: Timestamp,
         rng: &mut Rng,
-    ) -> Result<(), String> {
+    ) -> Result<Turn, String> {
         let (id, wall) = (self.id, self.wall(now));
-        let Some(process) = &mut self.process else { return Ok(()) };
+        let Some(process) = &mut self.process else { return Ok(Turn::default()) };
         process.renew();
         process.greet(id);
         if process.machine.may_receive() {
@@ -131,8 +201,35 @@ impl Seat {
             }
         }
         let at = Now { wall, monotonic: now.since(process.started) };
-        let mut out = Out { node: id, now, links: &mut net.links, rng };
-        process.machine.turn(at, &mut out).map(drop).map_err(|error| error.to_string())
+        let mut out = Out::new(id, now, net, rng);
+        let turned = process.machine.turn(at, &mut out);
+        let votes = std::mem::take(&mut out.votes);
+        match turned {
+            Ok(_) => {
+                let is_in_doubt = process.machine.is_in_doubt();
+                Ok(Turn { votes, is_in_doubt, gave_up: None })
+            }
+            Err(error @ (TurnError::Short(_) | TurnError::Damaged { .. }))
+                if process.machine.has_others() =>
+            {
+                let why = error.to_string();
+                self.give_up(&why)?;
+                Ok(Turn { votes, is_in_doubt: true, gave_up: Some(why) })
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Batches that this node shows since it was asked last.
+    pub(crate) fn shown(&mut self) -> Result<Vec<Arc<CommittedBatch>>, String> {
+        let Some(process) = &mut self.process else { return Ok(Vec::new()) };
+        let mut batches = Vec::new();
+        match process.tail.take(usize::MAX, &mut batches) {
+            // The log has been told, and ends.
+            Err(TailError::Read(ReadError::Damaged { .. })) if self.may_be_damaged => Ok(batches),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Ok(batches),
+        }
     }
 
     /// Takes what came, all of it: for times of peace.

@@ -6,17 +6,20 @@ use ledgermq_core::offset::Timestamp;
 
 use crate::net::Net;
 use crate::peers::{Habits, Partition};
+use crate::raft::damage::Struck;
 use crate::raft::invariants;
 use crate::raft::load;
 use crate::raft::members::Standing;
 use crate::raft::options::{Options, beginning};
 use crate::raft::oracle::{Known, Oracle};
-use crate::raft::seat::{AHEAD, Seat};
+use crate::raft::seat::{AHEAD, Seat, Started};
 use crate::rng::Rng;
 use crate::trace::Trace;
 
 /// Simulated time within which everything must come to rest in peace.
 const REST: Duration = Duration::from_secs(60);
+/// A change of the members is done within it, or not at all.
+const ASKED: Duration = Duration::from_secs(31);
 /// And for which nothing may change then.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -30,6 +33,8 @@ pub(crate) struct Tally {
     pub(crate) crashes: u64,
     pub(crate) partitions: u64,
     pub(crate) leaders: u64,
+    pub(crate) damages: u64,
+    pub(crate) repairs: u64,
 }
 
 impl Tally {
@@ -41,6 +46,8 @@ impl Tally {
         self.crashes += other.crashes;
         self.partitions += other.partitions;
         self.leaders += other.leaders;
+        self.damages += other.damages;
+        self.repairs += other.repairs;
     }
 }
 
@@ -53,7 +60,9 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) seats: Vec<Seat>,
     pub(crate) net: Net,
-    oracle: Oracle,
+    pub(crate) oracle: Oracle,
+    /// The seat whose disk is damaged.
+    pub(crate) struck: Option<Struck>,
 }
 
 impl World {
@@ -74,6 +83,7 @@ impl World {
             seats,
             net,
             oracle: Oracle::default(),
+            struck: None,
             options,
         }
     }
@@ -81,7 +91,10 @@ impl World {
     pub(crate) fn run(&mut self) -> Result<(), String> {
         for _ in 0..self.options.steps {
             self.step()?;
-            self.strike();
+            if self.look_at_struck() {
+                self.strike();
+                self.damage();
+            }
             if self.options.grows && self.rng.permille(self.options.members) {
                 self.change_members();
             }
@@ -124,7 +137,10 @@ impl World {
         {
             return Ok(());
         }
-        seat.start(options, *now, rng)?;
+        if let Started::GaveUp(why) = seat.start(options, *now, rng)? {
+            trace.say(format_args!("node {} gives its log up: {why}", seat.id));
+            return Ok(());
+        }
         net.started(seat.id);
         oracle.started_at = *now;
         trace.say(format_args!("node {} starts", seat.id));
@@ -152,7 +168,13 @@ impl World {
             return Ok(());
         }
         net.dial(seat.id, self.options.nodes, *now, rng);
-        seat.turn(net, *now, rng)?;
+        let turn = seat.turn(net, *now, rng)?;
+        if let Some(why) = &turn.gave_up {
+            net.links.died(seat.id, *now, rng);
+            self.trace.say(format_args!("node {} gives its log up: {why}", seat.id));
+            self.tally.repairs += 1;
+        }
+        invariants::on_votes(&mut self.oracle, self.seats[at].id, &turn)?;
         self.look(at)?;
         self.look_at_members(at);
         Ok(())
@@ -170,16 +192,23 @@ impl World {
             trace.say(format_args!("node {} leads in term {term}", seat.id));
         }
         let mut before = process.tail.position() - 1;
-        let mut batches = Vec::new();
-        process.tail.take(usize::MAX, &mut batches).map_err(|error| error.to_string())?;
-        for batch in batches {
+        let members = process.log.members();
+        let id = seat.id;
+        for batch in seat.shown()? {
             let known = Known::of(&batch);
             if batch.index > oracle.last() {
+                invariants::on_shown_first(
+                    seats,
+                    self.struck.is_some(),
+                    &members,
+                    at,
+                    batch.index,
+                )?;
                 tally.batches += 1;
                 tally.void += u64::from(!known.is_admitted);
                 trace.say(format_args!(
                     "node {} shows {} first: {:?} {} {:?}",
-                    seat.id, batch.index, known.producer, known.sequence, known.numbers
+                    id, batch.index, known.producer, known.sequence, known.numbers
                 ));
             }
             invariants::on_committed(oracle, before, batch.index, known)?;
@@ -267,7 +296,11 @@ impl World {
 
     /// Everything that was pushed comes into the log, and every node shows all of it.
     fn come_to_rest(&mut self) -> Result<(), String> {
-        let end = self.now.plus(REST);
+        let (end, asked) = (self.now.plus(REST), self.now.plus(ASKED));
+        // What was asked for before may still be done.
+        while self.options.grows && self.now < asked {
+            self.peaceful_step()?;
+        }
         while let Err(what) = self.is_at_rest() {
             if self.now > end {
                 return Err(format!("liveness: {what} after {REST:?} of peace"));
@@ -278,6 +311,11 @@ impl World {
     }
 
     fn is_at_rest(&self) -> Result<(), String> {
+        for process in self.seats.iter().filter_map(|seat| seat.process.as_ref()) {
+            if let Some(doubt) = process.log.cluster_status().doubt {
+                return Err(doubt);
+            }
+        }
         let mut leaders = Vec::new();
         for seat in self.seats.iter().filter(|seat| seat.standing == Standing::In) {
             let process = seat.process.as_ref().ok_or("a node is down")?;
@@ -287,6 +325,7 @@ impl World {
             let status = process.log.status();
             leaders.push((status.term, status.leader, status.commit_index));
         }
+        self.are_members_settled()?;
         if leaders[0].1 == 0 || leaders.iter().any(|other| *other != leaders[0]) {
             return Err(format!("(term, leader, commit) are {leaders:?}"));
         }

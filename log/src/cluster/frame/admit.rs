@@ -37,6 +37,14 @@ pub enum AdmitError {
         /// Who asks.
         peer: u64,
     },
+    /// A node speaks about another one's address.
+    #[error("node {peer} says where node {node} is")]
+    Address {
+        /// Whose.
+        node: u64,
+        /// Who says it.
+        peer: u64,
+    },
     /// A frame that does not belong into a session of two members.
     #[error("a greeting, or a request to join, amid a session")]
     Misplaced,
@@ -68,6 +76,9 @@ pub fn admit(frame: &Frame, me: u64, peer: u64) -> Result<(), AdmitError> {
         }
         Frame::Command { command: Command::Readmit { node, .. }, .. } if *node != peer => {
             Err(AdmitError::Readmit { node: *node, peer })
+        }
+        Frame::Command { command: Command::Address { node, .. }, .. } if *node != peer => {
+            Err(AdmitError::Address { node: *node, peer })
         }
         Frame::Hello(_) | Frame::Join(_) | Frame::Joined(_) => Err(AdmitError::Misplaced),
         Frame::Refusal(_)

@@ -10,7 +10,7 @@ const TEXT_BYTES_MAX: usize = 512;
 
 /// What is to be done, by the leader if nothing else is said.
 ///
-/// Body: id (64 bits), which (8 bits), node (64 bits), then for 4 the last index (64 bits), for 5
+/// Body: id (64 bits), which (8 bits), node (64 bits), then for 4 the index of its admission (64 bits), for 5
 /// the address and the list of addresses for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -33,8 +33,8 @@ pub enum Command {
     Readmit {
         /// The node.
         node: u64,
-        /// How far its log reaches.
-        last: Index,
+        /// Index of the change that let it in, as far as it knows: a later one is the answer.
+        joined: Index,
     },
     /// 5: a node is reached elsewhere.
     Address {
@@ -78,7 +78,7 @@ impl Command {
         out.push(which);
         put_numbers(out, &[*node]);
         match self {
-            Self::Readmit { last, .. } => put_numbers(out, &[*last]),
+            Self::Readmit { joined, .. } => put_numbers(out, &[*joined]),
             Self::Address { address, mqtt, .. } => {
                 put_text(out, address, ADDRESS_BYTES_MAX);
                 put_addresses(out, mqtt);
@@ -103,7 +103,7 @@ impl Command {
             1 => Self::Remove { node },
             2 => Self::Promote { node },
             3 => Self::Transfer { to: node },
-            4 => Self::Readmit { node, last: reader.u64()? },
+            4 => Self::Readmit { node, joined: reader.u64()? },
             5 => Self::Address { node, address: reader.address()?, mqtt: reader.addresses()? },
             6 => Self::Demote { node },
             7 => Self::Drain { node },

@@ -33,6 +33,11 @@ pub struct Pulse {
     pub fsync_us: u64,
     /// Free bytes on its disk.
     pub bytes_free: u64,
+    /// The last entry that it saw the receiver acknowledge, as a leader; 0 if none. Unlike what a
+    /// greeting says, this counts everything that came before the session.
+    pub acked: Index,
+    /// The start with which the receiver has greeted it.
+    pub greeted: u64,
     /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything; and
     /// [`DRAINING`].
     pub gate: u8,
@@ -44,7 +49,7 @@ impl Pulse {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_numbers(out, &[self.term, self.leader, self.commit, self.applied]);
         put_numbers(out, &[self.checkpoint, self.checksum, self.time.0, self.safe_time.0]);
-        put_numbers(out, &[self.fsync_us, self.bytes_free]);
+        put_numbers(out, &[self.fsync_us, self.bytes_free, self.acked, self.greeted]);
         out.extend_from_slice(&[self.gate, u8::from(self.wants_snapshot)]);
     }
 
@@ -61,6 +66,8 @@ impl Pulse {
             safe_time: Timestamp(reader.u64()?),
             fsync_us: reader.u64()?,
             bytes_free: reader.u64()?,
+            acked: reader.u64()?,
+            greeted: reader.u64()?,
             gate: reader.u8()?,
             wants_snapshot: reader.bool()?,
         };

@@ -132,6 +132,8 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         safe_time: Timestamp(1_699_999_999_999_999),
         fsync_us: 1_500,
         bytes_free: 1 << 40,
+        acked: 97,
+        greeted: 18,
         gate: 1,
         wants_snapshot: true,
     };
@@ -191,7 +193,7 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         ("command.remove", command(Command::Remove { node: 3 })),
         ("command.promote", command(Command::Promote { node: 3 })),
         ("command.transfer", command(Command::Transfer { to: 3 })),
-        ("command.readmit", command(Command::Readmit { node: 2, last: 90 })),
+        ("command.readmit", command(Command::Readmit { node: 2, joined: 90 })),
         ("command.address", command(address)),
         ("command.demote", command(Command::Demote { node: 3 })),
         ("command.drain", command(Command::Drain { node: 3 })),

@@ -1,16 +1,16 @@
 //! What a greeting must say.
 
 use super::Me;
+use crate::cluster::authority::Shown;
 use crate::cluster::exchange::Local;
 use crate::cluster::frame::{Hello, Refusal, RefusalCode};
-use crate::cluster::identity::ClusterId;
 
 /// Whether whoever says `hello` is who it must be. The protocol was compared when it was decoded.
 pub(super) fn hello(
     me: &Me,
     local: &Local,
     hello: &Hello,
-    certificate: Option<(ClusterId, u64)>,
+    certificate: Option<Shown>,
 ) -> Result<(), Refusal> {
     let refuse = |code, text: String| Err(Refusal::new(code, text));
     let node = hello.node;
@@ -18,9 +18,10 @@ pub(super) fn hello(
         let text = format!("this is cluster {}, not {}", me.cluster, hello.cluster);
         return refuse(RefusalCode::Cluster, text);
     }
-    if let Some((cluster, named)) = certificate
-        && (cluster, named) != (hello.cluster, node)
+    if let Some(shown) = certificate
+        && (shown.cluster, shown.node) != (hello.cluster, node)
     {
+        let Shown { cluster, node: named, .. } = shown;
         let text = format!("the certificate is for node {named} of {cluster}, not for node {node}");
         return refuse(RefusalCode::Certificate, text);
     }
@@ -41,6 +42,13 @@ pub(super) fn hello(
     }
     if !members.nodes.contains_key(&node) && hello.members_index <= members.index {
         return refuse(RefusalCode::Unknown, format!("node {node} is not a member"));
+    }
+    // Every node that keeps the log can issue certificates, also one that was removed.
+    if let (Some(shown), Some(member)) = (certificate, members.nodes.get(&node))
+        && shown.key != member.key
+    {
+        let text = format!("the certificate is not for the key with which node {node} was let in");
+        return refuse(RefusalCode::Certificate, text);
     }
     let known = local.starts.get(&node).copied().unwrap_or(0);
     if hello.start < known {

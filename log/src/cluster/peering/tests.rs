@@ -185,7 +185,7 @@ fn greet(change: impl FnOnce(&mut Hello)) -> Result<Greeted, Refusal> {
     let dial = dials.iter().find(|dial| dial.peer == 1).expect("it has waited");
     let mut hello = two.hello(1, dial.session, Lane::Log).expect("it is there");
     change(&mut hello);
-    one.greet(ZERO, Way::Accepted, &hello, Some((CLUSTER, 2)))
+    one.greet(ZERO, Way::Accepted, &hello, Some(Shown { cluster: CLUSTER, node: 2, key: [0; 32] }))
 }
 
 #[test]
@@ -219,6 +219,33 @@ fn each_check_of_a_greeting_has_a_code_and_a_text_of_its_own() {
     assert_eq!(plain(3, 4).unwrap_err().code, RefusalCode::Retired);
     assert_eq!(plain(9, 4).unwrap_err().code, RefusalCode::Unknown);
     assert!(plain(9, 5).is_ok(), "it knows of members that are not known here");
+    let (mut one, mut two) = (node(1, 1), node(2, 2));
+    let stolen = Some(Shown { cluster: CLUSTER, node: 2, key: [1; 32] });
+    let session =
+        two.dial(secs(3)).iter().find(|dial| dial.peer == 1).expect("it has waited").session;
+    let hello = two.hello(1, session, Lane::Log).expect("it is there");
+    let refusal = one.greet(ZERO, Way::Accepted, &hello, stolen).unwrap_err();
+    assert!(
+        refusal.code == RefusalCode::Certificate && refusal.text.contains("key"),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn who_is_unknown_is_not_let_in_while_a_member_could_tell_of_it() {
+    let (mut one, mut two) = (node(1, 1), node(2, 2));
+    meet(ZERO, &mut one, &mut two, &Lane::ALL).expect("they may");
+    let mut three = node(3, 3);
+    let session = three.dial(secs(3))[0].session;
+    let mut hello = three.hello(1, session, Lane::Log).expect("it is there");
+    (hello.node, hello.members_index) = (9, 1_000);
+    let refusal = one.greet(secs(3), Way::Accepted, &hello, None).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Unknown);
+    let mut silent = Peering::new(one.me.clone());
+    assert_eq!(
+        silent.greet(ZERO, Way::Accepted, &hello, None).unwrap_err().code,
+        RefusalCode::Busy
+    );
 }
 
 #[test]
@@ -237,7 +264,13 @@ fn a_second_process_of_a_live_node_is_refused_until_the_first_is_silent() {
     let refusal = greet(&mut one, &mut clone, secs(10)).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Cloned);
     assert!(one.is_up(2));
-    let greeted = greet(&mut one, &mut clone, secs(20)).expect("the first is silent");
+    let refusal = greet(&mut one, &mut clone, secs(20)).unwrap_err();
+    assert!(refusal.text.contains("cloned"), "the first is silent: {refusal}");
+    clone.local.start = 4;
+    let refusal = greet(&mut one, &mut clone, secs(30)).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::RolledBack);
+    clone.local.start = 6;
+    let greeted = greet(&mut one, &mut clone, secs(40)).expect("it began later");
     assert!(greeted.replaced.expect("the first session").was_up);
 }
 

@@ -50,7 +50,8 @@ impl World {
             config,
             stopwatch: Box::new(|| Duration::ZERO),
         };
-        let (log, machine) = LogMachine::recover(store, beginning, now).expect("an empty log");
+        let (log, mut machine) = LogMachine::recover(store, beginning, now).expect("an empty log");
+        machine.trust();
         Self { log, machine, disk, now }
     }
 

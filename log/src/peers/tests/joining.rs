@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::authority::fingerprint;
 use crate::cluster::door::{Door, Entry};
-use crate::cluster::frame::{Join, RefusalCode};
+use crate::cluster::frame::{Join, Joined, RefusalCode};
 use crate::cluster::members::Standing;
 use crate::cluster::token::{Grant, JoinToken};
 
@@ -76,6 +76,10 @@ fn a_node_is_let_in_and_meets_the_others() {
         serve(&mut one, &mut members);
         let joined = asking.join().unwrap();
         assert_eq!(joined.members.nodes[&2].standing, Standing::Learner);
+        let certificate = authority().issue(2, &public(key(3)), now_s()).unwrap();
+        let wrong = Joined { certificate, ..joined.clone() };
+        assert!(dir.joined(2, &wrong).unwrap_err().to_string().contains("another key"));
+        assert!(!data.path().join("cluster/ca.pem").exists(), "nothing of it was written");
         let loaded = dir.joined(2, &joined).unwrap();
         assert_eq!((loaded.identity.node, loaded.key), (2, members.nodes[&2].key));
         assert!(loaded.authority.is_some(), "it can let in others");

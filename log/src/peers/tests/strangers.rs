@@ -165,6 +165,9 @@ fn only_the_clusters_own_certificate_of_the_node_lets_in() {
     let other = credentials(authority(), 3);
     assert_eq!(code(greet(&address, Some(&other), 2)), Some(RefusalCode::Certificate));
     assert_eq!(code(greet(&address, None, 2)), Some(RefusalCode::Certificate));
+    // Issued with the authority's key, which a node that was removed still has, to another key.
+    let itself = credentials_of(authority(), 2, &NodeKey::generate().unwrap());
+    assert_eq!(code(greet(&address, Some(&itself), 2)), Some(RefusalCode::Certificate));
     // Issued by somebody else who calls it the same cluster.
     let stranger = Authority::found(CLUSTER).unwrap();
     let foreign = credentials(&stranger, 2);

@@ -176,9 +176,9 @@ fn bytes_that_cannot_be_are_refused() {
         ("a damaged body", bytes(&forward, set(HEAD + 16 + 50, &[0xEE]))),
         ("an unknown reason", refused("refused.term", HEAD + 8, &[5])),
         ("a leader for no reason", refused("refused.term", HEAD + 9, &[1])),
-        ("an unknown gate", refused("pulse", HEAD + 80, &[4])),
-        ("an unknown gate of a node that is drained", refused("pulse", HEAD + 80, &[0x84])),
-        ("an unknown wish", refused("pulse", HEAD + 81, &[2])),
+        ("an unknown gate", refused("pulse", HEAD + 96, &[4])),
+        ("an unknown gate of a node that is drained", refused("pulse", HEAD + 96, &[0x84])),
+        ("an unknown wish", refused("pulse", HEAD + 97, &[2])),
         (
             "an unknown role",
             bytes(&sample("join"), |bytes| {
@@ -272,9 +272,13 @@ fn who_speaks_for_another_is_refused() {
     let batches = vec![closed(2).into(), closed(3).into()];
     let forward = Frame::Forward(Forward { term: 1, batches });
     assert_eq!(admit(&forward, 1, 2), Err(AdmitError::Foreign { node: 3, peer: 2 }));
-    let readmit = Frame::Command { id: 1, command: Command::Readmit { node: 3, last: 1 } };
+    let readmit = Frame::Command { id: 1, command: Command::Readmit { node: 3, joined: 1 } };
     assert_eq!(admit(&readmit, 1, 3), Ok(()));
     assert_eq!(admit(&readmit, 1, 2), Err(AdmitError::Readmit { node: 3, peer: 2 }));
+    let moved = |node| Command::Address { node, address: "three:7000".into(), mqtt: vec![] };
+    let moved = |node| Frame::Command { id: 1, command: moved(node) };
+    assert_eq!(admit(&moved(2), 1, 2), Ok(()));
+    assert_eq!(admit(&moved(3), 1, 2), Err(AdmitError::Address { node: 3, peer: 2 }));
     for (name, frame) in samples() {
         let greets = matches!(name, "hello" | "join" | "joined");
         assert_eq!(admit(&frame, 1, 2).is_err(), greets, "{name}");

@@ -1,0 +1,459 @@
+//! A process that begins and does not know yet whether its log is what it promised
+//! (`cluster/doubt.rs`), and one that begins with an empty log in place of one that was not.
+//!
+//! | phase | raft | ends |
+//! |---|---|---|
+//! | reserved | is told nothing | enough others have said what they saw: sound, or short |
+//! | short | is told nothing | with a log: the leader took the node out, as it asked: [`TurnError::Short`]; with an empty one: and let it in again: sound |
+//! | sound | takes part | |
+//!
+//! A short node asks every node to be re-admitted, naming the last admission that it knows of; the
+//! leader does it, or says that there is a later one. A log that is not empty is kept until the node is
+//! out: that takes a majority that can do without it, so never do so many give their logs up that none
+//! is left. Then the process ends, and the next one begins without that log, and asks again: only
+//! an admission that came after the leader took *it* out is the answer, any other was of a log that
+//! is gone.
+//!
+//! Until its log has come to the entry that let the node in, it does not stand for election: what it
+//! is sent before tells of a time when others were in, or it alone. It votes, as any new node with a
+//! short log does, but in no term in which an earlier process may have.
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ledgermq_core::offset::Index;
+use raft::eraftpb::{Message, MessageType};
+
+use crate::clock::Now;
+use crate::cluster::doubt::{Doubt, Own, Shortness, Verdict};
+use crate::cluster::{Answer, Command, Frame, Members, Peers, Pulse, Sent, Standing};
+use crate::config::Durability;
+use crate::machine::joining::TOLD_KEY;
+use crate::machine::{LogMachine, TurnError};
+use crate::store::{LogStore, Unit};
+
+/// Key of the store under which the index of the change stands that let this node in, with which
+/// its log began: 8 bytes, big-endian.
+const JOINED_KEY: &[u8] = b"J";
+/// Keys of the store under which it stands what another node was seen to acknowledge, with the number
+/// of that node (8 bytes, big-endian) behind: its admission, and the entry (8 bytes each, big-endian).
+const ACKED_PREFIX: &[u8] = b"p";
+/// How often that is written, at most.
+const ACKED_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a short node asks to be re-admitted.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// So long a leader that cannot read its log tries to hand over.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+/// Marks the numbers of what a short node asks, beside those of commands.
+const OWN_ID: u64 = 1 << 63;
+
+/// What this process knows of its own log, and of what others promised.
+pub(super) struct Doubting {
+    doubt: Doubt,
+    phase: Phase,
+    /// Index of the change that let this node in, with which its log began; 0 if that is not known.
+    joined: Index,
+    /// Votes of this term and below are not given: an earlier process may have given them.
+    vote_floor: u64,
+    begun: Duration,
+    /// The newest members that others told of.
+    pub(super) told: Arc<Members>,
+    /// By node: its admission, and the last entry that it was seen to acknowledge since.
+    acked: BTreeMap<u64, (Index, Index)>,
+    /// What of that is written.
+    acked_written: BTreeMap<u64, (Index, Index)>,
+    acked_at: Duration,
+    /// An entry that cannot be read, and since when that is known.
+    damaged: Option<(Index, Duration)>,
+    /// An entry of a leader that is not the one that is committed here, and whose it is.
+    contradicted: Option<(Index, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Reserved,
+    Short(Short),
+    Sound,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Short {
+    /// Why, for people.
+    why: String,
+    /// The log is there, and this is what is wrong with it.
+    shortness: Option<Shortness>,
+    asked_at: Option<Duration>,
+    /// The admission that the leader has ended, as this process asked.
+    withdrawn: Option<Index>,
+}
+
+/// How a process finds its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is that of a node that was let in just now, or of one that founds a cluster.
+    New,
+    /// It is that of a member, and empty.
+    Empty,
+    /// Nobody else was ever in.
+    Alone,
+    /// It holds what was promised to others, or less.
+    Log,
+}
+
+impl Doubting {
+    /// `told` are the members as this node was told before; `why` its log is empty, if that is known.
+    pub(super) fn new<S: LogStore>(
+        node: u64,
+        store: &S,
+        found: Found,
+        (told, why): (Option<Arc<Members>>, Option<String>),
+        now: Now,
+        extra: &mut Unit,
+    ) -> Self {
+        let told = told.unwrap_or_default();
+        let mut joined = store.get(JOINED_KEY).and_then(number).unwrap_or(0);
+        let phase = match found {
+            Found::New => {
+                if let Some(member) = told.nodes.get(&node) {
+                    joined = member.joined;
+                    extra.puts.push((JOINED_KEY.to_vec(), joined.to_be_bytes().to_vec()));
+                }
+                Phase::Sound
+            }
+            Found::Empty if joined == 0 => {
+                let why = why.unwrap_or_else(|| "the log is gone".to_owned());
+                Phase::Short(Short { why, shortness: None, asked_at: None, withdrawn: None })
+            }
+            Found::Alone => Phase::Sound,
+            Found::Empty | Found::Log => Phase::Reserved,
+        };
+        let acked = acked(store);
+        Self {
+            doubt: Doubt::default(),
+            phase,
+            joined,
+            vote_floor: 0,
+            begun: now.monotonic,
+            told,
+            acked_written: acked.clone(),
+            acked,
+            acked_at: now.monotonic,
+            damaged: None,
+            contradicted: None,
+        }
+    }
+
+    /// Whether raft may be told anything.
+    pub(super) fn is_sound(&self) -> bool {
+        self.phase == Phase::Sound
+    }
+
+    /// Why this node takes no part, for people; none if it does.
+    pub(super) fn reason(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Sound => None,
+            Phase::Reserved => Some(format!(
+                "this node has started again and takes no part before most of the others have said \
+                 how far its log was; heard so far: nodes {:?}",
+                self.doubt.heard()
+            )),
+            Phase::Short(Short { why, .. }) => {
+                Some(format!("{why}: this node begins again with an empty log, and has no vote"))
+            }
+        }
+    }
+
+    /// What `peer`, let in at `joined`, was seen to acknowledge.
+    pub(super) fn acked_of(&self, peer: u64, joined: Index) -> Index {
+        let acked = self.acked.get(&peer).filter(|(life, _)| *life == joined);
+        acked.map_or(0, |(_, acked)| *acked)
+    }
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Whether this node takes no part in raft: it has to hear the others first, or its log is gone.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        !self.doubting.is_sound()
+    }
+
+    /// Whether the log has come to the entry that let this node in.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.admission.applied() >= self.doubting.joined
+    }
+
+    /// Whether this node is the only voter, by all that it knows.
+    pub(super) fn is_alone(&self) -> bool {
+        let configuration = self.replica.configuration();
+        configuration.is_sole_voter(self.shared.node)
+            && self.is_admitted()
+            && self.doubting.told.index <= configuration.index
+    }
+
+    /// Whether time passes for raft: without, it stands for no election.
+    pub(super) fn may_tick(&self) -> bool {
+        self.doubting.is_sound() && self.is_admitted()
+    }
+
+    /// Whether raft may be told that.
+    pub(super) fn may_step(&self, message: &Message) -> bool {
+        let is_sound = self.doubting.is_sound();
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote => is_sound && message.term > self.doubting.vote_floor,
+            MessageType::MsgTimeoutNow => self.may_tick(),
+            _ => is_sound,
+        }
+    }
+
+    /// The newest members that are known here, be they applied or not.
+    pub(super) fn newest_members(&self) -> &Members {
+        let (told, applied) = (&self.doubting.told, self.replica.members());
+        if told.index > applied.index { told } else { applied }
+    }
+
+    /// Whether others could give this node its log again.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        let own = self.shared.node;
+        self.newest_members().voters().any(|voter| voter != own)
+    }
+
+    /// A peer says how it stands, and what it saw of this node.
+    pub(super) fn hear_of_acked(&mut self, from: u64, pulse: &Pulse) {
+        // Of the session with an earlier process: what came since is not counted.
+        if self.doubting.is_sound() || pulse.greeted != self.shared.start() {
+            return;
+        }
+        let hello = self.peers.get(from).and_then(|known| known.hello.as_ref());
+        if let Some(hello) = hello {
+            self.doubting.doubt.hear(from, pulse.acked, hello.members_index, pulse.term);
+        }
+    }
+
+    /// A peer tells of newer members.
+    pub(super) fn hear_of_members(&mut self, members: Members) {
+        let is_ours = self.joining.cluster().is_some_and(|cluster| cluster == members.cluster);
+        if is_ours && members.index > self.doubting.told.index {
+            self.doubting.told = Arc::new(members);
+        }
+    }
+
+    /// Judges the own log, or asks for another.
+    pub(super) fn doubt(&mut self, now: Now, peers: &mut dyn Peers) -> Result<(), TurnError> {
+        if let Some((index, from)) = self.doubting.contradicted {
+            return Err(TurnError::Contradicted { index, from });
+        }
+        match self.doubting.phase {
+            Phase::Sound => self.leave_if_damaged(now.monotonic),
+            Phase::Reserved => self.judge(now.monotonic),
+            Phase::Short(_) => self.ask_readmission(now.monotonic, peers),
+        }
+    }
+
+    fn judge(&mut self, now: Duration) -> Result<(), TurnError> {
+        let own = Own {
+            node: self.shared.node,
+            last: self.replica.last_index(),
+            joined: self.joined_at(),
+        };
+        let waited = now.saturating_sub(self.doubting.begun);
+        let configuration = self.replica.configuration();
+        let members = self.newest_members();
+        match self.doubting.doubt.judge(own, configuration, members, waited) {
+            Verdict::Reserved => Ok(()),
+            Verdict::Short(shortness) => {
+                let why = shortness.to_string();
+                tracing::error!(why, "this node asks to be let in again with an empty log");
+                let shortness = Some(shortness);
+                self.doubting.phase =
+                    Phase::Short(Short { why, shortness, asked_at: None, withdrawn: None });
+                Ok(())
+            }
+            Verdict::Sound => {
+                tracing::info!(last = own.last, "the log is as far as the others saw it");
+                self.doubting.vote_floor = self.doubting.doubt.term();
+                self.doubting.phase = Phase::Sound;
+                Ok(())
+            }
+        }
+    }
+
+    /// The change with which the own log began, as far as it says so itself.
+    fn joined_at(&self) -> Index {
+        let member = self.replica.members().nodes.get(&self.shared.node);
+        member.map_or(0, |member| member.joined).max(self.doubting.joined)
+    }
+
+    fn ask_readmission(&mut self, now: Duration, peers: &mut dyn Peers) -> Result<(), TurnError> {
+        let own = self.shared.node;
+        let Some(member) = self.newest_members().nodes.get(&own).cloned() else { return Ok(()) };
+        let Phase::Short(short) = &mut self.doubting.phase else { return Ok(()) };
+        if let (Some(shortness), Some(_)) = (short.shortness, short.withdrawn) {
+            return Err(TurnError::Short(shortness));
+        }
+        if let Some(withdrawn) = short.withdrawn
+            && member.joined > withdrawn
+        {
+            if member.standing != Standing::Away {
+                self.readmitted(member.joined);
+            }
+            return Ok(());
+        }
+        if short.withdrawn.is_some() || short.asked_at.is_some_and(|at| now < at + ASK_INTERVAL) {
+            return Ok(());
+        }
+        short.asked_at = Some(now);
+        let (id, joined) = (OWN_ID | member.joined, member.joined);
+        let frame = Frame::Command { id, command: Command::Readmit { node: own, joined } };
+        for peer in self.peers.connected() {
+            let _ = peers.send(peer, &frame);
+        }
+        Ok(())
+    }
+
+    /// The answer to what this node asked as a short one; `false` if it is not one.
+    pub(super) fn take_readmission(&mut self, id: u64, answer: &Answer) -> bool {
+        if id & OWN_ID == 0 {
+            return false;
+        }
+        if let Phase::Short(short) = &mut self.doubting.phase
+            && *answer == Answer::Done
+        {
+            short.withdrawn = Some(id & !OWN_ID);
+        }
+        true
+    }
+
+    /// The log begins with what it is sent from now on.
+    fn readmitted(&mut self, joined: Index) {
+        tracing::info!(joined, "this node was let in again, and is sent the log");
+        self.doubting.joined = joined;
+        self.doubting.vote_floor = self.doubting.doubt.term();
+        self.doubting.phase = Phase::Sound;
+        let puts = &mut self.extra.puts;
+        puts.push((JOINED_KEY.to_vec(), joined.to_be_bytes().to_vec()));
+        puts.push((TOLD_KEY.to_vec(), self.doubting.told.encode()));
+    }
+
+    /// An entry cannot be read: with others that have it, somebody else is to lead, and then this
+    /// node begins again with an empty log.
+    pub(super) fn found_damaged(&mut self, index: Index, now: Duration) {
+        if self.doubting.damaged.is_none() {
+            tracing::error!(index, "an entry of the log is damaged");
+            self.doubting.damaged = Some((index, now));
+        }
+    }
+
+    /// A leader sends another entry than the one that is committed here.
+    pub(super) fn contradict(&mut self, index: Index, from: u64) {
+        self.doubting.contradicted.get_or_insert((index, from));
+    }
+
+    fn leave_if_damaged(&mut self, now: Duration) -> Result<(), TurnError> {
+        let index = self.shared.damaged.load(Ordering::SeqCst);
+        if index != 0 && self.has_others() {
+            self.found_damaged(index, now);
+        }
+        let Some((index, since)) = self.doubting.damaged else { return Ok(()) };
+        let is_leader = self.replica.is_leader() && self.has_others();
+        if !is_leader || now.saturating_sub(since) >= HAND_OVER_MAX {
+            return Err(TurnError::Damaged { index, what: "it cannot be read" });
+        }
+        if let Some(to) = self.best_successor() {
+            self.transfer(to);
+        }
+        Ok(())
+    }
+
+    /// Notes what the followers have acknowledged: said to them when they greet, before anything
+    /// counts by it. Answers whether it is news.
+    pub(super) fn note_acked(&mut self) -> bool {
+        let mut is_news = false;
+        let members = self.replica.members();
+        for (node, matched, _) in self.replica.followers() {
+            let joined = members.nodes.get(&node).map_or(0, |member| member.joined);
+            let acked = self.doubting.acked.entry(node).or_default();
+            if acked.0 != joined || acked.1 < matched {
+                *acked = (joined, matched);
+                is_news = true;
+            }
+        }
+        is_news
+    }
+
+    /// Writes it down now and then, with what is written anyway.
+    pub(super) fn keep_acked(&mut self, now: Duration) {
+        // What is not synced is lost by all in one power cut: then nobody may hold them to it.
+        let is_fsync = self.config.durability == Durability::Fsync;
+        let Doubting { acked, acked_written, acked_at, .. } = &mut self.doubting;
+        if !is_fsync || now.saturating_sub(*acked_at) < ACKED_INTERVAL || acked == acked_written {
+            return;
+        }
+        *acked_at = now;
+        for (node, (joined, index)) in &*acked {
+            if acked_written.get(node) != Some(&(*joined, *index)) {
+                let key = [ACKED_PREFIX, &node.to_be_bytes()].concat();
+                let value = [joined.to_be_bytes(), index.to_be_bytes()].concat();
+                self.extra.puts.push((key, value));
+            }
+        }
+        acked_written.clone_from(acked);
+    }
+
+    /// By node: the last entry that it was seen to acknowledge since it was let in.
+    pub(super) fn acked(&self) -> BTreeMap<u64, Index> {
+        let acked = self.doubting.acked.keys();
+        acked.map(|node| (*node, self.acked_of(*node))).collect()
+    }
+
+    pub(super) fn acked_of(&self, node: u64) -> Index {
+        let member = self.newest_members().nodes.get(&node);
+        self.doubting.acked_of(node, member.map_or(0, |member| member.joined))
+    }
+
+    /// Tells the members to whoever knows older ones only.
+    pub(super) fn tell_members(&mut self, now: Duration, peers: &mut dyn Peers) {
+        let newest = self.newest_members();
+        let index = newest.index;
+        let behind = self.peers.behind(index, now);
+        if behind.is_empty() {
+            return;
+        }
+        let frame = Frame::Members(Box::new(newest.clone()));
+        for peer in behind {
+            if peers.send(peer, &frame) == Sent::Taken {
+                self.peers.told_members(peer, index, now);
+            }
+        }
+    }
+}
+
+/// What others were seen to acknowledge, as it was written.
+fn acked<S: LogStore>(store: &S) -> BTreeMap<u64, (Index, Index)> {
+    let keys = store.keys(ACKED_PREFIX).into_iter();
+    let acked = keys.filter_map(|key| {
+        let node = u64::from_be_bytes(key.strip_prefix(ACKED_PREFIX)?.try_into().ok()?);
+        let value = store.get(&key)?;
+        let (joined, index) = value.split_first_chunk()?;
+        let index = index.try_into().ok()?;
+        Some((node, (u64::from_be_bytes(*joined), u64::from_be_bytes(index))))
+    });
+    acked.collect()
+}
+
+fn number(bytes: Vec<u8>) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+#[cfg(feature = "testing")]
+impl<S: LogStore> LogMachine<S> {
+    /// For tests of something else: the log is what it promised.
+    pub fn trust(&mut self) {
+        self.doubting.phase = Phase::Sound;
+    }
+}

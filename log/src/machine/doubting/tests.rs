@@ -1,0 +1,173 @@
+//! Who is told what before it takes part.
+
+use ledgermq_core::offset::Timestamp;
+
+use super::*;
+use crate::cluster::frame::Lane;
+use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput};
+use crate::config::Config;
+use crate::log::Log;
+use crate::machine::Beginning;
+use crate::space::Monitor;
+use crate::store::Configuration;
+use crate::store::simulated::{SimulatedDisk, SimulatedStore};
+
+/// What leaves.
+#[derive(Default)]
+struct Sink(Vec<(u64, Frame)>);
+
+impl Peers for Sink {
+    fn send(&mut self, to: u64, frame: &Frame) -> Sent {
+        self.0.push((to, frame.clone()));
+        Sent::Taken
+    }
+
+    fn update(&mut self, _local: &Local) {}
+
+    fn answer(&mut self, _id: u64, _answer: JoinAnswer) {}
+}
+
+struct World {
+    log: Log,
+    machine: LogMachine<SimulatedStore>,
+    now: Now,
+    sent: Sink,
+}
+
+impl World {
+    /// Node 1 of three voters, as it starts again.
+    fn new() -> Self {
+        let disk = SimulatedDisk::new(1, 1 << 20);
+        let mut store = SimulatedStore::open(&disk).expect("an empty disk");
+        let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
+        store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
+        let config = Config::default();
+        let now = Now { wall: Timestamp::from_secs(1_700_000_000), monotonic: Duration::ZERO };
+        let beginning = Beginning {
+            node: 1,
+            seed: 7,
+            membership: None,
+            node_lost: Duration::from_secs(10),
+            space: Monitor::new(&config, Box::new(disk.clone())),
+            config,
+            stopwatch: Box::new(|| Duration::ZERO),
+        };
+        let (log, machine) = LogMachine::recover(store, beginning, now).expect("an empty log");
+        Self { log, machine, now, sent: Sink::default() }
+    }
+
+    fn turn(&mut self, millis: u64) -> Result<(), TurnError> {
+        self.now.monotonic += Duration::from_millis(millis);
+        self.machine.turn(self.now, &mut self.sent).map(drop)
+    }
+
+    /// `peer` greets, and says what it saw of the process that began as `start`.
+    fn hear(&mut self, peer: u64, acked: Index, greeted: u64) {
+        let hello = Hello {
+            lane: Lane::Log,
+            cluster: ClusterId([1; 16]),
+            boot: 1,
+            session: 1,
+            generation: 1,
+            node: peer,
+            start: 40 + peer,
+            last: (0, 0),
+            commit: 0,
+            acked: 0,
+            first: 1,
+            members_index: 0,
+            version: String::new(),
+            address: String::new(),
+        };
+        self.machine.receive(PeerInput::Connected { peer, hello });
+        let pulse = Pulse { term: 4, acked, greeted, ..Pulse::default() };
+        self.machine.receive(PeerInput::Frame { from: peer, frame: Frame::Pulse(Box::new(pulse)) });
+    }
+
+    fn ask_for_vote(&mut self, term: u64) -> usize {
+        let mut message = Message::new();
+        (message.from, message.to, message.term) = (2, 1, term);
+        message.set_msg_type(MessageType::MsgRequestVote);
+        message.context = bytes::Bytes::from_static(b"CampaignTransfer");
+        self.machine.receive(PeerInput::Frame { from: 2, frame: Frame::raft(message) });
+        self.sent.0.clear();
+        self.turn(1).expect("a good disk");
+        let answers = self.sent.0.iter().filter(|(_, frame)| match frame {
+            Frame::Raft { message, .. } => {
+                message.get_msg_type() == MessageType::MsgRequestVoteResponse && !message.reject
+            }
+            _ => false,
+        });
+        answers.count()
+    }
+}
+
+/// Founded by node 1.
+fn members() -> Members {
+    let mut members = Members::default();
+    let (cluster, generation, node, key) = (ClusterId([1; 16]), 1, 1, [0; 32]);
+    let (address, mqtt) = ("one:1".to_owned(), Vec::new());
+    let found = MemberChange::Found { cluster, generation, node, address, mqtt, key };
+    assert!(members.apply(1, &found));
+    members
+}
+
+#[test]
+fn who_is_reserved_neither_votes_nor_stands_for_election() {
+    let mut world = World::new();
+    for _ in 0..100 {
+        world.turn(100).expect("a good disk");
+    }
+    assert_eq!(world.log.status().term, 0, "it stood for election");
+    assert_eq!(world.ask_for_vote(9), 0);
+    assert!(world.machine.is_in_doubt());
+    let start = world.log.start();
+    world.hear(2, 0, start - 1);
+    world.turn(1).expect("a good disk");
+    assert!(world.machine.is_in_doubt(), "that was for an earlier process");
+    world.hear(2, 0, start);
+    world.hear(3, 0, start);
+    world.turn(1).expect("a good disk");
+    assert!(!world.machine.is_in_doubt());
+    assert_eq!(world.ask_for_vote(4), 0, "an earlier process may have given that vote");
+    assert_eq!(world.ask_for_vote(9), 1);
+}
+
+#[test]
+fn whoever_comes_is_told_what_it_was_seen_to_acknowledge() {
+    let mut world = World::new();
+    world.machine.doubting.acked.insert(2, (0, 17));
+    world.hear(2, 0, 0);
+    world.turn(1).expect("a good disk");
+    let told = world.sent.0.iter().find_map(|(to, frame)| match frame {
+        Frame::Pulse(pulse) if *to == 2 => Some((pulse.acked, pulse.greeted)),
+        _ => None,
+    });
+    assert_eq!(told, Some((17, 42)));
+}
+
+#[test]
+fn a_log_that_is_short_is_kept_until_the_node_is_out() {
+    let mut world = World::new();
+    let start = world.log.start();
+    world.hear(2, 5, start);
+    world.turn(1).expect("a good disk");
+    let why = "the log ends at 0, node 2 saw 5 acknowledged";
+    assert!(world.machine.doubting.reason().is_some_and(|reason| reason.starts_with(why)));
+    world.machine.doubting.told = Arc::new(members());
+    world.turn(1).expect("a good disk");
+    let asked = world.sent.0.iter().find_map(|(to, frame)| match frame {
+        Frame::Command { id, command } if *to == 2 => Some((*id, command.clone())),
+        _ => None,
+    });
+    let (id, command) = asked.expect("it asks");
+    assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
+    for answer in [Answer::NotLeader { leader: 3 }, Answer::Refused { text: "no".into() }] {
+        world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+        world.turn(2_000).expect("it asks again, with its log");
+    }
+    assert_eq!(world.ask_for_vote(9), 0);
+    let answer = Answer::Done;
+    world.machine.receive(PeerInput::Frame { from: 3, frame: Frame::Answer { id, answer } });
+    assert_eq!(world.turn(1).expect_err("it is out").to_string(), why);
+}

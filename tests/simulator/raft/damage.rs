@@ -1,0 +1,167 @@
+//! Disks that are damaged, of one node at a time: wiped, cut, rolled back, or with a flipped byte.
+
+use std::time::Duration;
+
+use ledgermq_core::offset::Timestamp;
+
+use ledgermq_log::cluster::{Member, Standing};
+
+use crate::raft::members;
+use crate::raft::world::World;
+
+/// A disk that was damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Struck {
+    /// Whose.
+    pub(crate) at: usize,
+    /// Nothing on it tells that something is missing: only the others know. If those who know are
+    /// gone, too, nobody does; so nothing else happens before it is found out.
+    is_silent: bool,
+    /// A byte of an old entry, which is only found when it is read.
+    is_hidden: bool,
+}
+
+/// How long ago an image was taken of which others remember all that came since.
+const IMAGE_AGE_MIN: Duration = Duration::from_secs(1);
+
+impl World {
+    /// Whether something else may fail now.
+    pub(crate) fn look_at_struck(&mut self) -> bool {
+        let Some(struck) = self.struck else { return true };
+        let seat = &self.seats[struck.at];
+        let struck = Struck { is_silent: struck.is_silent && !seat.was_given_up, ..struck };
+        let Some(process) = &seat.process else { return !struck.is_silent };
+        if process.machine.is_in_doubt() {
+            return !struck.is_silent;
+        }
+        let members = process.log.members();
+        let is_voter = members.voters().any(|voter| voter == seat.id);
+        // Its log has come to all that was committed when it was let in again.
+        let is_whole = process.log.committed() >= self.oracle.last();
+        if is_voter && is_whole && (!struck.is_hidden || seat.was_given_up) {
+            self.trace.say(format_args!("node {} is whole again", seat.id));
+            self.struck = None;
+        }
+        true
+    }
+
+    /// Damages a disk, perhaps.
+    pub(crate) fn damage(&mut self) {
+        let is_enough = |world: &Self| {
+            let voters = |seat: &crate::raft::seat::Seat| {
+                seat.process.as_ref().map(|process| process.log.members().voters().count())
+            };
+            world.seats.iter().filter_map(voters).min().unwrap_or(0) >= 3
+        };
+        if !self.options.grows || self.struck.is_some() || !self.rng.permille(self.options.damage) {
+            return;
+        }
+        let at = self.rng.size(0, self.seats.len() - 1);
+        if self.seats[at].standing != members::Standing::In || !is_enough(self) {
+            return;
+        }
+        match self.rng.below(6) {
+            0 | 1 => self.remember(at),
+            2 => self.roll_back(at),
+            3 => self.wipe(at),
+            _ => self.flip(at),
+        }
+    }
+
+    fn remember(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        seat.disk.remember();
+        seat.remembered_at = Some(self.now);
+    }
+
+    fn wipe(&mut self, at: usize) {
+        self.crash(at);
+        self.seats[at].disk.wipe();
+        self.seats[at].remembered_at = None;
+        self.strike_disk(at, false, false, "its disk is empty");
+    }
+
+    /// A byte of one of the newest entries, or of an old one.
+    fn flip(&mut self, at: usize) {
+        let before = *self.rng.pick(&[0, 3, 50, 200]);
+        let was_down = self.seats[at].process.is_none();
+        if before < 10 && !was_down {
+            self.crash(at);
+        }
+        if let Some(index) = self.seats[at].disk.flip(before) {
+            let is_hidden = before >= 10;
+            self.strike_disk(at, false, is_hidden, &format!("a byte of entry {index} is flipped"));
+        }
+    }
+
+    /// To what the disk was once, if everybody who saw since what the node acknowledged is alive and
+    /// can say so.
+    fn roll_back(&mut self, at: usize) {
+        let Some(then) = self.seats[at].remembered_at else { return };
+        let is_there = |(other, seat): (usize, &crate::raft::seat::Seat)| {
+            let is_up = seat
+                .process
+                .as_ref()
+                .is_some_and(|process| process.started < then && !process.machine.is_in_doubt());
+            other == at
+                || seat.standing != members::Standing::In
+                || (is_up && seat.halted_until <= self.now)
+        };
+        if self.now.since(then) < IMAGE_AGE_MIN || !self.seats.iter().enumerate().all(is_there) {
+            return;
+        }
+        self.net.links.mend(self.now, &mut self.rng);
+        let with_mark = self.rng.permille(500);
+        self.crash(at);
+        let seat = &mut self.seats[at];
+        seat.remembered_at = None;
+        if let Some(last) = seat.disk.roll_back(with_mark) {
+            let what = format!("its disk is rolled back to {last}, with its mark: {with_mark}");
+            self.strike_disk(at, true, false, &what);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        let Self { seats, now, rng, net, .. } = self;
+        if seats[at].crash(rng) {
+            net.links.died(seats[at].id, *now, rng);
+        }
+        seats[at].restart_at = now.plus(Duration::from_millis(rng.range(1, 2_000)));
+        seats[at].full_until = None;
+        seats[at].disk.set_room(None);
+        seats[at].halted_until = Timestamp(0);
+    }
+
+    fn strike_disk(&mut self, at: usize, is_silent: bool, is_hidden: bool, what: &str) {
+        let seat = &mut self.seats[at];
+        seat.may_be_damaged = true;
+        seat.was_given_up = false;
+        self.tally.damages += 1;
+        self.trace.say(format_args!("node {}: {what}", seat.id));
+        self.struck = Some(Struck { at, is_silent, is_hidden });
+    }
+
+    /// In peace every learner has its vote again, but for an odd one.
+    pub(crate) fn are_members_settled(&self) -> Result<(), String> {
+        for seat in self.seats.iter().filter(|seat| seat.standing == members::Standing::In) {
+            let process = seat.process.as_ref().ok_or("a node is down")?;
+            if process.machine.is_in_doubt() {
+                return Err(format!("node {} is in doubt", seat.id));
+            }
+            let members = process.log.members();
+            if !members.is_founded() {
+                continue;
+            }
+            let voters = members.voters().count();
+            let waits = |member: &&Member| member.standing != Standing::Voter && !member.is_held;
+            let learners = members.nodes.values().filter(waits).count();
+            if learners > 1 || (learners == 1 && voters.is_multiple_of(2)) {
+                return Err(format!(
+                    "node {} knows of {voters} voters and {learners} others",
+                    seat.id
+                ));
+            }
+        }
+        Ok(())
+    }
+}
