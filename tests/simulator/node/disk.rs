@@ -46,7 +46,7 @@ struct State {
 
 #[derive(Clone)]
 enum Write {
-    Unit(Unit),
+    Unit(Box<Unit>),
     /// Entries up to there vanished with their files.
     Purge((Index, u64)),
 }
@@ -205,7 +205,7 @@ impl LogStore for SimStore {
             panic!("the log was written to after a sync had failed");
         }
         state.take_room(unit.bytes() as u64)?;
-        let write = Write::Unit(unit.clone());
+        let write = Write::Unit(Box::new(unit.clone()));
         state.current.apply(&write);
         state.unsynced.push(write);
         if sync { state.sync() } else { Ok(()) }

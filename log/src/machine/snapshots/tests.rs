@@ -276,7 +276,8 @@ impl World {
                 return;
             }
         }
-        panic!("it did not arrive: {:?} {:?}", self.nodes[0].counts(), self.nodes[2].counts());
+        let counts = self.nodes.each_ref().map(Node::counts);
+        assert!(self.has_arrived(), "it did not arrive: {counts:?}");
     }
 }
 
