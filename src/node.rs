@@ -18,6 +18,7 @@ mod sys;
 mod tokens;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
 use std::thread;
@@ -31,7 +32,7 @@ use ledgermq_gateway::authenticator::PasswordsError;
 use ledgermq_gateway::gateway::{Gateway, Seats, StartError};
 use ledgermq_gateway::worker::WorkerError;
 use ledgermq_log::cluster::members::MQTT_ADDRESSES_MAX;
-use ledgermq_log::{ClusterOptions, Gate, Log, LogThread};
+use ledgermq_log::{Asking, ClusterOptions, Gate, Log, LogThread};
 use ledgermq_projections::driver::{self, Driver};
 use ledgermq_projections::projector;
 use ledgermq_projections::reader::Reader;
@@ -120,14 +121,16 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let mut signals = Signals::new()?;
     let api = Server::bind(&config.api)?;
 
-    let (mut parts, seats) = Parts::open(config)?;
+    let Some((mut parts, seats)) = open(config, &mut signals).await? else { return Ok(()) };
     let level = parts.level.clone();
     let (door, questions) = control::door();
     let seats = seats.with_control(door);
-    let ha = control::Ha::new(parts.log.clone());
+    let tokens = tokens::maker(&config.cluster, &config.node.data_dir, parts.log.clone());
+    let ha = control::Ha::new(parts.log.clone()).with(parts.views.clone(), tokens.clone());
     tokio::spawn(control::serve(questions, seats.control_answers(), ha));
     let stats = seats.stats_reader();
     let gauges = Gauges::new(parts.log.clone(), parts.views.clone(), stats, level.clone());
+    let gauges = if config.api.vendor_metrics { gauges.with_vendor() } else { gauges };
     let (log, views, warnings) = (parts.log.clone(), parts.views.clone(), parts.warnings.clone());
     let node = Node {
         id: config.node.id.get(),
@@ -135,7 +138,6 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
         started: log.status().time,
     };
     let counts = counts::asking(seats.counts_reader());
-    let tokens = tokens::maker(&config.cluster, &config.node.data_dir, log.clone());
     let rooms = Rooms { log: log.clone(), views: views.clone(), node, counts, tokens };
     let is_insecure = config.cluster.is_open() && config.cluster.insecure;
     admin::write_address(&config.node.data_dir, api.address());
@@ -170,6 +172,41 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     stopped
 }
 
+/// Opens the rooms, on a thread of its own so that signals are heard meanwhile. None if the node was
+/// asked to stop: at once while it asks to be let into a cluster, in order as soon as it can else.
+async fn open(config: &Config, signals: &mut Signals) -> Result<Option<(Parts, Seats)>, NodeError> {
+    let asking = Asking::default();
+    let (opened, mut opening) = oneshot::channel();
+    thread::Builder::new().name("open".to_owned()).spawn({
+        let (config, asking) = (config.clone(), asking.clone());
+        move || {
+            let _ = opened.send(Parts::open(&config, asking));
+        }
+    })?;
+    let (mut is_stopping, mut is_reload_due) = (false, false);
+    loop {
+        if is_stopping && asking.is_under_way() {
+            return Ok(None);
+        }
+        tokio::select! {
+            opened = &mut opening => {
+                let panicked = |_| NodeError::Failed("a thread panicked".into());
+                let (mut parts, seats) = opened.map_err(panicked)??;
+                if !is_stopping {
+                    parts.is_reload_due = is_reload_due;
+                    return Ok(Some((parts, seats)));
+                }
+                return parts.stop().map(|()| None);
+            }
+            asked = signals.asked() => match asked {
+                Asked::Stop => is_stopping = true,
+                Asked::Reload => is_reload_due = true,
+            },
+            () = tokio::time::sleep(READY_POLL), if is_stopping => {}
+        }
+    }
+}
+
 /// The running rooms of a node, in the order of their start.
 struct Parts {
     log: Log,
@@ -182,12 +219,14 @@ struct Parts {
     warnings: Warnings,
     /// How short of memory the node is.
     level: Level,
+    /// The files are to be read again as soon as clients come in.
+    is_reload_due: bool,
 }
 
 impl Parts {
     /// Opens the log (which recovers) and lets the projections fold its tail: each room is given
     /// the handles of those before it.
-    fn open(config: &Config) -> Result<(Self, Seats), NodeError> {
+    fn open(config: &Config, asking: Asking) -> Result<(Self, Seats), NodeError> {
         let node = config.node.id.get();
         let dir = &config.node.data_dir;
         let rules = access::rules(config)?;
@@ -196,7 +235,7 @@ impl Parts {
         let mut options = ledgermq_log::Options::new(dir.join("log"), node);
         options.config = config.log.clone();
         options.seed = process::id().into();
-        options.cluster = Some(place(config));
+        options.cluster = Some(place(config, asking));
         let (log, log_thread) = ledgermq_log::open(options)?;
         if log.status().unclean {
             tracing::warn!(
@@ -234,6 +273,7 @@ impl Parts {
             rules,
             warnings,
             level: Level::default(),
+            is_reload_due: false,
         };
         Ok((parts, seats))
     }
@@ -252,7 +292,6 @@ impl Parts {
         // Nobody comes in before the rules are in force: of the only member its file's, of several
         // the log's, if it has some.
         let rules = self.rules.take();
-        let mut is_reload_due = false;
         while !self.views.is_ready()
             || !access::are_in_force(&self.views, rules.as_ref(), self.log.is_sole_member())
         {
@@ -260,7 +299,7 @@ impl Parts {
             tokio::select! {
                 asked = signals.asked() => match asked {
                     Asked::Stop => return Ok(()),
-                    Asked::Reload => is_reload_due = true,
+                    Asked::Reload => self.is_reload_due = true,
                 },
                 () = tokio::time::sleep(READY_POLL) => {}
             }
@@ -294,7 +333,7 @@ impl Parts {
         let mut sys_due = tokio::time::interval(sys::INTERVAL);
         sys_due.reset();
         let mut memory_due = tokio::time::interval(MEMORY_INTERVAL);
-        if is_reload_due {
+        if self.is_reload_due {
             self.reload(config);
         }
         loop {
@@ -388,17 +427,28 @@ fn hand_over(log: &Log) {
 }
 
 /// What the log has to know of the node's place in a cluster.
-fn place(config: &Config) -> ClusterOptions {
+fn place(config: &Config, asking: Asking) -> ClusterOptions {
     let listeners = config.gateway.listeners();
+    let host = config.cluster.reached_at().rsplit_once(':').map(|(host, _)| host);
     ClusterOptions {
+        asking,
         config: config.cluster.clone(),
         data: config.node.data_dir.clone(),
         token: config.join_token.as_ref().map(ToString::to_string),
         mqtt: listeners
             .iter()
             .take(MQTT_ADDRESSES_MAX)
-            .map(|listener| listener.address.to_string())
+            .map(|listener| reached_at(listener.address, host))
             .collect(),
+    }
+}
+
+/// Where clients reach a listener. One on every address is reached on the host that the other nodes
+/// are told, if they are told one.
+fn reached_at(listener: SocketAddr, host: Option<&str>) -> String {
+    match host {
+        Some(host) if listener.ip().is_unspecified() => format!("{host}:{}", listener.port()),
+        _ => listener.to_string(),
     }
 }
 

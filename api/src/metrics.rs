@@ -4,10 +4,16 @@
 //! `ledgermq_`, in base units; labels are `node`, `listener`, `peer`, `direction`, `reason` and
 //! `qos`, never a client, topic or user.
 
-use metrics::SetRecorderError;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::time::Duration;
 
-/// Upper bounds, in seconds, of the buckets of every histogram: 100 us to 10 s.
+use metrics::SetRecorderError;
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+/// Durations of the log's durable writes; its buckets are those that the log counts in.
+pub const FSYNC_SECONDS: &str = "ledgermq_log_fsync_seconds";
+/// Upper bounds, in seconds, of the buckets of every other histogram: 100 us to 10 s.
 const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 /// What the process counted so far; cheap to clone.
@@ -47,8 +53,13 @@ impl Metrics {
 }
 
 fn recorder() -> PrometheusRecorder {
+    let fsync = ledgermq_log::Buckets::BOUNDS_MICROS.map(|micros| Duration::from_micros(micros));
     PrometheusBuilder::new()
         .set_buckets(&SECONDS)
-        .expect("the list of buckets is not empty")
+        .and_then(|builder| {
+            let name = Matcher::Full(FSYNC_SECONDS.to_owned());
+            builder.set_buckets_for_metric(name, &fsync.map(|bound| bound.as_secs_f64()))
+        })
+        .expect("the lists of buckets are not empty")
         .build_recorder()
 }

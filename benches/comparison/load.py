@@ -46,14 +46,16 @@ class Usage:
     own: float
 
     @staticmethod
-    def now(pid: int | None) -> Usage:
-        """Usage now; that of the broker if it can be known."""
+    def now(pids: Sequence[int]) -> Usage:
+        """Usage now; that of the broker's processes if it can be known."""
+        used = [cpu_seconds(pid) for pid in pids]
+        known = [seconds for seconds in used if seconds is not None]
         # The generator is a child that has ended; this script is so small that it counts as one.
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return Usage(
             at=time.monotonic(),
             machine=busy_seconds(Path("/proc/stat").read_text(encoding="utf-8")),
-            broker=None if pid is None else cpu_seconds(pid),
+            broker=sum(known) if known and len(known) == len(used) else None,
             own=children.ru_utime + children.ru_stime + time.process_time(),
         )
 

@@ -42,6 +42,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def at(port: int) -> str:
+    """The address of a port of this machine."""
+    return f"127.0.0.1:{port}"
+
+
 def answers(port: int) -> bool:
     """Whether an MQTT broker at that port accepts a client."""
     try:
@@ -135,8 +140,8 @@ class Process:
         return ended + (" / ".join(told) or "it printed nothing")
 
 
-def output_of(command: Sequence[str]) -> str | None:
-    """What a short command prints; `None` if it cannot be had."""
+def output_of(command: Sequence[str], only_if_well: bool = False) -> str | None:
+    """What a short command prints; `None` if it cannot be had, or is wanted only if it ended well."""
     try:
         done = subprocess.run(
             command,
@@ -147,6 +152,8 @@ def output_of(command: Sequence[str]) -> str | None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
+        return None
+    if only_if_well and done.returncode != 0:
         return None
     return done.stdout.decode(errors="replace")
 

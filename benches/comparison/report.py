@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from statistics import median
 
-from .brokers import OWN, RELAY, YARDSTICK, Broker
+from .brokers import NATS_CLUSTER, OWN, OWN_CLUSTER, RELAY, YARDSTICK, Broker
 from .cases import BLEMISHES, COSTS, LATENCIES, RATES, STORED, STORED_BY_SLOW, Case, Figure
 from .load import Run
 from .machine import Machine
 
 FOREIGN_CORES_MAX = 0.5
 """Other work on the machine, in cores, above which a run is flagged."""
+PROMPTNESS = tuple(figure for figure in LATENCIES if "latency" in figure.path[0])
+"""What tells of the broker, not of the generator."""
 FLAG = " *"
 FAILED = "failed"
 NOTHING = "-"
@@ -192,6 +194,21 @@ def _failures(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def bases(names: Sequence[str]) -> list[str]:
+    """The brokers that others are put against: where one of ours is among these."""
+    base_of_own = {
+        YARDSTICK: (OWN, OWN_CLUSTER),
+        RELAY: (OWN, OWN_CLUSTER),
+        OWN: (OWN_CLUSTER,),
+        NATS_CLUSTER: (OWN_CLUSTER,),
+    }
+    return [
+        base
+        for base, own in base_of_own.items()
+        if base in names and any(name in names for name in own)
+    ]
+
+
 def document(
     runs: Iterable[Run],
     brokers: Sequence[Broker],
@@ -210,10 +227,9 @@ def document(
 
     parts = ["\n".join(f"- {line}" for line in head), "### Brokers", brokers_table(brokers)]
     parts += table("Throughput (medians)", RATES, value_cell(results))
-    for base in (YARDSTICK, RELAY):
-        if base in names and OWN in names:
-            title = f"How many times as good as {base}"
-            parts += table(title, RATES, ratio_cell(results, base, slow))
+    for base in bases(names):
+        title = f"How many times as good as {base}"
+        parts += table(title, (*RATES, *PROMPTNESS), ratio_cell(results, base, slow))
     parts += table("Broker CPU, all threads (medians)", COSTS, value_cell(results))
     parts += table("Latency at a fixed rate (medians)", LATENCIES, value_cell(results))
     parts += ["### Loss, duplicates, disorder", blemishes_table(results)]

@@ -14,7 +14,7 @@ from .brokers import Broker, Found
 from .cases import LATENCIES, RATES, Case
 from .interrupt import INTERRUPTS
 from .load import Run, Usage, generate
-from .process import ComparisonError, Process, answers, free_port, say
+from .process import ComparisonError, Process, answers, at, free_port, say
 from .report import number
 
 SETTLE_SECONDS = 0.5
@@ -25,10 +25,12 @@ SETTLE_SECONDS = 0.5
 class Place:
     """Where a broker is."""
 
-    port: int
-    pid: int | None
+    ports: Sequence[int]
+    """Of its nodes."""
+    pids: Sequence[int]
+    """Their processes; none if they are not known."""
     found_dead: str | None = None
-    """Last words of its process that had ended by itself, if it had."""
+    """Last words of a process that had ended by itself, if one had."""
 
 
 class Started:
@@ -36,7 +38,7 @@ class Started:
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
-        self._processes: dict[str, tuple[Process, int]] = {}
+        self._nodes: dict[str, list[tuple[Process, int]]] = {}
         self._directories: list[Path] = []
 
     def place(self, broker: Broker) -> Place:
@@ -44,41 +46,62 @@ class Started:
         if broker.prepare is None:
             if not answers(broker.port):
                 raise ComparisonError(f"{broker.name} accepts no clients at port {broker.port}")
-            return Place(broker.port, broker.pid)
-        known = self._processes.get(broker.name)
-        if known is not None and known[0].is_alive():
-            return Place(known[1], known[0].pid)
+            return Place([broker.port], [] if broker.pid is None else [broker.pid])
+        known = self._nodes.get(broker.name, [])
+        dead = [process for process, _ in known if not process.is_alive()]
+        if known and not dead:
+            return _place(known)
         found_dead = None
-        if known is not None:
-            found_dead = known[0].last_words()
+        if dead:
+            found_dead = dead[0].last_words()
             say(f"{broker.name} had ended and is started anew: {found_dead}")
-        process, port = self._start(broker)
-        return Place(port, process.pid, found_dead)
+            self._end(known)
+        return _place(self._start(broker), found_dead)
 
-    def _start(self, broker: Broker) -> tuple[Process, int]:
+    def _start(self, broker: Broker) -> list[tuple[Process, int]]:
         directory = Path(tempfile.mkdtemp(prefix=f"{broker.name}-", dir=self._scratch))
         self._directories.append(directory)
-        port = free_port()
+        ports = [free_port() for _ in range(broker.nodes)]
         assert broker.prepare is not None, "a broker that somebody else runs is not started"
-        command = broker.prepare(directory, port)
-        # What is started is known in the same breath, so that it will be ended.
-        with INTERRUPTS.held():
-            process = Process(broker.name, command, directory)
-            self._processes[broker.name] = process, port
-        process.wait_ready(port)
-        return process, port
+        nodes: list[tuple[Process, int]] = []
+        self._nodes[broker.name] = nodes
+        try:
+            for place, command in enumerate(broker.prepare(directory, ports)):
+                home = directory / f"process{place + 1}"
+                home.mkdir()
+                # What is started is known in the same breath, so that it will be ended.
+                with INTERRUPTS.held():
+                    nodes.append((Process(broker.name, command, home), ports[place]))
+            for process, port in nodes:
+                process.wait_ready(port)
+        except ComparisonError:
+            # Some of several nodes are no broker to be measured.
+            with INTERRUPTS.held():
+                self._end(nodes)
+                nodes.clear()
+            raise
+        return nodes
 
     def end(self) -> None:
         """Ends all of them and removes what they stored; every wait has a limit."""
         with INTERRUPTS.held():
-            for process, _ in self._processes.values():
-                process.ask_to_end()
-            for process, _ in self._processes.values():
-                process.wait_end()
-            self._processes.clear()
+            self._end([node for nodes in self._nodes.values() for node in nodes])
+            self._nodes.clear()
             for directory in self._directories:
                 shutil.rmtree(directory, ignore_errors=True)
             self._directories.clear()
+
+    @staticmethod
+    def _end(nodes: Sequence[tuple[Process, int]]) -> None:
+        for process, _ in nodes:
+            process.ask_to_end()
+        for process, _ in nodes:
+            process.wait_end()
+
+
+def _place(nodes: Sequence[tuple[Process, int]], found_dead: str | None = None) -> Place:
+    ports, pids = [port for _, port in nodes], [process.pid for process, _ in nodes]
+    return Place(ports, pids, found_dead)
 
 
 @dataclass
@@ -113,12 +136,14 @@ class Comparison:
             place = started.place(broker)
         except ComparisonError as why:
             return Run(repetition, case.key, broker.name, command, error=str(why))
-        command += ["--url", f"mqtt://127.0.0.1:{place.port}"]
-        command += [] if place.pid is None else ["--pid", str(place.pid)]
+        for port in place.ports:
+            command += ["--url", f"mqtt://{at(port)}"]
+        for pid in place.pids:
+            command += ["--pid", str(pid)]
         generator = [str(self.ledgermq), "bench", *command, "--quiet", "--output", "json"]
-        before = Usage.now(place.pid)
+        before = Usage.now(place.pids)
         result, error = generate(generator, case.time_limit(self.seconds))
-        foreign = Usage.now(place.pid).foreign_since(before)
+        foreign = Usage.now(place.pids).foreign_since(before)
         return Run(
             repetition, case.key, broker.name, command, result, error, foreign, place.found_dead
         )

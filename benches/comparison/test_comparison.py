@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import unittest
 from pathlib import Path
 
-from comparison import brokers, cases, load, machine, report, schedule
+from comparison import brokers, cases, clusters, load, machine, report, schedule
 from comparison.brokers import Broker
 from comparison.cases import LATENCY, OFFLINE, RATES, RETAINED, TRAFFIC
 from comparison.interrupt import Interrupts
@@ -97,6 +98,33 @@ class Ratios(unittest.TestCase):
     def test_to_nothing_are_none(self) -> None:
         results = Results([*delivered("ledgermq", 300), *delivered("mosquitto", 0)])
         self.assertIsNone(results.ratio(RATES[0], "ledgermq", "mosquitto"))
+
+    def test_are_to_whom_one_of_ours_is_put_against(self) -> None:
+        self.assertEqual(report.bases(["ledgermq", "mosquitto", "nats-sync"]), ["mosquitto"])
+        self.assertEqual(report.bases(["mosquitto", "nats-sync-3"]), [])
+        three = ["ledgermq", "ledgermq-3", "nats-sync-3"]
+        self.assertEqual(report.bases(three), ["ledgermq", "nats-sync-3"])
+
+
+class Clusters(unittest.TestCase):
+    def test_of_ours_are_there_when_all_nodes_vote_and_are_heard(self) -> None:
+        text = '{"quorum": {"voters": %d, "online": %d}}'
+        self.assertIsNotNone(clusters.voters(text % (3, 3), 3))
+        for not_yet in (text % (1, 1), text % (3, 2), '{"quorum": {}}', "[]", "no JSON"):
+            self.assertIsNone(clusters.voters(not_yet, 3), not_yet)
+
+    def test_of_nats_keep_three_replicas_and_one_server_none(self) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            for ports, wanted in (([1], False), ([1, 2, 3], True)):
+                directory = Path(scratch) / str(len(ports))
+                directory.mkdir()
+                commands = list(clusters.nats("nats-server", "x", directory, ports, True))
+                texts = [Path(command[-1]).read_text(encoding="utf-8") for command in commands]
+                self.assertEqual(len(texts), len(ports))
+                for text in texts:
+                    self.assertEqual("stream_replicas: 3" in text, wanted)
+                    self.assertEqual(text.count("nats-route://"), len(ports) if wanted else 0)
+                    self.assertIn("sync_interval: always", text)
 
 
 class Notes(unittest.TestCase):

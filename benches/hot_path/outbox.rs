@@ -242,6 +242,7 @@ fn settings() -> Settings {
         conceals_rules: false,
         authentication: Authentication { has_passwords: false, takes_anonymous: true },
         rules: Rules::open(),
+        elsewhere: None,
         takes_publishes: true,
         takes_sessions: true,
         shortage: Refusal::Storage,

@@ -448,6 +448,7 @@ fn settings(config: &Config, node: u64, rules: Rules) -> Settings {
             takes_anonymous: config.allow_anonymous,
         },
         rules,
+        elsewhere: None,
         takes_publishes: true,
         takes_sessions: true,
         shortage: Refusal::Storage,

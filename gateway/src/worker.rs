@@ -5,6 +5,7 @@
 //! projections and the acceptor wake it at most once a turn, and only if it sleeps.
 
 mod connections;
+mod elsewhere;
 mod lag;
 mod lingering;
 mod pace;
@@ -32,6 +33,7 @@ use crate::inbox::{Inbound, Inbox};
 use crate::shard::{Asked, Control, Shard, ShardStats, SysValue, Token, Volume};
 use crate::sources::LogSources;
 
+use elsewhere::Elsewhere;
 pub(crate) use lag::Lag;
 use lingering::Lingering;
 use pace::Pace;
@@ -110,6 +112,7 @@ impl Worker {
             draining: None,
             unconfirmed: None,
             skipping: None,
+            elsewhere: Elsewhere::default(),
             pace: Pace::default(),
             worker: self,
         }
@@ -141,6 +144,8 @@ struct Turning {
     unconfirmed: Option<u64>,
     /// Part of the log is skipped, and the rest not yet gone on with.
     skipping: Option<Skipping>,
+    /// Where new clients are sent while the node is drained.
+    elsewhere: Elsewhere,
     pace: Pace,
 }
 
@@ -230,6 +235,7 @@ impl Turning {
         let start = worker.producer.id().start;
         let is_known = self.skipping.is_none() && worker.sources.is_ready_as(start);
         let settings = &mut worker.shard.settings;
+        settings.elsewhere = self.elsewhere.look(now, &worker.log);
         let did_take = settings.takes_publishes;
         let pressure = worker.census.pressure();
         settings.takes_publishes =

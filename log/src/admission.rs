@@ -119,6 +119,14 @@ impl Admission {
         producers.map(|id| id.start).fold(self.least_start(node), u64::max)
     }
 
+    /// The highest start of `node` as which a process is known to have run: of a node that was lost and
+    /// has not begun anew it is the one that was lost. The process may still run, and only from the log
+    /// does it hear of it.
+    pub(crate) fn known_start(&self, node: u64) -> u64 {
+        let lost = self.least_start(node).saturating_sub(1);
+        self.live_start(node).unwrap_or(lost)
+    }
+
     /// The highest start of `node` of which anything counts now; none if the node wrote nothing since
     /// it was lost, or never did.
     pub(crate) fn live_start(&self, node: u64) -> Option<u64> {

@@ -17,11 +17,11 @@ pub use authority::{Authority, NodeKey};
 pub use conf_change::{ConfChange, ConfChangeError};
 pub use config::{ClusterConfig, ClusterConfigError};
 pub use door::{Door, Entry};
-pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent};
+pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent, Traffic, Volume};
 pub use frame::{
-    Answer, Command, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane, Pulse,
-    Refusal, RefusalCode, Refused, Secret, SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd,
-    SnapshotState, Why, admit,
+    Answer, Command, DRAINING, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane,
+    Pulse, Refusal, RefusalCode, Refused, Secret, SnapshotAck, SnapshotBegin, SnapshotChunk,
+    SnapshotEnd, SnapshotState, Why, admit,
 };
 pub use identity::{ClusterId, Identity, IdentityError};
 pub use members::{Member, MemberChange, Members, MembersError, Role, Standing, TokenId};

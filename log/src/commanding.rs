@@ -1,12 +1,13 @@
 //! What operators ask of the cluster, by any of its nodes.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use crate::cluster::{Answer, Command, Members};
+use crate::cluster::{Answer, Command, Members, Standing};
 use crate::log::Log;
 use crate::shared::lock;
-use crate::status::ClusterStatus;
+use crate::status::{ClusterStatus, NodeStatus};
 
 /// Commands of this node that may wait for their answers.
 pub(crate) const COMMANDS_MAX: usize = 64;
@@ -96,6 +97,20 @@ impl Log {
         self.shared().wake_thread();
     }
 
+    /// Whether an operator drains this node: no new clients are to be let in.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared().is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Where clients find other nodes: those that this one reaches and that are not drained
+    /// themselves, the one with the next higher number first.
+    #[must_use]
+    pub fn mqtt_elsewhere(&self) -> Vec<String> {
+        let (members, status) = (self.members(), self.cluster_status());
+        elsewhere(&members, &status, self.node())
+    }
+
     /// What this node knows of the cluster.
     #[must_use]
     pub fn cluster_status(&self) -> ClusterStatus {
@@ -106,5 +121,76 @@ impl Log {
     #[must_use]
     pub fn members(&self) -> Arc<Members> {
         Arc::clone(&lock(&self.shared().members))
+    }
+}
+
+fn elsewhere(members: &Members, status: &ClusterStatus, own: u64) -> Vec<String> {
+    let serves = |node: &&NodeStatus| {
+        node.node != own && node.connected && !node.draining && node.standing != Standing::Away
+    };
+    let mut nodes: Vec<u64> = status.nodes.iter().filter(serves).map(|node| node.node).collect();
+    // Each sends its clients to another one first.
+    let after = nodes.partition_point(|node| *node < own);
+    nodes.rotate_left(after);
+    let mqtt = |node: u64| members.nodes.get(&node).map_or(&[][..], |member| &member.mqtt);
+    nodes.into_iter().flat_map(mqtt).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::{Member, Role, Traffic};
+
+    fn node(node: u64, connected: bool, draining: bool) -> NodeStatus {
+        NodeStatus {
+            node,
+            address: String::new(),
+            standing: Standing::Voter,
+            held: false,
+            draining,
+            connected,
+            refusal: None,
+            silence: None,
+            version: String::new(),
+            start: 1,
+            matched: None,
+            lag: None,
+            traffic: Traffic::default(),
+            applied: 0,
+            last_fsync: Duration::ZERO,
+            bytes_free: 0,
+        }
+    }
+
+    #[test]
+    fn clients_are_sent_to_nodes_that_take_them() {
+        let member = |node: u64| Member {
+            address: String::new(),
+            mqtt: vec![format!("n{node}:1883"), format!("n{node}:8883")],
+            role: Role::Log,
+            standing: Standing::Voter,
+            key: [0; 32],
+            joined: 1,
+            is_held: false,
+        };
+        let mut members = Members::default();
+        members.nodes = (1..=5).map(|id| (id, member(id))).collect();
+        members.nodes.get_mut(&5).unwrap().mqtt.clear();
+        let nodes = vec![
+            node(1, true, false),
+            node(2, true, true),
+            node(3, false, false),
+            node(4, true, false),
+            node(5, true, false),
+        ];
+        let status = ClusterStatus { nodes, ..ClusterStatus::default() };
+        let four = ["n4:1883", "n4:8883"];
+        let one = ["n1:1883", "n1:8883"];
+        assert_eq!(elsewhere(&members, &status, 2), [four, one].concat());
+        assert_eq!(elsewhere(&members, &status, 5), [one, four].concat());
+        assert_eq!(elsewhere(&members, &status, 1), four);
+        assert_eq!(elsewhere(&members, &ClusterStatus::default(), 1), [""; 0]);
     }
 }

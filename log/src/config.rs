@@ -1,6 +1,8 @@
 //! The section `[log]` of the configuration.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +148,24 @@ pub struct ClusterOptions {
     pub token: Option<String>,
     /// Where clients reach the node.
     pub mqtt: Vec<String>,
+    /// Says whether the node asks to be let in just now.
+    pub asking: Asking,
+}
+
+/// Whether a node asks to be let into a cluster. Nothing is open then: its process may end.
+#[derive(Clone, Debug, Default)]
+pub struct Asking(Arc<AtomicBool>);
+
+impl Asking {
+    /// Whether it does.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set(&self, is_under_way: bool) {
+        self.0.store(is_under_way, Ordering::SeqCst);
+    }
 }
 
 impl Options {

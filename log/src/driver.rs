@@ -151,6 +151,16 @@ fn check(options: &Options) -> Result<(), OpenError> {
     options.config.check().map_err(|error| OpenError::Setting(error.to_string()))
 }
 
+/// Why the log thread ends by itself.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Turn(#[from] TurnError),
+    /// Nobody would hear of this node any more, and nobody would know why.
+    #[error("the thread of the connections to other nodes has ended")]
+    Peers,
+}
+
 /// Turns until it is asked to stop or the disk fails. Whatever ends it, nobody waits for it then.
 fn run<S: LogStore>(
     machine: LogMachine<S>,
@@ -185,9 +195,12 @@ fn turn_until_stopped<S: LogStore>(
     shared: &Shared,
     clock: Clock,
     mut lines: Option<&mut Lines>,
-) -> Result<(), TurnError> {
+) -> Result<(), Ended> {
     let mut inputs = Vec::new();
     loop {
+        if lines.as_ref().is_some_and(|lines| lines.thread.has_ended()) {
+            return Err(Ended::Peers);
+        }
         if let Some(lines) = &lines
             && machine.may_receive()
         {
@@ -204,7 +217,7 @@ fn turn_until_stopped<S: LogStore>(
         }
         if shared.is_stopping.load(Ordering::SeqCst) {
             // What a full disk does not take is not lost: nobody was told that it is durable.
-            return machine.close();
+            return Ok(machine.close()?);
         }
         // The flag first, then the look: else a push between the two would wake nobody.
         shared.is_asleep.store(true, Ordering::SeqCst);

@@ -43,7 +43,7 @@ pub use crate::clock::Now;
 pub use crate::cluster::{NoPeers, PeerInput, Peers, Sent};
 pub use crate::commanding::Commanded;
 pub use crate::committed::CommittedBatch;
-pub use crate::config::{ClusterOptions, Config, Durability, Options};
+pub use crate::config::{Asking, ClusterOptions, Config, Durability, Options};
 pub use crate::deriving::{Derivation, Leading};
 pub use crate::driver::{LogThread, open};
 pub use crate::error::{AppendError, Full, OpenError, ReadError, Stopped, TailError};

@@ -7,6 +7,8 @@ mod hearing;
 mod incarnation;
 mod joining;
 mod keeping;
+mod lagging;
+mod leaving;
 mod peers;
 mod policy;
 mod proposing;
@@ -148,7 +150,7 @@ impl<S: LogStore> LogMachine<S> {
         let may_write = self.may_write(now);
         if may_write {
             self.keep_number(now)?;
-            self.keep_time()?;
+            self.keep_time(now.monotonic)?;
         }
         self.derive(time, may_write && self.is_number_kept);
         if may_write {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use crate::cluster::exchange::{Inbox, JoinAnswer, Local, Peers, Sent};
+use crate::cluster::exchange::{Inbox, JoinAnswer, Local, Peers, Sent, Traffic};
 use crate::cluster::frame::Frame;
 use crate::cluster::peering::Me;
 
@@ -112,6 +112,10 @@ impl Peers for PeersHandle {
         self.shared.update(local);
     }
 
+    fn traffic(&self, peer: u64) -> Traffic {
+        self.shared.traffic(peer)
+    }
+
     fn answer(&mut self, id: u64, answer: JoinAnswer) {
         link::lock(&self.shared.answers).push((id, answer));
         self.shared.wake();
@@ -125,6 +129,12 @@ pub struct PeersThread {
 }
 
 impl PeersThread {
+    /// Whether it has ended, asked to or not.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until it has ended.
     ///
     /// # Errors

@@ -266,13 +266,27 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
-    /// Hands leadership over to `peer`, if it is here; nothing tells whether it works but the next
-    /// term.
-    pub(crate) fn transfer(&mut self, peer: u64) {
+    /// Begins to hand leadership over to `peer`, and says whether it did. Not if it is not here, if
+    /// nothing can be stepped, or if it is being handed over already: to begin anew, to another one,
+    /// would end what is under way. Nothing tells whether it works but the next term; raft gives it
+    /// up after the time of an election.
+    pub(crate) fn transfer(&mut self, peer: u64) -> bool {
         // A follower's raft would ask the leader for it.
-        if self.is_leader() && !self.is_stuck() {
-            self.raw.transfer_leader(peer);
+        if !self.is_leader() || self.is_stuck() || self.raw.raft.lead_transferee.is_some() {
+            return false;
         }
+        self.raw.transfer_leader(peer);
+        self.raw.raft.lead_transferee == Some(peer)
+    }
+
+    /// Whether leadership is being handed over.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// Bytes of what was proposed here and is not committed.
+    pub(crate) fn uncommitted_bytes(&self) -> usize {
+        self.raw.raft.uncommitted_size()
     }
 
     /// Proposes a batch; `false` if raft does not take it now.

@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) is_stopping: AtomicBool,
     /// This node is not to lead any more.
     pub(crate) is_handing_over: Mutex<bool>,
+    /// An operator drains this node.
+    pub(crate) is_draining: AtomicBool,
     /// Another incarnation is wanted.
     pub(crate) is_renewal_wanted: AtomicBool,
     /// The log thread sleeps.
@@ -111,6 +113,7 @@ impl Shared {
             mark: Mark::default(),
             is_stopping: AtomicBool::new(false),
             is_handing_over: Mutex::new(false),
+            is_draining: AtomicBool::new(false),
             is_renewal_wanted: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
             thread: Mutex::new(None),

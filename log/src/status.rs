@@ -5,7 +5,7 @@ use std::time::Duration;
 use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::class::Gate;
-use crate::cluster::Standing;
+use crate::cluster::{Standing, Traffic};
 
 /// State and counters of the log at one moment. Counters count since the process started.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +106,14 @@ pub struct ClusterStatus {
     pub outbox_bytes: u64,
     /// What became of snapshots.
     pub snapshots: SnapshotStatus,
+    /// Last entry of this node's log, committed or not.
+    pub last_index: Index,
+    /// How often this node's raft, as the leader, took a batch not, so that it had to wait.
+    pub proposals_dropped: u64,
+    /// Bytes of what was proposed here and is not committed.
+    pub uncommitted_bytes: u64,
+    /// Nodes that this one, as the leader, declared lost.
+    pub nodes_lost: u64,
 }
 
 /// Snapshots for nodes that lack what is purged, since this process started.
@@ -138,8 +146,14 @@ pub struct NodeStatus {
     pub address: String,
     /// Whether it votes, or learns, or is away.
     pub standing: Standing,
+    /// An operator took its vote, and it gets none by itself.
+    pub held: bool,
+    /// An operator drains it: it lets no new clients in and leads no more.
+    pub draining: bool,
     /// Whether its lanes to this node are up; of this node itself always.
     pub connected: bool,
+    /// Why it does not speak with this node, if it has said so since they spoke last.
+    pub refusal: Option<String>,
     /// How long ago anything came from it; none of this node itself.
     pub silence: Option<Duration>,
     /// Its version, as it said.
@@ -148,6 +162,10 @@ pub struct NodeStatus {
     pub start: u64,
     /// How far its log is known to be that of the leader; the leader knows it.
     pub matched: Option<Index>,
+    /// For how long the leader has had the first entry that this node lacks; the leader knows it.
+    pub lag: Option<Duration>,
+    /// What went to it from this node, and came from it.
+    pub traffic: Traffic,
     /// How far it has folded, as it said last.
     pub applied: Index,
     /// How long its last fsync took, as it said last.
@@ -204,11 +222,16 @@ mod tests {
             node,
             address: String::new(),
             standing,
+            held: false,
+            draining: false,
             connected,
+            refusal: None,
             silence: None,
             version: String::new(),
             start: 1,
             matched: None,
+            lag: None,
+            traffic: Traffic::default(),
             applied: 0,
             last_fsync: Duration::ZERO,
             bytes_free: 0,

@@ -1,20 +1,17 @@
 //! `ledgermq cluster`: what operators ask a running node, and have its cluster do.
 
 mod add;
-mod change;
 mod client;
-mod demote;
 mod node;
-mod promote;
-mod remove;
 mod status;
 mod token;
-mod transfer_leader;
+mod verb;
 
 use clap::{Args, Subcommand};
 
 use super::{Failure, Output};
 use node::NodeArguments;
+use verb::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -31,13 +28,15 @@ enum Command {
     /// Print a token with which a node may join, and nothing else.
     Token(token::Arguments),
     /// Let a node leave for ever; its number is not given again.
-    Remove(remove::Arguments),
+    Remove(verb::Arguments),
     /// Give a node a vote.
-    Promote(promote::Arguments),
-    /// Take a node's vote; it goes on keeping the log.
-    Demote(demote::Arguments),
+    Promote(verb::Arguments),
+    /// Take a node's vote until it is promoted; it goes on keeping the log.
+    Demote(verb::Arguments),
     /// Let another node lead.
-    TransferLeader(transfer_leader::Arguments),
+    TransferLeader(verb::Arguments),
+    /// Let no new clients into a node and have another one lead, until --undo or its next start.
+    Drain(verb::DrainArguments),
 }
 
 /// What all of them take.
@@ -55,9 +54,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Add(arguments) => add::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
-        Command::Remove(arguments) => remove::run(&arguments),
-        Command::Promote(arguments) => promote::run(&arguments),
-        Command::Demote(arguments) => demote::run(&arguments),
-        Command::TransferLeader(arguments) => transfer_leader::run(&arguments),
+        Command::Remove(arguments) => Verb::Remove.run(&arguments),
+        Command::Promote(arguments) => Verb::Promote.run(&arguments),
+        Command::Demote(arguments) => Verb::Demote.run(&arguments),
+        Command::TransferLeader(arguments) => Verb::Lead.run(&arguments),
+        Command::Drain(arguments) => verb::drain(&arguments),
     }
 }

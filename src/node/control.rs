@@ -23,15 +23,20 @@ pub(super) fn door() -> (ControlDoor, Receiver<Question>) {
     (Arc::new(move |question| sender.try_send(question).is_ok()), receiver)
 }
 
-/// Answers one question after the other, until the workers are gone.
+/// Answers questions until the workers are gone. Each has a task of its own, for a command that waits
+/// for the cluster must not hold up the others; how many wait at a time is bounded by [`Ha`].
 pub(super) async fn serve(mut questions: Receiver<Question>, answers: ControlAnswers, ha: Ha) {
+    let ha = Arc::new(ha);
     while let Some(Question { asker, topic, payload }) = questions.recv().await {
-        if &*topic == ha::TOPIC {
+        if &*topic != ha::TOPIC {
+            answers.reply(asker, &topic, UNAVAILABLE);
+            continue;
+        }
+        let (ha, answers) = (Arc::clone(&ha), answers.clone());
+        tokio::spawn(async move {
             let responses = respond(&payload, &ha).await;
             answers.publish(&topic, &serde_json::json!({ "responses": responses }).to_string());
-        } else {
-            answers.reply(asker, &topic, UNAVAILABLE);
-        }
+        });
     }
 }
 

@@ -1,8 +1,10 @@
 //! The node's counters on the metrics page, read from the rooms when it is asked for.
 
 mod cluster;
+mod fsyncs;
 mod memory;
 mod process;
+mod vendor;
 
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub(super) struct Gauges {
     process: process::Process,
     memory: memory::Memory,
     cluster: cluster::Cluster,
+    fsyncs: fsyncs::Fsyncs,
+    vendor: Option<vendor::Vendor>,
     connections: Gauge,
     sessions: Gauge,
     persistent_sessions: Gauge,
@@ -90,6 +94,8 @@ impl Gauges {
             process: process::Process::new(),
             memory: memory::Memory::new(level),
             cluster: cluster::Cluster::new(),
+            fsyncs: fsyncs::Fsyncs::new(),
+            vendor: None,
             connections: gauge!("ledgermq_mqtt_connections"),
             sessions: gauge!("ledgermq_sessions"),
             persistent_sessions: gauge!("ledgermq_persistent_sessions"),
@@ -165,6 +171,12 @@ impl Gauges {
         }
     }
 
+    /// The same with the vendor's names.
+    pub(super) fn with_vendor(mut self) -> Self {
+        self.vendor = Some(vendor::Vendor::new());
+        self
+    }
+
     /// Brings all handles up to the moment.
     pub(super) fn gather(&self) {
         self.gather_log();
@@ -172,7 +184,11 @@ impl Gauges {
         self.gather_views();
         self.gather_gateway();
         self.process.gather();
-        self.memory.gather(&self.gateway.read(), &self.views);
+        let gateway = self.gateway.read();
+        self.memory.gather(&gateway, &self.views);
+        if let Some(vendor) = &self.vendor {
+            vendor.gather(&self.log, &self.views, &gateway);
+        }
     }
 
     fn gather_log(&self) {
@@ -191,6 +207,7 @@ impl Gauges {
         self.committed_bytes.absolute(status.committed_bytes);
         self.void_batches.absolute(status.void_batches);
         self.syncs.absolute(status.syncs.counts.iter().sum());
+        self.fsyncs.gather(&status.syncs);
         self.last_sync.set(status.last_sync.as_secs_f64());
         self.no_space.absolute(status.no_space);
     }

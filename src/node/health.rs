@@ -12,6 +12,9 @@ use super::quorum;
 /// Committed batches that the views may be behind.
 const LAG_MAX: u64 = 1_000;
 
+const DRAINING: &str = "draining: this node lets no new clients in, until it is undrained \
+    (ledgermq cluster drain N --undo) or starts again";
+
 /// The checks of a running node.
 pub(super) fn checks(
     log: &Log,
@@ -24,7 +27,12 @@ pub(super) fn checks(
     let access = warnings.check(views);
     let descriptors = descriptors_check(descriptors);
     let cluster = quorum::check(log, is_insecure);
-    vec![log_check(log), cluster, views_check(log, views), descriptors, access, memory.check()]
+    let views = views_check(log, views);
+    let mut checks = vec![log_check(log), cluster, views, descriptors, access, memory.check()];
+    if log.is_draining() {
+        checks.push(Check::failed("drain", DRAINING));
+    }
+    checks
 }
 
 /// What was dealt out at the start; it always holds then.

@@ -2,6 +2,7 @@
 
 use ledgermq_api::readiness::Check;
 use ledgermq_log::{ClusterStatus, Health, Log};
+use serde_json::{Map, Value};
 
 const INSECURE: &str = "cluster.insecure: nodes speak in the clear, and whoever reaches the \
     cluster's address can read and change everything";
@@ -33,6 +34,14 @@ fn judge(status: &ClusterStatus, own: u64, leader: u64, is_insecure: bool) -> Ch
     if !missing.is_empty() {
         check = check.with("missing_nodes", missing);
     }
+    let refusals: Map<String, Value> = status
+        .nodes
+        .iter()
+        .filter_map(|node| Some((node.node.to_string(), node.refusal.clone()?.into())))
+        .collect();
+    if !refusals.is_empty() {
+        check = check.with("refused_by", refusals);
+    }
     if is_insecure {
         check = check.with("warning", INSECURE);
     }
@@ -44,7 +53,7 @@ mod tests {
     use std::time::Duration;
 
     use ledgermq_log::NodeStatus;
-    use ledgermq_log::cluster::Standing;
+    use ledgermq_log::cluster::{Standing, Traffic};
 
     use super::*;
 
@@ -54,11 +63,16 @@ mod tests {
             node: at as u64 + 1,
             address: String::new(),
             standing: Standing::Voter,
+            held: false,
+            draining: false,
             connected: at < online,
+            refusal: None,
             silence: Some(Duration::ZERO),
             version: String::new(),
             start: 1,
             matched: None,
+            lag: None,
+            traffic: Traffic::default(),
             applied: 0,
             last_fsync: Duration::ZERO,
             bytes_free: 0,
@@ -78,6 +92,12 @@ mod tests {
         assert!(!check.ready);
         assert!(check.reason.as_ref().unwrap().contains("1 of 3 voters are reached, 2 are needed"));
         assert_eq!(check.details["missing_nodes"], serde_json::json!([2, 3]));
+        assert!(!check.details.contains_key("refused_by"), "{check:?}");
+        let mut refused = three(1);
+        refused.nodes[2].refusal = Some("node 1 has left the cluster".to_owned());
+        let check = judge(&refused, 1, 0, false);
+        let expected = serde_json::json!({ "3": "node 1 has left the cluster" });
+        assert_eq!(check.details["refused_by"], expected);
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn total(gateway: &GatewayStats) -> ShardStats {
     total
 }
 
-fn dropped(total: &ShardStats) -> u64 {
+pub(super) fn dropped(total: &ShardStats) -> u64 {
     total.dropped_queue_full
         + total.dropped_catching_up
         + total.dropped_expired
@@ -188,7 +188,7 @@ fn dropped(total: &ShardStats) -> u64 {
 }
 
 /// Resident memory of the process in bytes, now and at most.
-fn memory() -> Option<(u64, u64)> {
+pub(super) fn memory() -> Option<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let bytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;

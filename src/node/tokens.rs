@@ -84,6 +84,7 @@ mod tests {
             standing: Standing::Voter,
             key: [0; 32],
             joined: 0,
+            is_held: false,
         };
         let nodes = (1..=count).map(|node| (node, member(node))).collect();
         Members { nodes, ..Members::default() }

@@ -133,6 +133,7 @@ impl Options {
                 takes_anonymous: true,
             },
             rules: Rules::open(),
+            elsewhere: None,
             takes_publishes: true,
             takes_sessions: true,
             shortage: Refusal::Storage,

@@ -1,8 +1,9 @@
 //! A broker process with its own data directory and ports.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -17,6 +18,9 @@ use super::DEADLINE;
 
 /// Lines of stderr that a failed test prints.
 const STDERR_LINES_SHOWN: usize = 40;
+/// Ports of a broker that has an address for itself.
+const MQTT_PORT: u16 = 1_883;
+const HTTP_PORT: u16 = 8_080;
 
 /// How to start a broker.
 #[derive(Debug, Default)]
@@ -26,9 +30,30 @@ pub(crate) struct Options {
     environment: Vec<(String, String)>,
     listeners: Vec<String>,
     descriptors: Option<u64>,
+    host: Option<IpAddr>,
+    within: Vec<String>,
+    journal: Option<PathBuf>,
 }
 
 impl Options {
+    /// Listens at this address, with ports that are the same for each such broker.
+    pub(crate) fn host(mut self, host: IpAddr) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// Runs the broker by this command, which becomes the broker.
+    pub(crate) fn within(mut self, command: &[&str]) -> Self {
+        self.within = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Appends everything that its processes say to this file, too.
+    pub(crate) fn journal(mut self, file: impl Into<PathBuf>) -> Self {
+        self.journal = Some(file.into());
+        self
+    }
+
     /// Lets the process have this many file descriptors.
     pub(crate) fn descriptors(mut self, limit: u64) -> Self {
         self.descriptors = Some(limit);
@@ -81,7 +106,10 @@ impl Options {
             (Some(own), _) => own.path().join("data"),
             (None, dir) => dir.expect("given, since none was made"),
         };
-        let (mqtt, http) = (free_address(), free_address());
+        let (mqtt, http) = match self.host {
+            Some(host) => ((host, MQTT_PORT).into(), (host, HTTP_PORT).into()),
+            None => (free_address(), free_address()),
+        };
         Broker {
             process: None,
             mqtt,
@@ -91,6 +119,8 @@ impl Options {
             arguments: self.arguments,
             environment: self.environment,
             descriptors: self.descriptors,
+            within: self.within,
+            journal: self.journal,
             stderr: Arc::default(),
             reader: None,
             _own: own,
@@ -133,6 +163,8 @@ pub(crate) struct Broker {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     descriptors: Option<u64>,
+    within: Vec<String>,
+    journal: Option<PathBuf>,
     stderr: Arc<Mutex<String>>,
     /// Reads stderr until the process has ended.
     reader: Option<JoinHandle<()>>,
@@ -160,8 +192,14 @@ impl Broker {
         let mut child = command.spawn().expect("the broker's binary starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let lines = self.stderr.clone();
+        let mut journal = self.journal.as_ref().map(|file| {
+            File::options().create(true).append(true).open(file).expect("a file can be made")
+        });
         self.reader = Some(thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(journal) = &mut journal {
+                    let _ = writeln!(journal, "{line}");
+                }
                 let mut lines = lines.lock().expect("no panic while held");
                 let _ = writeln!(lines, "{line}");
             }
@@ -173,6 +211,11 @@ impl Broker {
         let program = std::env::var_os("LEDGERMQ_TEST_PROGRAM");
         let program = program.unwrap_or(env!("CARGO_BIN_EXE_ledgermq").into());
         let mut command = match self.descriptors {
+            _ if !self.within.is_empty() => {
+                let mut command = Command::new(&self.within[0]);
+                command.args(&self.within[1..]).arg(program);
+                command
+            }
             Some(limit) => {
                 let mut shell = Command::new("sh");
                 shell.arg("-c").arg(format!("ulimit -n {limit}; exec \"$0\" \"$@\"")).arg(program);
@@ -209,6 +252,11 @@ impl Broker {
             assert!(Instant::now() < end, "waited too long for {what}:\n{}", self.stderr());
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Whether there is a process, as far as is known.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Number of the process.

@@ -53,6 +53,7 @@ pub(crate) struct Connected {
     pub(crate) session_expiry_interval: Option<u32>,
     pub(crate) response_information: Option<String>,
     pub(crate) reason_string: Option<String>,
+    pub(crate) server_reference: Option<String>,
 }
 
 impl From<&ConnAck<'_>> for Connected {
@@ -67,6 +68,7 @@ impl From<&ConnAck<'_>> for Connected {
             session_expiry_interval: connack.session_expiry_interval,
             response_information: connack.response_information.map(str::to_owned),
             reason_string: connack.reason_string.map(str::to_owned),
+            server_reference: connack.server_reference.map(str::to_owned),
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod packets;
 pub(crate) mod random;
 pub(crate) mod traffic;
 pub(crate) mod transport;
+pub(crate) mod wall_clock;
 pub(crate) mod web_socket;
 
 use std::time::Duration;

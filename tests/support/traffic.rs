@@ -29,7 +29,7 @@ const STANDSTILL: Duration = Duration::from_secs(30);
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Every topic that is published to: `crash/NAME` mostly, `kept/NAME` (retained) and `rare/NAME`.
-fn topic(name: &str, number: u64) -> String {
+pub(crate) fn topic(name: &str, number: u64) -> String {
     match number % 10 {
         3 => format!("kept/{name}"),
         7 => format!("rare/{name}"),
@@ -37,16 +37,16 @@ fn topic(name: &str, number: u64) -> String {
     }
 }
 
-fn is_kept(number: u64) -> bool {
+pub(crate) fn is_kept(number: u64) -> bool {
     number % 10 == 3
 }
 
-fn is_rare(number: u64) -> bool {
+pub(crate) fn is_rare(number: u64) -> bool {
     number % 10 == 7
 }
 
 /// `NUMBER` and filling that depends on it, so that a mixed-up payload is noticed.
-fn payload(number: u64) -> Vec<u8> {
+pub(crate) fn payload(number: u64) -> Vec<u8> {
     let filling = usize::try_from(number * 37 % 600).expect("below 600");
     let mut payload = format!("{number} ").into_bytes();
     payload.resize(payload.len() + filling, b'a' + u8::try_from(number % 26).expect("below 26"));
@@ -54,7 +54,7 @@ fn payload(number: u64) -> Vec<u8> {
 }
 
 /// Publisher and number of a message; a violation if its bytes are not those that were sent.
-fn identify(message: &Message) -> Result<(String, u64), String> {
+pub(crate) fn identify(message: &Message) -> Result<(String, u64), String> {
     let wrong = || format!("a message at {} is none that was sent", message.topic);
     let name = message.topic.split_once('/').ok_or_else(wrong)?.1;
     let text = String::from_utf8_lossy(&message.payload);
@@ -193,7 +193,7 @@ fn wake(address: SocketAddr, n: usize, published: &[Published]) -> Delivered {
     delivered
 }
 
-fn record(delivered: &mut Delivered, message: &Message) {
+pub(crate) fn record(delivered: &mut Delivered, message: &Message) {
     match identify(message) {
         Ok((name, number)) => delivered.numbers.entry(name).or_default().push(number),
         Err(violation) => delivered.violations.push(violation),

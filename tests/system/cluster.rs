@@ -1,4 +1,6 @@
 //! The cluster: as one node shows it, and of several processes that are one broker.
 
 mod alone;
+mod operating;
 mod several;
+mod stopping;

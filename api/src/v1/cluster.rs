@@ -47,14 +47,18 @@ struct Item<'a> {
     address: &'a str,
     role: Role,
     standing: &'static str,
+    held: bool,
+    draining: bool,
     leader: bool,
     version: &'a str,
     start: u64,
     connected: bool,
     matched: Option<u64>,
     lag_entries: Option<u64>,
+    lag_seconds: Option<f64>,
     applied: u64,
     silence_ms: Option<u64>,
+    refusal: Option<&'a str>,
     last_fsync_us: u64,
     bytes_free: u64,
 }
@@ -71,14 +75,18 @@ impl<'a> Item<'a> {
             address: &node.address,
             role: members.nodes.get(&node.node).map(|member| member.role).unwrap_or_default(),
             standing,
+            held: node.held,
+            draining: node.draining,
             leader: node.node == leader,
             version: &node.version,
             start: node.start,
             connected: node.connected,
             matched: node.matched,
             lag_entries: node.matched.map(|matched| last.saturating_sub(matched)),
+            lag_seconds: node.lag.map(|lag| lag.as_secs_f64()),
             applied: node.applied,
             silence_ms: node.silence.map(|silence| number(silence.as_millis())),
+            refusal: node.refusal.as_deref(),
             last_fsync_us: number(node.last_fsync.as_micros()),
             bytes_free: node.bytes_free,
         }
@@ -154,6 +162,22 @@ pub(super) async fn demote(
     command(&rooms.log, node, Command::Demote { node }).await
 }
 
+/// `POST /cluster/nodes/{id}/drain`
+pub(super) async fn drain(
+    State(rooms): State<Arc<Rooms>>,
+    Path(node): Path<u64>,
+) -> Result<Response, Problem> {
+    command(&rooms.log, node, Command::Drain { node }).await
+}
+
+/// `POST /cluster/nodes/{id}/undrain`
+pub(super) async fn undrain(
+    State(rooms): State<Arc<Rooms>>,
+    Path(node): Path<u64>,
+) -> Result<Response, Problem> {
+    command(&rooms.log, node, Command::Undrain { node }).await
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Lead {
@@ -220,7 +244,10 @@ async fn command(log: &Log, node: u64, command: Command) -> Result<Response, Pro
     if !is_known && (members.is_founded() || node != log.node()) {
         return Err(Problem::not_found(format!("there is no node {node} in this cluster")));
     }
-    wait_for_quorum(log).await?;
+    // A node is drained by itself, whether there is a quorum or not.
+    if !matches!(command, Command::Drain { .. } | Command::Undrain { .. }) {
+        wait_for_quorum(log).await?;
+    }
     let commanded = log.command(command);
     // Not a blocking wait: a thread that waits would hold up the end of the process.
     for _ in 0..ANSWER_WAIT.as_millis() / LOOK.as_millis() {

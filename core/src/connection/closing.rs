@@ -47,14 +47,8 @@ impl Connection {
             Ending::Server(reason) => (reason, explain(reason)),
             Ending::Told(reason, text) => (reason, Some(text)),
         };
-        // [MQTT-3.14.0-1]: no DISCONNECT before CONNACK.
-        if ending != Ending::TransportLost
-            && self.version == ProtocolVersion::V5
-            && self.state == State::Open
-        {
-            let mut disconnect = Disconnect::new(reason);
-            disconnect.reason_string = self.reason_string(text);
-            out.send(&Packet::Disconnect(disconnect));
+        if ending != Ending::TransportLost {
+            self.tell_ended(reason, text, out);
         }
         if reason == ReasonCode::SessionTakenOver {
             self.state = State::Closed;
@@ -62,6 +56,33 @@ impl Connection {
             self.end(reason, self.session_expiry_interval, out);
         }
         out.close();
+    }
+
+    /// Says why the server ends the connection: by DISCONNECT, or by CONNACK while CONNECT is not
+    /// answered yet. `[MQTT-3.14.0-1]`
+    fn tell_ended(
+        &mut self,
+        reason: ReasonCode,
+        text: Option<&'static str>,
+        out: &mut impl Outputs,
+    ) {
+        match self.state {
+            State::Open if self.version == ProtocolVersion::V5 => {
+                let mut disconnect = Disconnect::new(reason);
+                disconnect.reason_string = self.reason_string(text);
+                out.send(&Packet::Disconnect(disconnect));
+            }
+            State::Authenticating | State::Opening if is_passing(reason) => {
+                // A client that was never let in has no will.
+                self.has_will = false;
+                self.say_refused(ReasonCode::ServerUnavailable, text, out);
+            }
+            State::Connecting
+            | State::Authenticating
+            | State::Opening
+            | State::Open
+            | State::Closed => {}
+        }
     }
 
     /// Ends the Network Connection without a word.
@@ -90,4 +111,13 @@ impl Connection {
             session_expiry_interval,
         }
     }
+}
+
+/// Whether the server ends a connection for what has nothing to do with the client, who may come
+/// again or go elsewhere.
+const fn is_passing(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::ServerBusy | ReasonCode::ServerShuttingDown | ReasonCode::ServerUnavailable
+    )
 }

@@ -37,6 +37,9 @@ impl Connection {
         self.version = connect.version;
         self.packet_bytes_max = connect.maximum_packet_size.unwrap_or(u32::MAX);
         self.wants_reasons = connect.request_problem_information == Some(true);
+        if let Some(elsewhere) = &settings.elsewhere {
+            return self.send_elsewhere(elsewhere, out);
+        }
         let checked = self.refusal.map_or_else(|| check(connect, settings, out), Err);
         if let Err(refusal) = checked {
             return self.refuse_connect(refusal, out);
@@ -153,6 +156,25 @@ impl Connection {
         self.answer_refused(refusal.reason(Request::Connect), Some(refusal.text()), out);
     }
 
+    /// Tells the client to use another server, and which, if one is known. (MQTT 5 section 4.13.2;
+    /// 3.1.1 is told that this one is unavailable.)
+    pub(super) fn send_elsewhere(&mut self, elsewhere: &str, out: &mut impl Outputs) {
+        let refusal = Refusal::Draining;
+        out.refused(Request::Connect, refusal);
+        self.state = State::Closed;
+        let mut connack = ConnAck::new(false, refusal.reason(Request::Connect));
+        connack.reason_string = self.reason_string(Some(refusal.text()));
+        let is_v5 = self.version == ProtocolVersion::V5;
+        connack.server_reference = Some(elsewhere).filter(|place| is_v5 && !place.is_empty());
+        let mut connack = Packet::ConnAck(Box::new(connack));
+        if !self.is_taken(&connack) {
+            let reason = refusal.reason(Request::Connect);
+            connack = Packet::ConnAck(Box::new(ConnAck::new(false, reason)));
+        }
+        out.send(&connack);
+        out.close();
+    }
+
     fn answer_refused(
         &mut self,
         reason: ReasonCode,
@@ -160,13 +182,23 @@ impl Connection {
         out: &mut impl Outputs,
     ) {
         self.state = State::Closed;
+        self.say_refused(reason, text, out);
+        out.close();
+    }
+
+    /// Sends the CONNACK that refuses.
+    pub(super) fn say_refused(
+        &mut self,
+        reason: ReasonCode,
+        text: Option<&'static str>,
+        out: &mut impl Outputs,
+    ) {
         // [MQTT311-3.2.2-6]: none of the codes of 3.1.1 says that the Will Topic is wrong.
         if self.version == ProtocolVersion::V5 || reason != ReasonCode::TopicNameInvalid {
             let mut connack = ConnAck::new(false, reason);
             connack.reason_string = self.reason_string(text);
             out.send(&Packet::ConnAck(Box::new(connack)));
         }
-        out.close();
     }
 
     /// `text`, if the client asked for Reason Strings and takes packets with one. `[MQTT-3.1.2-29]`

@@ -65,8 +65,11 @@ impl Connection {
         if let Err(reason) = verdict {
             return self.refuse(reason, out);
         }
+        // An operator may drain the node meanwhile, or the log fill up.
+        if let Some(elsewhere) = &settings.elsewhere {
+            return self.send_elsewhere(elsewhere, out);
+        }
         if !settings.takes_sessions {
-            // The log may have filled up meanwhile.
             return self.refuse_connect(settings.shortage, out);
         }
         opened.is_proven = true;

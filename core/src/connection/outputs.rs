@@ -92,6 +92,9 @@ pub struct Settings {
     pub authentication: Authentication,
     /// The access rules in force.
     pub rules: Rules,
+    /// Where new clients are sent instead of being let in, as a Server Reference says it; empty if
+    /// no place is known. None lets them in.
+    pub elsewhere: Option<Arc<str>>,
     /// Whether messages are taken just now.
     pub takes_publishes: bool,
     /// Whether new sessions and subscriptions are taken just now.

@@ -57,11 +57,13 @@ pub enum Refusal {
     /// The node is cut off from most of the cluster: nothing would become durable. Only a CONNECT is
     /// answered so; other packets wait.
     Quorum,
+    /// An operator drains the node: it takes no new clients.
+    Draining,
 }
 
 impl Refusal {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotAuthorized,
         Self::Storage,
         Self::Retained,
@@ -79,6 +81,7 @@ impl Refusal {
         Self::Wildcards,
         Self::Memory,
         Self::Quorum,
+        Self::Draining,
     ];
 
     /// Its name where it is counted.
@@ -102,6 +105,7 @@ impl Refusal {
             Self::Wildcards => "wildcards",
             Self::Memory => "memory",
             Self::Quorum => "quorum",
+            Self::Draining => "draining",
         }
     }
 
@@ -117,7 +121,8 @@ impl Refusal {
             (Self::AuthenticationMethod, _) => ReasonCode::BadAuthenticationMethod,
             // No PUBACK, PUBREC or SUBACK has that code; none of them is to be answered so.
             (Self::Quorum, Request::Connect) => ReasonCode::ServerUnavailable,
-            (Self::Quorum, _) => ReasonCode::UnspecifiedError,
+            (Self::Draining, Request::Connect) => ReasonCode::UseAnotherServer,
+            (Self::Quorum | Self::Draining, _) => ReasonCode::UnspecifiedError,
             (
                 Self::Storage
                 | Self::Retained
@@ -168,6 +173,7 @@ impl Refusal {
             Self::Wildcards => "wildcards in too many different places; subscribe bit by bit",
             Self::Memory => "the broker is short of memory; try again later",
             Self::Quorum => "this node has no contact with most of the cluster; connect elsewhere",
+            Self::Draining => "this node takes no new clients; connect elsewhere",
             Self::Unread => "too much that was asked for before waits to be read; read it first",
         }
     }

@@ -189,6 +189,7 @@ fn of_a_lost_node_nothing_more_counts() {
     });
     assert_eq!(voids(&mut admission, batch), [2]);
     assert_eq!(clients(&admission), ["b"]);
+    assert_eq!(admission.known_start(1), 1, "the process may still run");
     let late = commit(4, one, 3, |builder| message(builder, "b", b));
     assert_eq!(voids(&mut admission, late), [0], "a producer of the lost start");
     let unheard = ProducerId { local: 9, ..one };
@@ -202,6 +203,7 @@ fn of_a_lost_node_nothing_more_counts() {
     let batch = commit(8, next, 2, |builder| message(builder, "c", Offset::new(6, 0)));
     assert_eq!(voids(&mut admission, batch), []);
     assert_eq!(admission.start_of(1), 2, "a process that starts takes one beyond");
+    assert_eq!((admission.known_start(1), admission.known_start(3)), (2, 0));
 }
 
 /// Writes a checkpoint as turns do.

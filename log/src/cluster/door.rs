@@ -3,7 +3,7 @@
 use crate::cluster::authority::{Authority, AuthorityError, PublicKey};
 use crate::cluster::frame::{Join, Joined, Refusal, RefusalCode, Secret};
 use crate::cluster::members::{MemberChange, Members, Role};
-use crate::cluster::token::JoinToken;
+use crate::cluster::token::{JoinToken, TokenError};
 
 /// What comes of a request that is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +37,18 @@ impl Door<'_> {
             Ok(token) => token,
             Err(error) => return refuse(format!("the token does not let in: {error}")),
         };
+        let cluster = self.authority.cluster();
+        let verified = token.verify(&self.authority.token_key(), cluster, self.now_s);
+        // Before anything that costs more: anybody can send a request.
+        if let Err(error) = &verified
+            && *error != TokenError::Expired
+        {
+            return refuse(format!("the token does not let in: {error}"));
+        }
         let key = match PublicKey::of_request(&join.request) {
             Ok(key) => key,
             Err(error) => return refuse(error.to_string()),
         };
-        let cluster = self.authority.cluster();
-        let verified = token.verify(&self.authority.token_key(), cluster, self.now_s);
         let grant = token.grant();
         let known = self.members.nodes.get(&join.node);
         if known.is_some_and(|node| node.key == key.fingerprint)
@@ -190,6 +196,11 @@ mod tests {
         let cases = [
             (Join { token: "x".into(), ..good.clone() }, "not a token"),
             (Join { token: forged.to_string(), ..good.clone() }, "not issued by this cluster"),
+            // Nothing of a forged request is looked at but its token.
+            (
+                Join { token: forged.to_string(), request: vec![1], ..good.clone() },
+                "not issued by this cluster",
+            ),
             (with(|grant| grant.cluster = ClusterId([9; 16])), "of another cluster"),
             (with(|grant| grant.expires_s = 900), "has expired"),
             (with(|grant| grant.node = Some(3)), "for another node"),

@@ -77,8 +77,27 @@ pub struct Local {
     pub first: Index,
     /// The last entry that each node was seen to acknowledge.
     pub acked: BTreeMap<u64, Index>,
-    /// The newest start epoch of each node that the log knows.
+    /// The newest start epoch of each node as which a process is known to have run.
     pub starts: BTreeMap<u64, u64>,
+}
+
+/// What went to a peer and came from it since the process started, by lane in the order of
+/// [`Lane::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// What was sent, or is about to be.
+    pub sent: [Volume; 3],
+    /// What came.
+    pub received: [Volume; 3],
+}
+
+/// A number of frames, and their bytes without those of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Frames.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The way to the peers. The thread with the sockets has one, a simulator another.
@@ -91,6 +110,10 @@ pub trait Peers: Send {
     fn update(&mut self, local: &Local);
     /// Answers a node that asked to be let in; nothing if it does not wait any more.
     fn answer(&mut self, id: u64, answer: JoinAnswer);
+    /// What went to a peer and came from it; nothing where nobody counts.
+    fn traffic(&self, _peer: u64) -> Traffic {
+        Traffic::default()
+    }
 }
 
 /// The way of a node that has no peers.
@@ -177,6 +200,11 @@ impl Inbox {
     /// Takes in something that is no frame. There are few of them.
     pub fn push_event(&self, event: PeerInput) {
         self.push(event, EVENT_BYTES);
+    }
+
+    /// Takes in a request to join of `bytes` bytes: anybody can send one. Ask [`Self::is_full`] before.
+    pub fn push_join(&self, id: u64, request: Join, bytes: usize) {
+        self.push(PeerInput::Join { id, request }, bytes.max(EVENT_BYTES));
     }
 
     fn push(&self, input: PeerInput, bytes: usize) {

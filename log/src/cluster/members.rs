@@ -8,6 +8,7 @@
 mod change;
 #[cfg(test)]
 mod tests;
+mod version_1;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,7 @@ pub const NODES_MAX: usize = 64;
 pub const ADDRESS_BYTES_MAX: usize = 255;
 /// Addresses for clients that a node may announce.
 pub const MQTT_ADDRESSES_MAX: usize = 8;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The random name of a token to join with.
 pub type TokenId = [u8; 8];
@@ -66,6 +67,8 @@ pub struct Member {
     pub key: [u8; 32],
     /// Index of the change with which its present log began: its joining, or its re-admission.
     pub joined: Index,
+    /// An operator took its vote: it stays without one until an operator gives it back.
+    pub is_held: bool,
 }
 
 /// All members, and what must not come again.
@@ -116,17 +119,21 @@ impl Members {
         postcard::to_extend(self, vec![VERSION]).expect("members can be written to memory")
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Reads what [`Self::encode`] wrote, or wrote in an earlier version.
     ///
     /// # Errors
     ///
-    /// If it is something else, of another version, or beyond the bounds that the fold keeps.
+    /// If it is something else, of a later version, or beyond the bounds that the fold keeps.
     pub fn decode(bytes: &[u8]) -> Result<Self, MembersError> {
-        let Some((&VERSION, rest)) = bytes.split_first() else {
-            return Err(MembersError::Unreadable);
+        let read = match bytes.split_first() {
+            Some((&VERSION, rest)) => postcard::take_from_bytes::<Self>(rest),
+            Some((&version_1::VERSION, rest)) => {
+                postcard::take_from_bytes::<version_1::MembersV1>(rest)
+                    .map(|(members, rest)| (members.into(), rest))
+            }
+            _ => return Err(MembersError::Unreadable),
         };
-        let (members, rest) =
-            postcard::take_from_bytes::<Self>(rest).map_err(|_| MembersError::Unreadable)?;
+        let (members, rest) = read.map_err(|_| MembersError::Unreadable)?;
         let is_bounded = members.nodes.len() <= NODES_MAX
             && members
                 .nodes

@@ -18,9 +18,14 @@ use crate::cluster::frame::{Hello, Lane, Refusal, RefusalCode};
 use crate::cluster::identity::ClusterId;
 use crate::cluster::members::NODES_MAX;
 
-/// First pause after a session that did not come up, and the longest.
+/// First pause after a session that did not come up, and the longest: a cluster that is cut apart for
+/// long is to be one again soon after the cut is mended.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// After a refusal that will hold, such as that of another cluster.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// A session that breaks before counts as one that did not come up.
+const STABLE: Duration = Duration::from_secs(10);
 /// A session that has not come up by then never will.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The node with the higher number dials after so long without a session.
@@ -116,8 +121,10 @@ struct Peer {
     /// Where it says itself that it is, if that is elsewhere.
     heard_address: Option<String>,
     session: Option<Session>,
-    /// Sessions in a row that did not come up.
+    /// Sessions in a row that this node dialled and that did not come up, or not for long.
     failures: u32,
+    /// Why the session that ends now was refused, by either side.
+    refused: Option<RefusalCode>,
     next_dial: Duration,
 }
 
@@ -131,6 +138,7 @@ struct Session {
     boot: Option<u128>,
     lanes: Vec<Lane>,
     is_up: bool,
+    /// When it came up, or else when it was dialled.
     begun: Duration,
     heard: Duration,
 }
@@ -164,6 +172,7 @@ impl Peering {
                     heard_address: None,
                     session: None,
                     failures: 0,
+                    refused: None,
                     next_dial: if is_mine { now } else { now + PATIENCE },
                 });
         }
@@ -282,7 +291,7 @@ impl Peering {
         open.is_up = open.lanes.len() == Lane::ALL.len();
         let is_up = open.is_up;
         if is_up {
-            state.failures = 0;
+            open.begun = now;
             let is_elsewhere = !hello.address.is_empty() && hello.address != state.address;
             state.heard_address = is_elsewhere.then(|| hello.address.clone());
         }
@@ -296,13 +305,23 @@ impl Peering {
         }
     }
 
+    /// One side does not want the other: how long to wait before the next dial depends on why.
+    pub fn refused(&mut self, peer: u64, code: RefusalCode) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.refused = Some(code);
+        }
+    }
+
     /// A connection of the session broke, or could not be made: the session is over. `None` if it
     /// was so before.
     pub fn lost(&mut self, now: Duration, peer: u64, session: SessionId) -> Option<Ended> {
         let is_mine = self.me.node < peer;
         let state = self.peers.get_mut(&peer)?;
         let was = state.session.take_if(|open| open.id == session)?;
-        if !was.is_up && was.is_dialled {
+        let refused = state.refused.take();
+        if was.is_up && now.saturating_sub(was.begun) >= STABLE {
+            state.failures = 0;
+        } else if was.is_dialled {
             state.failures = state.failures.saturating_add(1);
         }
         let pause = BACKOFF_MIN * 2_u32.saturating_pow(state.failures.min(7));
@@ -310,7 +329,12 @@ impl Peering {
         let spread = Duration::from_millis((self.me.node.wrapping_mul(7) + peer * 13) % 50);
         let pause = pause.min(BACKOFF_MAX) + spread;
         let is_first = state.failures == 0;
-        state.next_dial = now + if is_mine || !is_first { pause } else { PATIENCE };
+        state.next_dial = now
+            + match refused {
+                Some(code) if is_lasting(code) => REFUSED_PAUSE + spread,
+                _ if is_mine || !is_first => pause,
+                _ => PATIENCE,
+            };
         if !self.local.members.nodes.contains_key(&peer) {
             // It was let in since it knew of newer members; they have not come here.
             self.peers.remove(&peer);
@@ -368,6 +392,7 @@ impl Peering {
             heard_address: None,
             session: None,
             failures: 0,
+            refused: None,
             next_dial: now + PATIENCE,
         });
         let mut replaced = None;
@@ -425,6 +450,28 @@ impl Session {
             return Err(busy("there is a session already"));
         }
         Ok(())
+    }
+}
+
+/// Whether a refusal for that reason holds until an operator does something.
+fn is_lasting(code: RefusalCode) -> bool {
+    match code {
+        RefusalCode::Protocol
+        | RefusalCode::Cluster
+        | RefusalCode::Generation
+        | RefusalCode::Certificate
+        | RefusalCode::Retired
+        | RefusalCode::RolledBack => true,
+        // A process that died with its machine is taken for alive for a moment, and who was let in just
+        // now is not known everywhere.
+        RefusalCode::Cloned
+        | RefusalCode::Unknown
+        | RefusalCode::Busy
+        | RefusalCode::Malformed
+        | RefusalCode::Join
+        | RefusalCode::NotLeader
+        | RefusalCode::Stopping
+        | RefusalCode::Other => false,
     }
 }
 

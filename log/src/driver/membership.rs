@@ -61,7 +61,10 @@ pub(super) fn enter(
             (dir.found(&identity, now_s).map_err(setting)?, None)
         }
         None => {
-            let joined = ask(&dir, &options, node)?;
+            options.asking.set(true);
+            let asked = ask(&dir, &options, node);
+            options.asking.set(false);
+            let joined = asked?;
             let loaded = dir.joined(node, &joined).map_err(setting)?;
             (loaded, Some(Arc::new(joined.members)))
         }

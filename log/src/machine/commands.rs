@@ -1,4 +1,4 @@
-//! Commands: the leader does them, every other node passes them on to it.
+//! Commands: the leader does them, or the node that they are for; every other node passes them on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ enum Origin {
 enum Stage {
     /// It is to be done here, or passed on.
     New,
-    /// A leader has it: it will answer, if it can.
-    Passed { leader: u64 },
+    /// That node has it: it will answer, if it can.
+    Passed { to: u64 },
     /// It is done here, in this term.
     Begun { term: u64 },
 }
@@ -90,8 +90,8 @@ impl<S: LogStore> LogMachine<S> {
         now: Now,
         peers: &mut dyn Peers,
     ) {
-        let answer = if !self.replica.is_leader() {
-            Answer::NotLeader { leader: self.replica.leader() }
+        let answer = if !self.does(&command) {
+            self.not_here(&command)
         } else if self.commands.pending.len() >= COMMANDS_MAX {
             refused("too many commands are waiting: try again in a moment")
         } else {
@@ -100,10 +100,10 @@ impl<S: LogStore> LogMachine<S> {
         let _ = peers.send(node, &Frame::Answer { id, answer });
     }
 
-    /// The leader has answered what was passed on.
+    /// Whoever does it has answered what was passed on.
     pub(super) fn take_answer(&mut self, from: u64, id: u64, answer: Answer) {
         let Some(pending) = self.commands.pending.get_mut(&id) else { return };
-        if pending.stage != (Stage::Passed { leader: from }) {
+        if pending.stage != (Stage::Passed { to: from }) {
             return;
         }
         if let Answer::NotLeader { .. } = answer {
@@ -151,15 +151,14 @@ impl<S: LogStore> LogMachine<S> {
         now: Duration,
         peers: &mut dyn Peers,
     ) -> Option<Answer> {
-        let (term, leader) = (self.replica.term(), self.replica.leader());
-        let leads = self.replica.is_leader();
+        let term = self.replica.term();
         if now >= pending.until {
-            return Some(refused("it was not done within half a minute: is there a quorum?"));
+            return Some(late(&pending.command));
         }
         if let Stage::Begun { term: begun } = pending.stage {
             return self.outcome(&pending.command, begun);
         }
-        if leads {
+        if self.does(&pending.command) {
             let answer = self.begin(&pending.command);
             if answer == Begin::Begun {
                 pending.stage = Stage::Begun { term };
@@ -170,19 +169,51 @@ impl<S: LogStore> LogMachine<S> {
             };
         }
         if let Origin::Peer { .. } = pending.origin {
-            return Some(Answer::NotLeader { leader });
+            return Some(self.not_here(&pending.command));
         }
-        if leader != 0 && pending.stage != (Stage::Passed { leader }) {
+        let to = self.doer(&pending.command);
+        if to != 0 && pending.stage != (Stage::Passed { to }) {
             let frame = Frame::Command { id, command: pending.command.clone() };
-            if peers.send(leader, &frame) == Sent::Taken {
-                pending.stage = Stage::Passed { leader };
+            if peers.send(to, &frame) == Sent::Taken {
+                pending.stage = Stage::Passed { to };
+            } else if is_of_node(&pending.command) {
+                // It does not change who does it: nobody need wait.
+                return Some(refused(format!("node {to} cannot be reached from this node")));
             }
         }
         None
     }
 
-    /// Begins a command, as the leader.
+    /// Who does a command; 0 if that is not known.
+    fn doer(&self, command: &Command) -> u64 {
+        match command {
+            Command::Drain { node } | Command::Undrain { node } => *node,
+            _ => self.replica.leader(),
+        }
+    }
+
+    /// Whether it is done here.
+    fn does(&self, command: &Command) -> bool {
+        match is_of_node(command) {
+            true => self.doer(command) == self.shared.node,
+            false => self.replica.is_leader(),
+        }
+    }
+
+    /// The answer to who thinks that it is done here.
+    fn not_here(&self, command: &Command) -> Answer {
+        match is_of_node(command) {
+            true => refused("another node is to do this"),
+            false => Answer::NotLeader { leader: self.replica.leader() },
+        }
+    }
+
+    /// Begins a command, as the one who does it.
     fn begin(&mut self, command: &Command) -> Begin {
+        if let Command::Drain { .. } | Command::Undrain { .. } = command {
+            self.set_draining(matches!(command, Command::Drain { .. }));
+            return Begin::Begun;
+        }
         let members = self.replica.members();
         if is_done(command, members) {
             return Begin::Answer(Answer::Done);
@@ -202,6 +233,7 @@ impl<S: LogStore> LogMachine<S> {
             Command::Address { node, address, mqtt } => {
                 MemberChange::Address { node: *node, address: address.clone(), mqtt: mqtt.clone() }
             }
+            Command::Drain { .. } | Command::Undrain { .. } => return Begin::Begun,
         };
         if let Err(error) = members.check(&change) {
             return Begin::Answer(refused(error.to_string()));
@@ -222,8 +254,14 @@ impl<S: LogStore> LogMachine<S> {
         if !self.peers.is_connected(to) {
             return Begin::Answer(refused(format!("node {to} cannot be reached")));
         }
-        self.replica.transfer(to);
-        Begin::Begun
+        if self.peers.is_draining(to) {
+            return Begin::Answer(refused(format!("node {to} is being drained")));
+        }
+        match self.replica.transfer(to) {
+            true => Begin::Begun,
+            // The disk is full, or leadership is on its way to another one.
+            false => Begin::Later,
+        }
     }
 
     /// Lets the voter lead that has most of the log; the command is done by the next leader.
@@ -237,25 +275,21 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    /// The voter that could lead best: reachable, with most of the log.
-    pub(super) fn best_successor(&self) -> Option<u64> {
-        let voters = &self.replica.configuration().state.voters;
-        self.replica
-            .followers()
-            .filter(|(id, _, is_active)| {
-                *is_active && voters.contains(id) && self.peers.is_connected(*id)
-            })
-            .max_by_key(|(id, matched, _)| (*matched, u64::MAX - id))
-            .map(|(id, ..)| id)
-    }
-
     /// What became of a command that was begun in `begun`.
     fn outcome(&self, command: &Command, begun: u64) -> Option<Answer> {
         let term = self.replica.term();
+        match command {
+            Command::Drain { .. } => return self.drained(),
+            Command::Undrain { .. } => return Some(Answer::Done),
+            _ => {}
+        }
         if let Command::Transfer { to } = command {
             return match self.replica.leader() {
                 leader if leader == *to => Some(Answer::Done),
                 0 => None,
+                leader if leader == self.shared.node && !self.replica.is_transferring() => {
+                    Some(refused(format!("node {to} did not take over in time")))
+                }
                 leader if term > begun => {
                     Some(refused(format!("node {leader} became the leader instead")))
                 }
@@ -279,18 +313,37 @@ enum Begin {
     Answer(Answer),
 }
 
+/// Whether a node does it for itself, whoever leads.
+fn is_of_node(command: &Command) -> bool {
+    matches!(command, Command::Drain { .. } | Command::Undrain { .. })
+}
+
+/// The answer to what took too long.
+fn late(command: &Command) -> Answer {
+    refused(match command {
+        Command::Drain { .. } => {
+            "it lets no new clients in, but leads on: no other voter that could lead is reached \
+             and not drained itself"
+        }
+        _ => "it was not done within half a minute: is there a quorum?",
+    })
+}
+
 /// Whether the members are as the command wants them.
 fn is_done(command: &Command, members: &Members) -> bool {
     let standing = |node: &u64| members.nodes.get(node).map(|member| member.standing);
     match command {
         Command::Remove { node } => members.retired.contains(node),
         Command::Promote { node } => standing(node) == Some(Standing::Voter),
-        Command::Demote { node } => standing(node) == Some(Standing::Learner),
+        Command::Demote { node } => {
+            let member = members.nodes.get(node);
+            member.is_some_and(|member| member.standing == Standing::Learner && member.is_held)
+        }
         Command::Readmit { node, .. } => standing(node) == Some(Standing::Away),
         Command::Address { node, address, mqtt } => members
             .nodes
             .get(node)
             .is_some_and(|member| member.address == *address && member.mqtt == *mqtt),
-        Command::Transfer { .. } => false,
+        Command::Transfer { .. } | Command::Drain { .. } | Command::Undrain { .. } => false,
     }
 }

@@ -21,21 +21,25 @@ const KEY: &[u8] = b"H";
 const AHEAD: Duration = Duration::from_secs(2);
 /// And written again when it is less far ahead.
 const LEAST_AHEAD: Duration = Duration::from_secs(1);
+/// After a write for which the disk had no space it is not tried before.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl<S: LogStore> LogMachine<S> {
     /// Writes down how late it may be, where others go by it. A full disk is no error: this node then
     /// says no more than what is written.
-    pub(super) fn keep_time(&mut self) -> Result<(), TurnError> {
+    pub(super) fn keep_time(&mut self, now: Duration) -> Result<(), TurnError> {
         let heard = self.peers.heard();
         let is_alone = self.replica.configuration().is_sole_voter(self.shared.node);
-        if is_alone || self.replica.is_stuck() || heard.plus(LEAST_AHEAD) <= self.peers.kept {
+        let is_due = heard.plus(LEAST_AHEAD) > self.peers.kept && now >= self.peers.keep_again;
+        if is_alone || self.replica.is_stuck() || !is_due {
             return Ok(());
         }
         let kept = heard.plus(AHEAD);
         let puts = vec![(KEY.to_vec(), kept.0.to_be_bytes().to_vec())];
         match self.replica.store_mut().write(&Unit { puts, ..Unit::default() }, true) {
             Ok(()) => self.peers.kept = kept,
-            Err(StoreError::NoSpace) => {}
+            // Each try costs an empty file.
+            Err(StoreError::NoSpace) => self.peers.keep_again = now + PAUSE,
             Err(error) => return Err(error.into()),
         }
         Ok(())

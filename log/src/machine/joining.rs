@@ -168,7 +168,7 @@ impl<S: LogStore> LogMachine<S> {
             Some(told) if !self.replica.members().is_founded() => Arc::clone(told),
             _ => Arc::clone(&lock(&self.shared.members)),
         };
-        let starts = members.nodes.keys().map(|node| (*node, self.admission.start_of(*node)));
+        let starts = members.nodes.keys().map(|node| (*node, self.admission.known_start(*node)));
         let local = Local {
             start: self.shared.start(),
             last: self.replica.last_durable(),
@@ -181,16 +181,6 @@ impl<S: LogStore> LogMachine<S> {
         if self.joining.said.as_ref() != Some(&local) {
             peers.update(&local);
             self.joining.said = Some(local);
-        }
-    }
-
-    /// Shows whether leadership is wished away, and hands it over.
-    pub(super) fn hand_over_if_asked(&mut self) {
-        if *lock(&self.shared.is_handing_over)
-            && self.replica.is_leader()
-            && let Some(to) = self.best_successor()
-        {
-            self.replica.transfer(to);
         }
     }
 }

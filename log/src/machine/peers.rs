@@ -9,9 +9,10 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::clock::Now;
 use crate::cluster::frame::fits_log;
-use crate::cluster::{Frame, Hello, PeerInput, Peers, Pulse, Sent, Standing};
+use crate::cluster::{DRAINING, Frame, Hello, PeerInput, Peers, Pulse, Sent, Standing, Traffic};
 use crate::envelope;
 use crate::machine::LogMachine;
+use crate::machine::lagging::Lags;
 use crate::shared::lock;
 use crate::status::{ClusterStatus, NodeStatus};
 use crate::store::LogStore;
@@ -30,9 +31,13 @@ pub(super) struct Table {
     heard: Timestamp,
     /// A time beyond that, which outlives this process.
     pub(super) kept: Timestamp,
+    /// It is not written before.
+    pub(super) keep_again: Duration,
     /// The highest time that a quorum has heard: no later leader stamps below it.
     safe: Timestamp,
     ticks: u32,
+    /// How far this node's log was when, while it leads.
+    lags: Lags,
 }
 
 /// What is known of one of them.
@@ -42,13 +47,28 @@ pub(super) struct Known {
     pub(super) pulse: Option<Pulse>,
     /// How far it has folded the log, as it said last.
     pub(super) applied: Index,
+    /// Why it does not speak with this node, as it said last.
+    pub(super) refusal: Option<String>,
     /// When anything came from it last.
     pub(super) heard_at: Duration,
+    /// What went to it and came from it.
+    traffic: Traffic,
 }
 
 impl Table {
     pub(super) fn is_connected(&self, peer: u64) -> bool {
         self.known.get(&peer).is_some_and(|known| known.hello.is_some())
+    }
+
+    /// Whether `peer` has said that it is being drained.
+    pub(super) fn is_draining(&self, peer: u64) -> bool {
+        let pulse = self.known.get(&peer).and_then(|known| known.pulse.as_ref());
+        pulse.is_some_and(|pulse| pulse.gate & DRAINING != 0)
+    }
+
+    /// The next tick brings a pulse.
+    pub(super) fn pulse_soon(&mut self) {
+        self.ticks = PULSE_TICKS;
     }
 
     pub(super) fn get(&self, peer: u64) -> Option<&Known> {
@@ -136,9 +156,7 @@ impl<S: LogStore> LogMachine<S> {
     /// Hands leadership over to another voter, if this node leads. Whether it works shows in the next
     /// term: nothing is proposed until then, or until an election could have been.
     pub fn transfer(&mut self, to: u64) {
-        if !self.replica.is_stuck() {
-            self.replica.transfer(to);
-        }
+        self.replica.transfer(to);
     }
 
     /// Shows the members to everybody, if they changed.
@@ -167,6 +185,7 @@ impl<S: LogStore> LogMachine<S> {
                     let known = self.peers.known.entry(peer).or_default();
                     // It may be another process, which has not heard what the last one had.
                     (known.hello, known.pulse) = (Some(hello), None);
+                    known.refusal = None;
                     known.heard_at = now.monotonic;
                     self.proposing.way_changed(peer);
                 }
@@ -181,6 +200,7 @@ impl<S: LogStore> LogMachine<S> {
                 PeerInput::Join { id, request } => self.take_join(id, request, now, peers),
                 PeerInput::Refused { by, refusal } => {
                     tracing::warn!(by, code = ?refusal.code, %refusal, "a node does not let this one speak");
+                    self.peers.known.entry(by).or_default().refusal = Some(refusal.text);
                 }
                 PeerInput::Frame { from, frame } => {
                     self.peers.known.entry(from).or_default().heard_at = now.monotonic;
@@ -260,6 +280,12 @@ impl<S: LogStore> LogMachine<S> {
             self.replica.tick();
         }
         self.steer(now);
+        if self.replica.is_leader() {
+            self.peers.lags.note(now.monotonic, self.replica.last_index());
+        }
+        for (peer, known) in &mut self.peers.known {
+            known.traffic = peers.traffic(*peer);
+        }
         self.show_cluster(now.monotonic);
         self.peers.ticks += 1;
         if self.peers.ticks >= PULSE_TICKS {
@@ -295,6 +321,7 @@ impl<S: LogStore> LogMachine<S> {
             safe_time: self.peers.safe,
             fsync_us: u64::try_from(self.counts.last_sync.as_micros()).unwrap_or(u64::MAX),
             bytes_free: self.space.free(),
+            gate: self.pulse_flags(),
             ..Pulse::default()
         };
         for peer in others {
@@ -326,6 +353,10 @@ impl<S: LogStore> LogMachine<S> {
             resends: self.proposing.counts.begun_again,
             outbox_bytes: self.proposing.outbox_bytes() as u64,
             snapshots: self.snapshots.counts,
+            last_index: self.replica.last_index(),
+            proposals_dropped: self.proposing.counts.dropped,
+            uncommitted_bytes: self.replica.uncommitted_bytes() as u64,
+            nodes_lost: self.policy.nodes_lost(),
         };
         *lock(&self.shared.cluster) = status;
     }
@@ -345,15 +376,24 @@ impl<S: LogStore> LogMachine<S> {
         let standing = if is_voter { Standing::Voter } else { Standing::Learner };
         let version = hello.map(|hello| hello.version.clone()).unwrap_or_default();
         let last = self.replica.last_index();
+        let matched = if is_own { Some(last) } else { followers.get(&node).copied() };
         NodeStatus {
             node,
             address: member.map(|member| member.address.clone()).unwrap_or_default(),
             standing: member.map_or(standing, |member| member.standing),
+            held: member.is_some_and(|member| member.is_held),
+            draining: if is_own { self.is_draining() } else { self.peers.is_draining(node) },
             connected: is_own || hello.is_some(),
+            refusal: known.and_then(|known| known.refusal.clone()),
             silence: known.map(|known| now.saturating_sub(known.heard_at)),
             version: if is_own { env!("CARGO_PKG_VERSION").to_owned() } else { version },
             start: self.admission.start_of(node),
-            matched: if is_own { Some(last) } else { followers.get(&node).copied() },
+            matched,
+            lag: matched.filter(|_| self.replica.is_leader()).map(|matched| match is_own {
+                true => Duration::ZERO,
+                false => self.peers.lags.of(now, matched),
+            }),
+            traffic: known.map(|known| known.traffic).unwrap_or_default(),
             applied: if is_own { self.admission.applied() } else { pulse.applied },
             last_fsync: match is_own {
                 true => self.counts.last_sync,

@@ -31,11 +31,17 @@ pub(super) struct Policy {
     /// The leader that was known last, and how often there was another.
     last_leader: u64,
     leader_changes: u64,
+    /// Nodes that this one declared lost.
+    nodes_lost: u64,
 }
 
 impl Policy {
     pub(super) fn leader_changes(&self) -> u64 {
         self.leader_changes
+    }
+
+    pub(super) fn nodes_lost(&self) -> u64 {
+        self.nodes_lost
     }
 }
 
@@ -124,7 +130,9 @@ impl<S: LogStore> LogMachine<S> {
             .followers()
             .filter(|(id, matched, is_active)| {
                 let is_learner = members.nodes.get(id).is_some_and(|member| {
-                    member.standing == Standing::Learner && member.role == Role::Log
+                    member.standing == Standing::Learner
+                        && member.role == Role::Log
+                        && !member.is_held
                 });
                 is_learner
                     && *is_active
@@ -161,6 +169,7 @@ impl<S: LogStore> LogMachine<S> {
             events.push(None, None, &Event::NodeLost { node, start });
             tracing::warn!(node, start, "the node is not heard any more: it is declared lost");
             deriving.put(term, events);
+            self.policy.nodes_lost += 1;
         }
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Counts {
     pub(super) taken_bytes: u64,
     /// How often the outbox began again.
     pub(super) begun_again: u64,
+    /// How often raft took a batch not, so that it had to wait.
+    pub(super) dropped: u64,
 }
 
 impl Proposing {
@@ -259,6 +261,7 @@ impl<S: LogStore> LogMachine<S> {
             may_go_on &= was_any;
         }
         proposing.is_refused = !is_taken;
+        proposing.counts.dropped += u64::from(!is_taken);
     }
 
     fn forward(&mut self, now: Duration, peers: &mut dyn Peers) {

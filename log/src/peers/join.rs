@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-use super::resolve::first;
+use super::resolve::all;
 use super::tls::{self, TlsError};
 use crate::cluster::frame::{Decoder, Frame, FrameError, Join, Joined, Lane, Refusal, RefusalCode};
 use crate::cluster::token::{Grant, JoinToken, TokenError};
@@ -103,7 +103,7 @@ pub fn join(joining: &Joining) -> Result<Joined, JoinError> {
 }
 
 fn ask(address: &str, joining: &Joining, grant: &Grant) -> Result<Result<Joined, Refusal>, Failed> {
-    let socket = TcpStream::connect_timeout(&first(address)?, CONNECT_MAX)?;
+    let socket = dial(address)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(ANSWER_MAX))?;
     socket.set_write_timeout(Some(CONNECT_MAX))?;
@@ -122,6 +122,18 @@ fn ask(address: &str, joining: &Joining, grant: &Grant) -> Result<Result<Joined,
         Frame::Refusal(refusal) => Ok(Err(*refusal)),
         _ => Err(Failed::Other),
     }
+}
+
+/// Connects to the first address of a name that answers.
+fn dial(name: &str) -> io::Result<TcpStream> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in all(name)? {
+        match TcpStream::connect_timeout(&address, CONNECT_MAX) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn exchange(mut stream: impl Read + Write, join: &Join) -> Result<Frame, Failed> {

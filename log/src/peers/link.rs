@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::{Poll, Token, Waker};
 
-use crate::cluster::exchange::{JoinAnswer, Local, Sent};
+use crate::cluster::exchange::{JoinAnswer, Local, Sent, Traffic, Volume};
 use crate::cluster::frame::{Frame, Lane};
 use crate::cluster::members::Members;
 use crate::wake::Wake;
@@ -65,6 +65,27 @@ struct Update {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     lanes: [Mutex<Outgoing>; 3],
+    sent: [Counted; 3],
+    received: [Counted; 3],
+}
+
+/// Frames and bytes of a lane in one direction, since the process started.
+#[derive(Debug, Default)]
+struct Counted {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counted {
+    fn add(&self, bytes: usize) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Volume {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Volume { frames: read(&self.frames), bytes: read(&self.bytes) }
+    }
 }
 
 /// What waits on a lane.
@@ -127,6 +148,15 @@ impl Shared {
         sent
     }
 
+    /// What went to `peer` and came from it.
+    pub(super) fn traffic(&self, peer: u64) -> Traffic {
+        let link = lock(&self.links).get(&peer).map(Arc::clone);
+        link.map_or_else(Traffic::default, |link| Traffic {
+            sent: link.sent.each_ref().map(Counted::read),
+            received: link.received.each_ref().map(Counted::read),
+        })
+    }
+
     /// The buffers towards `peer`, made if it is new.
     pub(super) fn link(&self, peer: u64) -> Arc<Link> {
         Arc::clone(lock(&self.links).entry(peer).or_default())
@@ -159,7 +189,13 @@ impl Link {
             outgoing.bytes.truncate(start);
             return Sent::Full;
         }
+        self.sent[lane as usize].add(outgoing.bytes.len() - start);
         Sent::Taken
+    }
+
+    /// A frame of `bytes` bytes has come.
+    pub(super) fn received(&self, lane: Lane, bytes: usize) {
+        self.received[lane as usize].add(bytes);
     }
 
     /// The session is up, or over: what waited belongs to the one before.

@@ -60,6 +60,10 @@ impl Script {
                 let taken = self.replica().propose(words[1].to_owned().into());
                 if taken { String::new() } else { "refused\n".to_owned() }
             }
+            "transfer" => {
+                let begun = self.replica().transfer(number(1));
+                if begun { String::new() } else { "not begun\n".to_owned() }
+            }
             "from" => {
                 let message = answer(words[2], number(1), number(3), number(4));
                 self.replica().step(message);
@@ -260,6 +264,48 @@ fn with_three_voters_a_quorum_decides() {
          turn
            MsgAppend to 3, term 1, 0 entries
            committed 2 of term 1: \"a\"
+           leads in term 1",
+    );
+}
+
+#[test]
+fn leadership_goes_to_one_at_a_time() {
+    check(
+        Script::new(&[1, 2, 3]),
+        "start 0\n transfer 2\n ticks 23\n turn\n from 2 pregranted 1 0\n turn\n from 2 granted 1 0
+         turn\n from 3 appended 1 1\n turn\n transfer 3\n transfer 2\n transfer 3\n propose a\n turn",
+        "start 0
+         transfer 2
+         not begun
+         ticks 23
+         turn
+           MsgRequestPreVote to 2, term 1, 0 entries
+           MsgRequestPreVote to 3, term 1, 0 entries
+           follows in term 0
+         from 2 pregranted 1 0
+         turn
+           MsgRequestVote to 2, term 1, 0 entries
+           MsgRequestVote to 3, term 1, 0 entries
+           follows in term 1
+         from 2 granted 1 0
+         turn
+           MsgAppend to 2, term 1, 1 entries
+           MsgAppend to 3, term 1, 1 entries
+           leads in term 1
+         from 3 appended 1 1
+         turn
+           MsgAppend to 3, term 1, 0 entries
+           committed 1 of term 1: \"\"
+           leads in term 1
+         transfer 3
+         transfer 2
+         not begun
+         transfer 3
+         not begun
+         propose a
+         refused
+         turn
+           MsgTimeoutNow to 3, term 1, 0 entries
            leads in term 1",
     );
 }

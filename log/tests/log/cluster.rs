@@ -11,7 +11,7 @@ use ledgermq_log::cluster::authority::fingerprint;
 use ledgermq_log::cluster::token::Grant;
 use ledgermq_log::cluster::{Answer, ClusterConfig, Command, JoinToken, Role};
 use ledgermq_log::peers::ClusterDir;
-use ledgermq_log::{Class, ClusterOptions, Log, LogThread, OpenError, Options};
+use ledgermq_log::{Asking, Class, ClusterOptions, Log, LogThread, OpenError, Options};
 use tempfile::TempDir;
 
 use crate::support::{Bell, options, publish, stop};
@@ -57,6 +57,7 @@ impl Place {
         let join = join.iter().map(|other| other.address.clone()).collect();
         let address = self.address.clone();
         options.cluster = Some(ClusterOptions {
+            asking: Asking::default(),
             config: ClusterConfig { address, join, node_lost, ..ClusterConfig::default() },
             data: self.data().to_owned(),
             token,

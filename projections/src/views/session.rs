@@ -183,6 +183,12 @@ impl Session {
         self.head.cursor
     }
 
+    /// Whether its connection leaves a will, should it break.
+    #[must_use]
+    pub fn has_will(&self) -> bool {
+        self.head.will.is_some()
+    }
+
     /// Number of messages owed.
     #[must_use]
     pub fn owed_messages(&self) -> usize {

@@ -41,11 +41,17 @@ struct Node {
     address: String,
     role: String,
     standing: String,
+    #[serde(default)]
+    held: bool,
+    #[serde(default)]
+    draining: bool,
     leader: bool,
     version: String,
     connected: bool,
     lag_entries: Option<u64>,
     silence_ms: Option<u64>,
+    #[serde(default)]
+    refusal: Option<String>,
     last_fsync_us: u64,
     bytes_free: u64,
 }
@@ -93,6 +99,11 @@ fn text(status: &Status) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    for node in &status.items {
+        if let Some(refusal) = &node.refusal {
+            let _ = writeln!(text, "\nnode {} refuses this one: {}", node.node, shown(refusal));
+        }
+    }
     text
 }
 
@@ -106,7 +117,7 @@ fn row(node: &Node) -> [String; HEADS.len()] {
         node.node.to_string(),
         or_dash(&node.address),
         shown(&node.role),
-        shown(&node.standing),
+        standing(node),
         if node.leader { "yes" } else { "" }.to_owned(),
         reached,
         node.lag_entries.map_or("-".to_owned(), |lag| lag.to_string()),
@@ -114,6 +125,13 @@ fn row(node: &Node) -> [String; HEADS.len()] {
         rounded(node.bytes_free),
         or_dash(&node.version),
     ]
+}
+
+/// How it takes part, and what an operator did about it.
+fn standing(node: &Node) -> String {
+    let held = if node.held { ", held" } else { "" };
+    let draining = if node.draining { ", draining" } else { "" };
+    format!("{}{held}{draining}", shown(&node.standing))
 }
 
 fn or_dash(text: &str) -> String {
@@ -139,10 +157,13 @@ mod tests {
 
     fn node(id: u64, leads: bool, connected: bool) -> serde_json::Value {
         json!({
-            "node": id, "address": format!("node-{id}:7000"), "role": "log", "standing": "voter",
+            "node": id, "address": format!("node-{id}:7000"), "role": "log",
+            "standing": if id == 3 { "learner" } else { "voter" }, "held": id == 3,
+            "draining": id == 2,
             "leader": leads, "version": "0.1.0", "start": 2, "connected": connected,
             "matched": 7, "lag_entries": leads.then_some(0), "applied": 7,
-            "silence_ms": (id == 3).then_some(12_345), "last_fsync_us": 1_234,
+            "silence_ms": (id == 3).then_some(12_345),
+            "refusal": (id == 3).then_some("this is cluster ab\n, not cd"), "last_fsync_us": 1_234,
             "bytes_free": 22_548_578_304_u64,
         })
     }
@@ -161,10 +182,12 @@ state    degraded
 leader   node 1, term 4
 quorum   reached: 2 of 3 voters online, 2 needed
 
-NODE  ADDRESS      ROLE  STANDING  LEADER  REACHED      LAG  FSYNC  FREE   VERSION
-1     node-1:7000  log   voter     yes     yes          0    1.2ms  21GiB  0.1.0
-2     node-2:7000  log   voter             yes          -    1.2ms  21GiB  0.1.0
-3     node-3:7000  log   voter             no, for 12s  -    1.2ms  21GiB  0.1.0
+NODE  ADDRESS      ROLE  STANDING         LEADER  REACHED      LAG  FSYNC  FREE   VERSION
+1     node-1:7000  log   voter            yes     yes          0    1.2ms  21GiB  0.1.0
+2     node-2:7000  log   voter, draining          yes          -    1.2ms  21GiB  0.1.0
+3     node-3:7000  log   learner, held            no, for 12s  -    1.2ms  21GiB  0.1.0
+
+node 3 refuses this one: this is cluster ab?, not cd
 ";
         assert_eq!(text(&status), expected);
     }

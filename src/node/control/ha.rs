@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
-use ledgermq_log::cluster::{Answer, Command, Standing};
-use ledgermq_log::{Health, Log, NodeStatus};
+use ledgermq_api::v1::{MakeToken, TokenAsk};
+use ledgermq_log::cluster::{Answer, Command, Role, Standing};
+use ledgermq_log::{ClusterStatus, Health, Log, NodeStatus, Status};
+use ledgermq_projections::reader::Reader;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 /// Where it is asked.
 pub(super) const TOPIC: &str = "$CONTROL/cedalo/ha/v1";
 const NOT_LEADER: &str = "This broker is not the cluster leader.";
 const MEMBER: &str = "This broker is already part of a cluster.";
+const JOINS_AT_START: &str = "A node joins when it is started: ledgermq serve --cluster HOST:PORT \
+    --join LEADER with the token that addNode answers";
 /// The vendor's rule: fewer do not survive the loss of one.
 const NODES_MIN: usize = 3;
 /// How often to look whether a command was answered; the log answers within half a minute.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS_MAX: u32 = 3_500;
+/// Commands that wait for the cluster at a time; more are refused.
+const WAITING_MAX: usize = 4;
+/// How long the token of `addNode` is valid.
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
 
 /// A command's name as it should be, and what it takes.
 const COMMANDS: [(&str, &[&str]); 11] = [
@@ -34,6 +43,10 @@ const COMMANDS: [(&str, &[&str]); 11] = [
 /// What answers.
 pub(in crate::node) struct Ha {
     log: Log,
+    /// The views, for what the vendor counts; none where there are none.
+    views: Option<Reader>,
+    tokens: Option<MakeToken>,
+    waiting: Semaphore,
 }
 
 /// The name as it should be, and the data; none if there is nothing to say but that it is done.
@@ -41,7 +54,14 @@ type Answered = Result<Option<(&'static str, Value)>, String>;
 
 impl Ha {
     pub(in crate::node) fn new(log: Log) -> Self {
-        Self { log }
+        let waiting = Semaphore::new(WAITING_MAX);
+        Self { log, views: None, tokens: None, waiting }
+    }
+
+    /// The same with what is counted and with what makes tokens, if the node can be joined.
+    pub(in crate::node) fn with(mut self, views: Reader, tokens: Option<MakeToken>) -> Self {
+        (self.views, self.tokens) = (Some(views), tokens);
+        self
     }
 
     /// Answers one command.
@@ -61,13 +81,15 @@ impl Ha {
             "createCluster" | "joinCluster" if self.log.members().is_founded() => {
                 return Err(MEMBER.to_owned());
             }
-            "getCluster" | "setLeader" | "removeNode" if !leads => {
+            "getCluster" | "setLeader" | "addNode" | "removeNode" if !leads => {
                 return Err(NOT_LEADER.to_owned());
             }
             "getCluster" => json!({ "cluster": self.cluster() }),
             "setLeader" => return self.set_leader(fields).await,
+            "addNode" => self.add_node(fields)?,
             "removeNode" => return self.remove_node(fields).await,
-            // Nodes join by tokens, of which the vendor knows nothing.
+            "leaveCluster" => return self.leave_cluster(fields).await,
+            "joinCluster" => return Err(JOINS_AT_START.to_owned()),
             other => {
                 return Err(format!(
                     "{other} is not supported here: see `ledgermq cluster --help`"
@@ -122,11 +144,8 @@ impl Ha {
             })
             .collect();
         let of_own = status.nodes.iter().find(|node| node.node == own);
-        let state = match status.health(own, log.leader) {
-            Health::Offline => 0,
-            _ if log.leader == own => 3,
-            _ => 1,
-        };
+        let state = state(own, &log, &status);
+        let counts = self.counts();
         json!({
             "nodes": nodes,
             "state": state,
@@ -135,8 +154,50 @@ impl Ha {
             "last_stored": of_own.and_then(|node| node.matched).unwrap_or(log.commit_index),
             "current_term": log.term,
             "errmsg": if state == 0 { "no quorum" } else { "" },
+            "base_msg": counts.messages,
+            "client": counts.clients,
+            "client_msg": counts.owed,
+            "retain_msg": counts.retained,
+            "subscription": counts.subscriptions,
             "syncmode": "full",
         })
+    }
+
+    fn counts(&self) -> Counts {
+        let Some(views) = &self.views else { return Counts::default() };
+        views.with(|views| {
+            let sessions = views.sessions();
+            let each = sessions.iter(None).map(|session| {
+                (session.subscriptions().len() as u64, session.owed_messages() as u64)
+            });
+            let (subscriptions, owed) =
+                each.fold((0, 0), |sum, (held, owed)| (sum.0 + held, sum.1 + owed));
+            let owed = owed + views.shared_messages().0 as u64;
+            let (clients, retained) = (sessions.len() as u64, views.retained().len() as u64);
+            Counts { clients, subscriptions, owed, retained, messages: owed + retained }
+        })
+    }
+
+    /// Lets a node of that number come in: with the token that is answered, within an hour.
+    fn add_node(&self, fields: &Map<String, Value>) -> Result<Value, String> {
+        self.check_name(fields)?;
+        let node = number(fields, "nodeid")?;
+        let (address, port) = place(fields)?;
+        let members = self.log.members();
+        members.check_number(node).map_err(|error| error.to_string())?;
+        let is_taken = |listed: &str| {
+            let (host, at) = split(listed);
+            (host, u64::from(at)) == (address, port)
+        };
+        if members.nodes.values().any(|member| is_taken(&member.address)) {
+            return Err("Another node has this address".to_owned());
+        }
+        let make = self.tokens.as_ref().ok_or("This node cannot let others in")?;
+        let token = make(TokenAsk { role: Role::Log, ttl: TOKEN_TTL, node: Some(node) })?;
+        Ok(json!({
+            "node": { "address": address, "port": port, "nodeid": node },
+            "token": token,
+        }))
     }
 
     async fn set_leader(&self, fields: &Map<String, Value>) -> Answered {
@@ -147,20 +208,33 @@ impl Ha {
     }
 
     async fn remove_node(&self, fields: &Map<String, Value>) -> Answered {
+        let node = self.named(fields)?;
+        if self.log.members().nodes.len() <= NODES_MIN {
+            return Err("A cluster must keep at least 3 nodes".to_owned());
+        }
+        self.command(Command::Remove { node }).await
+    }
+
+    /// Lets this node leave, whatever number of nodes stays: for where `removeNode` is impossible.
+    async fn leave_cluster(&self, fields: &Map<String, Value>) -> Answered {
+        let node = self.named(fields)?;
+        if node != self.log.node() {
+            return Err("A node leaves by itself: ask the one that is to leave".to_owned());
+        }
+        self.command(Command::Remove { node }).await
+    }
+
+    /// The node that all four fields name alike.
+    fn named(&self, fields: &Map<String, Value>) -> Result<u64, String> {
         self.check_name(fields)?;
         let node = number(fields, "nodeid")?;
-        let address = fields.get("address").and_then(Value::as_str);
-        let address = address.ok_or("Invalid/missing address")?;
-        let port = number(fields, "port")?;
+        let (address, port) = place(fields)?;
         let known = self.known(node)?;
         let (host, listed) = split(&known);
         if (host, u64::from(listed)) != (address, port) {
             return Err(format!("Node {node} has another address"));
         }
-        if self.log.members().nodes.len() <= NODES_MIN {
-            return Err("A cluster must keep at least 3 nodes".to_owned());
-        }
-        self.command(Command::Remove { node }).await
+        Ok(node)
     }
 
     fn check_name(&self, fields: &Map<String, Value>) -> Result<(), String> {
@@ -179,6 +253,8 @@ impl Ha {
     }
 
     async fn command(&self, command: Command) -> Answered {
+        let busy = "Too many commands are waiting: try again in a moment";
+        let _permit = self.waiting.try_acquire().map_err(|_| busy)?;
         let commanded = self.log.command(command);
         for _ in 0..LOOKS_MAX {
             match commanded.answer() {
@@ -190,6 +266,35 @@ impl Ha {
         }
         Err("it was not answered: look whether it was done".to_owned())
     }
+}
+
+/// What the vendor replicates, counted.
+#[derive(Debug, Default)]
+struct Counts {
+    clients: u64,
+    subscriptions: u64,
+    /// Messages that sessions are owed.
+    owed: u64,
+    retained: u64,
+    /// Messages that are kept for either reason.
+    messages: u64,
+}
+
+/// 0 unavailable, 1 follower, 2 candidate, 3 leader. While most voters are reached and none leads, one
+/// is being elected.
+fn state(own: u64, log: &Status, status: &ClusterStatus) -> u8 {
+    match status.health(own, log.leader) {
+        Health::Offline if log.leader == 0 && status.online >= status.needed => 2,
+        Health::Offline => 0,
+        Health::Stable | Health::Degraded if log.leader == own => 3,
+        Health::Stable | Health::Degraded => 1,
+    }
+}
+
+/// The fields `address` and `port`.
+fn place(fields: &Map<String, Value>) -> Result<(&str, u64), String> {
+    let address = fields.get("address").and_then(Value::as_str);
+    Ok((address.ok_or("Invalid/missing address")?, number(fields, "port")?))
 }
 
 fn number(fields: &Map<String, Value>, key: &str) -> Result<u64, String> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ledgermq_log::{ClusterStatus, Log, SnapshotStatus};
+use ledgermq_log::cluster::{Lane, Traffic, Volume};
+use ledgermq_log::{ClusterStatus, Log, NodeStatus, SnapshotStatus};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::float;
@@ -19,6 +20,10 @@ pub(super) struct Cluster {
     outbox_bytes: Gauge,
     resends: Counter,
     snapshots: Snapshots,
+    last_index: Gauge,
+    uncommitted_bytes: Gauge,
+    proposals_dropped: Counter,
+    nodes_lost: Counter,
     /// Numbers of nodes are never given again, and a cluster has few.
     peers: Mutex<BTreeMap<u64, Peer>>,
 }
@@ -64,6 +69,10 @@ fn by_direction(name: &'static str) -> [Counter; 2] {
 
 struct Peer {
     lag: Gauge,
+    lag_seconds: Gauge,
+    /// By direction and lane.
+    frames: [[Counter; 3]; 2],
+    bytes: [[Counter; 3]; 2],
     connected: Gauge,
     silence: Gauge,
 }
@@ -71,7 +80,18 @@ struct Peer {
 impl Peer {
     fn new(node: u64) -> Self {
         let node = node.to_string();
+        let by_lane = |name: &'static str| {
+            ["sent", "received"].map(|to| {
+                Lane::ALL.map(|lane| {
+                    let (peer, lane) = (node.clone(), lane.to_string());
+                    counter!(name, "peer" => peer, "direction" => to, "lane" => lane)
+                })
+            })
+        };
         Self {
+            frames: by_lane("ledgermq_peer_frames_total"),
+            bytes: by_lane("ledgermq_peer_bytes_total"),
+            lag_seconds: gauge!("ledgermq_raft_follower_lag_seconds", "peer" => node.clone()),
             lag: gauge!("ledgermq_raft_follower_lag_entries", "peer" => node.clone()),
             connected: gauge!("ledgermq_peer_connected", "peer" => node.clone()),
             silence: gauge!("ledgermq_peer_silence_seconds", "peer" => node),
@@ -79,11 +99,30 @@ impl Peer {
     }
 
     /// What is not known is not a number, and no alarm compares with it.
-    fn set(&self, is_connected: bool, lag: Option<u64>, silence: Option<f64>) {
+    fn set(&self, is_connected: bool, lag: Option<(u64, f64)>, silence: Option<f64>) {
         self.connected.set(if is_connected { 1.0 } else { 0.0 });
-        self.lag.set(lag.map_or(f64::NAN, float));
+        self.lag.set(lag.map_or(f64::NAN, |(entries, _)| float(entries)));
+        self.lag_seconds.set(lag.map_or(f64::NAN, |(_, seconds)| seconds));
         self.silence.set(silence.unwrap_or(f64::NAN));
     }
+}
+
+impl Peer {
+    fn count(&self, traffic: &Traffic) {
+        let Traffic { sent, received } = traffic;
+        for (direction, lanes) in [sent, received].into_iter().enumerate() {
+            for (lane, Volume { frames, bytes }) in lanes.iter().enumerate() {
+                self.frames[direction][lane].absolute(*frames);
+                self.bytes[direction][lane].absolute(*bytes);
+            }
+        }
+    }
+}
+
+/// Entries and seconds that a node is behind; the leader knows it.
+fn lag(node: &NodeStatus, last: Option<u64>) -> Option<(u64, f64)> {
+    let entries = last?.saturating_sub(node.matched?);
+    Some((entries, node.lag?.as_secs_f64()))
 }
 
 impl Cluster {
@@ -98,6 +137,10 @@ impl Cluster {
             outbox_bytes: gauge!("ledgermq_outbox_bytes"),
             resends: counter!("ledgermq_outbox_resends_total"),
             snapshots: Snapshots::new(),
+            last_index: gauge!("ledgermq_raft_last_index"),
+            uncommitted_bytes: gauge!("ledgermq_raft_uncommitted_bytes"),
+            proposals_dropped: counter!("ledgermq_raft_proposals_dropped_total"),
+            nodes_lost: counter!("ledgermq_node_lost_total"),
             peers: Mutex::default(),
         }
     }
@@ -117,6 +160,10 @@ impl Cluster {
         self.outbox_bytes.set(float(status.outbox_bytes));
         self.resends.absolute(status.resends);
         self.snapshots.set(&status.snapshots);
+        self.last_index.set(float(status.last_index));
+        self.uncommitted_bytes.set(float(status.uncommitted_bytes));
+        self.proposals_dropped.absolute(status.proposals_dropped);
+        self.nodes_lost.absolute(status.nodes_lost);
         self.gather_peers(own, leader, &status);
     }
 
@@ -132,10 +179,10 @@ impl Cluster {
             }
         }
         for node in others() {
-            let lag = last.zip(node.matched).map(|(last, matched)| last.saturating_sub(matched));
             let silence = node.silence.map(|silence| silence.as_secs_f64());
             let peer = peers.entry(node.node).or_insert_with(|| Peer::new(node.node));
-            peer.set(node.connected, lag, silence);
+            peer.set(node.connected, lag(node, last), silence);
+            peer.count(&node.traffic);
         }
     }
 }

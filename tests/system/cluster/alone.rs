@@ -173,6 +173,101 @@ fn the_metrics_of_raft_are_there_without_peers() {
     assert!(!broker.get("/metrics").1.contains("peer="));
 }
 
+/// What a node alone shows of raft, of what goes between nodes, and of its disk.
+const NAMES: [&str; 20] = [
+    "ledgermq_raft_term",
+    "ledgermq_raft_is_leader",
+    "ledgermq_raft_commit_index",
+    "ledgermq_raft_applied_index",
+    "ledgermq_raft_last_index",
+    "ledgermq_raft_leader_changes_total",
+    "ledgermq_raft_voters",
+    "ledgermq_raft_voters_online",
+    "ledgermq_raft_proposals_dropped_total",
+    "ledgermq_raft_uncommitted_bytes",
+    "ledgermq_node_lost_total",
+    "ledgermq_outbox_bytes",
+    "ledgermq_outbox_resends_total",
+    "ledgermq_log_void_batches_total",
+    "ledgermq_log_fsyncs_total",
+    "ledgermq_log_last_fsync_seconds",
+    "ledgermq_log_fsync_seconds_sum",
+    "ledgermq_log_fsync_seconds_count",
+    "ledgermq_log_fsync_seconds_bucket{le=\"0.001\"}",
+    "ledgermq_mqtt_messages_received_total{qos=\"1\"}",
+];
+
+/// The vendor's, each with its value beside ours.
+const VENDOR: [&str; 33] = [
+    "mosquitto_version",
+    "mosquitto_sessions",
+    "mosquitto_clients_online",
+    "mosquitto_clients_offline",
+    "mosquitto_clients_expired",
+    "mosquitto_subscriptions",
+    "mosquitto_shared_subscriptions",
+    "mosquitto_retained_messages",
+    "mosquitto_stored_messages",
+    "mosquitto_bytes_received",
+    "mosquitto_bytes_sent",
+    "mosquitto_pub_bytes_received",
+    "mosquitto_pub_bytes_sent",
+    "mosquitto_mqtt_packets_received",
+    "mosquitto_mqtt_packets_sent",
+    "mosquitto_mqtt_publish_received",
+    "mosquitto_mqtt_publish_sent",
+    "mosquitto_mqtt_publish_dropped",
+    "mosquitto_socket_connections",
+    "mosquitto_basic_auth_success",
+    "mosquitto_basic_auth_fail",
+    "mosquitto_session_take_over",
+    "mosquitto_heap_memory",
+    "mosquitto_heap_memory_max",
+    "mosquitto_ha_voting_nodes",
+    "mosquitto_ha_voting_nodes_online",
+    "mosquitto_cluster_stored_clients",
+    "mosquitto_cluster_stored_subscriptions",
+    "mosquitto_cluster_stored_retain_messages",
+    "mosquitto_cluster_stored_client_messages",
+    "mosquitto_cluster_stored_wills",
+    "mosquitto_cluster_raft_commit_pending",
+    "process_open_fds",
+];
+
+#[test]
+fn every_metric_is_there_by_its_name_and_the_vendors_tell_the_same() {
+    let broker = Broker::run();
+    let mut client = client::Options::v5("c").persistent();
+    client = client.will("w", b"gone", QoS::AtMostOnce);
+    let mut client = client.connect(broker.mqtt);
+    client.subscribe("a/#", QoS::AtLeastOnce);
+    client.publish("a", "1", QoS::AtLeastOnce);
+    client.publish_retained("kept", "2", QoS::AtLeastOnce);
+    for name in NAMES.into_iter().chain(VENDOR) {
+        assert!(broker.metric(name) >= 0.0, "{name}");
+    }
+    for (name, value) in [
+        ("mosquitto_sessions", 1.0),
+        ("mosquitto_clients_online", 1.0),
+        ("mosquitto_clients_offline", 0.0),
+        ("mosquitto_subscriptions", 1.0),
+        ("mosquitto_retained_messages", 1.0),
+        ("mosquitto_mqtt_publish_received", 2.0),
+        ("mosquitto_ha_voting_nodes", 1.0),
+        ("mosquitto_ha_voting_nodes_online", 1.0),
+        ("mosquitto_cluster_stored_clients", 1.0),
+        ("mosquitto_cluster_stored_wills", 1.0),
+    ] {
+        assert_eq!(broker.metric(name), value, "{name}");
+    }
+    let (count, syncs) = ("ledgermq_log_fsync_seconds_count", "ledgermq_log_fsyncs_total");
+    assert!(broker.metric(count) > 0.0 && broker.metric(count) <= broker.metric(syncs));
+    let sum = broker.metric("ledgermq_log_fsync_seconds_sum");
+    assert!(sum > 0.0, "{sum}");
+    let without = Options::default().set("api.vendor_metrics", false).start();
+    assert!(!without.get("/metrics").1.contains("mosquitto_"));
+}
+
 #[test]
 fn readiness_tells_of_the_quorum() {
     let broker = Broker::run();

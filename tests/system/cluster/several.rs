@@ -8,31 +8,38 @@ use ledgermq_core::reason::ReasonCode;
 
 use crate::support::broker::{Broker, Options, free_address, run_to_end};
 use crate::support::client::{Options as Connect, Refused};
+use crate::support::traffic::QUEUE;
 
 /// Three nodes that are members of one cluster.
-struct Cluster {
-    nodes: Vec<Broker>,
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Broker>,
 }
 
 impl Cluster {
     /// One founds it, two join; all vote.
-    fn of_three() -> Self {
+    pub(super) fn of_three() -> Self {
+        Self::of_three_with(|options| options)
+    }
+
+    /// The same with nodes that have these options, too.
+    pub(super) fn of_three_with(with: impl Fn(Options) -> Options) -> Self {
         let address = free_address();
-        let mut cluster = Self { nodes: vec![node(1, &address.to_string()).start()] };
+        let first = with(node(1, &address.to_string())).start();
+        let mut cluster = Self { nodes: vec![first] };
         for id in [2, 3] {
-            cluster.join(id, &address.to_string());
+            cluster.join(id, &address.to_string(), &with);
         }
         cluster.wait("three voters", |shown| shown["quorum"]["online"] == 3);
         cluster
     }
 
-    fn join(&mut self, id: u64, by: &str) {
+    pub(super) fn join(&mut self, id: u64, by: &str, with: impl Fn(Options) -> Options) {
         let first = &self.nodes[0];
         let dir = first.dir.display().to_string();
         let (code, token, stderr) =
             run_to_end(&first.dir, &["cluster", "token", "--data-dir", &dir]);
         assert_eq!(code, 0, "{stderr}");
-        let joining = node(id, &free_address().to_string())
+        let joining = with(node(id, &free_address().to_string()))
             .argument("--join")
             .argument(by)
             .variable("LEDGERMQ_JOIN_TOKEN", token.trim());
@@ -40,7 +47,7 @@ impl Cluster {
     }
 
     /// Waits until every node that runs shows the cluster so.
-    fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
+    pub(super) fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
         for node in &mut self.nodes {
             if node.ended().is_none() {
                 node.wait_for(what, |node| is_so(&node.api("/cluster")));
@@ -48,20 +55,21 @@ impl Cluster {
         }
     }
 
-    fn leader(&self) -> usize {
+    pub(super) fn leader(&self) -> usize {
         let running = self.nodes.iter().find(|node| node.metric("ledgermq_raft_term") > 0.0);
         let leader = running.expect("one runs").api("/cluster")["leader"].as_u64();
         usize::try_from(leader.expect("a number")).expect("small") - 1
     }
 }
 
-fn node(id: u64, address: &str) -> Options {
+pub(super) fn node(id: u64, address: &str) -> Options {
     Options::default()
         .argument("--node-id")
         .argument(id.to_string())
         .argument("--cluster")
         .argument(address)
         .set("cluster.node_lost", "5s")
+        .set(QUEUE, 1_000_000)
 }
 
 #[test]

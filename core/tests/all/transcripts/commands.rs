@@ -130,6 +130,9 @@ impl Machine {
         if let Some(text) = words.text("response_information") {
             settings.response_information = text.into();
         }
+        if let Some(place) = words.text("elsewhere") {
+            settings.elsewhere = (place != "no").then(|| place.replace("none", "").into());
+        }
         if let Some(filters) = words.text("subscribed") {
             self.lines.subscribed = filters.split(',').map(str::to_owned).collect();
         }

@@ -63,6 +63,7 @@ impl Default for Machine {
                 user_properties_max: 10,
                 response_information: "".into(),
                 conceals_rules: false,
+                elsewhere: None,
                 takes_publishes: true,
                 takes_sessions: true,
                 shortage: Refusal::Storage,
@@ -221,6 +222,7 @@ fn connack_line(connack: &ConnAck<'_>) -> String {
     push_some(&mut line, "expiry", connack.session_expiry_interval);
     push_some(&mut line, "auth", connack.authentication_method);
     push_some(&mut line, "response", connack.response_information);
+    push_some(&mut line, "server", connack.server_reference);
     push_text(&mut line, connack.reason_string);
     line
 }

@@ -105,3 +105,19 @@ fn clients_of_a_node_that_is_cut_off_are_sent_away() {
     assert_eq!(world.read(older), [""; 0]);
     assert!(world.is_closed(newer) && world.is_closed(older));
 }
+
+#[test]
+fn a_connect_that_is_under_way_when_the_node_is_cut_off_is_answered() {
+    for version in [V5, V3] {
+        let mut world = World::default();
+        let peer = world.begin(0, client::connect(version, "c"));
+        let now = world.now;
+        world.shard().end_cut_off(now);
+        // Server unavailable: 0x88, and code 3 of 3.1.1.
+        assert_eq!(world.read(peer), ["CONNACK 0x88"]);
+        assert!(world.is_closed(peer));
+        // What comes of its session after all is closed again.
+        world.settle();
+        assert!(world.rest.views.session("c").is_none_or(|it| !it.presence().is_online()));
+    }
+}

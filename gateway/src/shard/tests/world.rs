@@ -523,6 +523,7 @@ fn settings() -> Settings {
         inflight_out: 1000,
         authentication: Authentication { has_passwords: false, takes_anonymous: true },
         rules: Rules::open(),
+        elsewhere: None,
         takes_publishes: true,
         takes_sessions: true,
         shortage: Refusal::Storage,

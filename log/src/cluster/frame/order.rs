@@ -1,4 +1,4 @@
-//! Wishes that the leader fulfils.
+//! Wishes that the leader fulfils, or the node that they are for.
 
 use ledgermq_core::offset::Index;
 
@@ -8,7 +8,7 @@ use crate::cluster::members::ADDRESS_BYTES_MAX;
 
 const TEXT_BYTES_MAX: usize = 512;
 
-/// What the leader is asked to do.
+/// What is to be done, by the leader if nothing else is said.
 ///
 /// Body: id (64 bits), which (8 bits), node (64 bits), then for 4 the last index (64 bits), for 5
 /// the address and the list of addresses for clients.
@@ -50,6 +50,16 @@ pub enum Command {
         /// The node.
         node: u64,
     },
+    /// 7: to the node itself, leader or not: let no new clients in, and lead no more.
+    Drain {
+        /// The node.
+        node: u64,
+    },
+    /// 8: to the node itself: that is over.
+    Undrain {
+        /// The node.
+        node: u64,
+    },
 }
 
 impl Command {
@@ -61,6 +71,8 @@ impl Command {
             Self::Readmit { node, .. } => (4, node),
             Self::Address { node, .. } => (5, node),
             Self::Demote { node } => (6, node),
+            Self::Drain { node } => (7, node),
+            Self::Undrain { node } => (8, node),
         };
         put_numbers(out, &[id]);
         out.push(which);
@@ -74,7 +86,9 @@ impl Command {
             Self::Remove { .. }
             | Self::Promote { .. }
             | Self::Transfer { .. }
-            | Self::Demote { .. } => {}
+            | Self::Demote { .. }
+            | Self::Drain { .. }
+            | Self::Undrain { .. } => {}
         }
     }
 
@@ -92,6 +106,8 @@ impl Command {
             4 => Self::Readmit { node, last: reader.u64()? },
             5 => Self::Address { node, address: reader.address()?, mqtt: reader.addresses()? },
             6 => Self::Demote { node },
+            7 => Self::Drain { node },
+            8 => Self::Undrain { node },
             _ => return Err(FrameError::Content("is an unknown command")),
         };
         reader.end()?;

@@ -5,6 +5,9 @@ use ledgermq_core::offset::{Index, Timestamp};
 use super::FrameError;
 use super::fields::{Reader, put_numbers};
 
+/// In [`Pulse::gate`]: an operator drains the node, which lets no new clients in and leads no more.
+pub const DRAINING: u8 = 0x80;
+
 /// How the sender stands, a few times a second and whenever it changes.
 ///
 /// Body: the numbers in their order, 64 bits each, then `gate` and `wants_snapshot`, 8 bits each.
@@ -30,7 +33,8 @@ pub struct Pulse {
     pub fsync_us: u64,
     /// Free bytes on its disk.
     pub bytes_free: u64,
-    /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything.
+    /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything; and
+    /// [`DRAINING`].
     pub gate: u8,
     /// It needs a snapshot.
     pub wants_snapshot: bool,
@@ -60,7 +64,7 @@ impl Pulse {
             gate: reader.u8()?,
             wants_snapshot: reader.bool()?,
         };
-        if pulse.gate > 3 {
+        if pulse.gate & !DRAINING > 3 {
             return Err(FrameError::Content("has an unknown gate"));
         }
         reader.end()?;

@@ -60,7 +60,7 @@ pub enum MemberChange {
         /// Which.
         nodes: Vec<u64>,
     },
-    /// Voters lose their vote.
+    /// Nodes stay without a vote, which voters lose by it, until they are promoted.
     Demote {
         /// Which.
         nodes: Vec<u64>,
@@ -195,9 +195,15 @@ impl Members {
                 self.member(*node)?;
                 addresses(address, mqtt)
             }
-            MemberChange::Promote { nodes } => self.check_all(nodes, Standing::Learner),
+            MemberChange::Promote { nodes } => {
+                self.check_all(nodes, |member| member.standing == Standing::Learner)
+            }
             MemberChange::Demote { nodes } => {
-                self.check_all(nodes, Standing::Voter)?;
+                self.check_all(nodes, |member| match member.standing {
+                    Standing::Voter => true,
+                    Standing::Learner => !member.is_held,
+                    Standing::Away => false,
+                })?;
                 self.check_voters_without(nodes)
             }
             MemberChange::LeaveJoint => Ok(()),
@@ -238,13 +244,13 @@ impl Members {
         self.nodes.get(&node).ok_or_else(unknown)
     }
 
-    fn check_all(&self, nodes: &[u64], standing: Standing) -> Result<(), MembersError> {
+    fn check_all(&self, nodes: &[u64], fits: impl Fn(&Member) -> bool) -> Result<(), MembersError> {
         if nodes.is_empty() {
             return Err(MembersError::Nobody);
         }
         for (at, node) in nodes.iter().enumerate() {
             let member = self.member(*node)?;
-            if member.standing != standing || member.role != Role::Log {
+            if !fits(member) || member.role != Role::Log {
                 return Err(MembersError::Standing(*node));
             }
             if nodes[..at].contains(node) {
@@ -267,13 +273,15 @@ impl Members {
                 self.generation = *generation;
                 let (address, mqtt) = (address.clone(), mqtt.clone());
                 let (role, standing) = (Role::Log, Standing::Voter);
-                let member = Member { address, mqtt, role, standing, key: *key, joined: index };
+                let (key, joined, is_held) = (*key, index, false);
+                let member = Member { address, mqtt, role, standing, key, joined, is_held };
                 self.nodes.insert(*node, member);
             }
             MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s } => {
                 let (address, mqtt, role) = (address.clone(), mqtt.clone(), *role);
                 let standing = Standing::Learner;
-                let member = Member { address, mqtt, role, standing, key: *key, joined: index };
+                let (key, joined, is_held) = (*key, index, false);
+                let member = Member { address, mqtt, role, standing, key, joined, is_held };
                 self.nodes.insert(*node, member);
                 self.spent.retain(|_, expires_s| *expires_s > *at_s);
                 self.spent.insert(*token, *expires_s);
@@ -284,8 +292,14 @@ impl Members {
                     member.mqtt.clone_from(mqtt);
                 }
             }
-            MemberChange::Promote { nodes } => self.stand(nodes, Standing::Voter),
-            MemberChange::Demote { nodes } => self.stand(nodes, Standing::Learner),
+            MemberChange::Promote { nodes } => {
+                self.stand(nodes, Standing::Voter);
+                self.hold(nodes, false);
+            }
+            MemberChange::Demote { nodes } => {
+                self.stand(nodes, Standing::Learner);
+                self.hold(nodes, true);
+            }
             MemberChange::LeaveJoint => {}
             MemberChange::Withdraw { node } => self.stand(&[*node], Standing::Away),
             MemberChange::Readmit { node } => {
@@ -305,6 +319,14 @@ impl Members {
         for node in nodes {
             if let Some(member) = self.nodes.get_mut(node) {
                 member.standing = standing;
+            }
+        }
+    }
+
+    fn hold(&mut self, nodes: &[u64], is_held: bool) {
+        for node in nodes {
+            if let Some(member) = self.nodes.get_mut(node) {
+                member.is_held = is_held;
             }
         }
     }

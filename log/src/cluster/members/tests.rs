@@ -57,6 +57,8 @@ fn a_change_that_does_not_fit_changes_nothing() {
     assert!(away.apply(4, &MemberChange::Withdraw { node: 3 }));
     let mut left = three();
     assert!(left.apply(4, &MemberChange::Retire { node: 3 }));
+    let mut held = three();
+    assert!(held.apply(4, &MemberChange::Demote { nodes: vec![2] }));
     let none = Members::default();
     let address = |address: &str| MemberChange::Address {
         node: 1,
@@ -80,7 +82,8 @@ fn a_change_that_does_not_fit_changes_nothing() {
         (&away, MemberChange::Promote { nodes: vec![2, 2] }, MembersError::Member(2)),
         (&away, MemberChange::Promote { nodes: vec![5] }, MembersError::Unknown(5)),
         (&away, MemberChange::Demote { nodes: vec![1] }, MembersError::LastVoter),
-        (&away, MemberChange::Demote { nodes: vec![2] }, MembersError::Standing(2)),
+        (&held, MemberChange::Demote { nodes: vec![2] }, MembersError::Standing(2)),
+        (&away, MemberChange::Demote { nodes: vec![3] }, MembersError::Standing(3)),
         (&away, MemberChange::Withdraw { node: 1 }, MembersError::LastVoter),
         (&away, MemberChange::Withdraw { node: 3 }, MembersError::Standing(3)),
         (&away, MemberChange::Readmit { node: 2 }, MembersError::Standing(2)),
@@ -123,11 +126,56 @@ fn members_and_changes_read_back() {
     let mut longer = members.encode();
     longer.push(0);
     assert_eq!(Members::decode(&longer), Err(MembersError::Unreadable));
-    assert_eq!(Members::decode(&[2]), Err(MembersError::Unreadable));
+    for bytes in [&[][..], &[0], &[1], &[2], &[3]] {
+        assert_eq!(Members::decode(bytes), Err(MembersError::Unreadable));
+    }
     let mut both = members;
     both.retired.insert(2);
     assert_eq!(Members::decode(&both.encode()), Err(MembersError::Unreadable));
     for change in [found(), join(2, 3), MemberChange::Promote { nodes: vec![1, 2] }] {
         assert_eq!(MemberChange::decode(&change.encode()), Ok(change));
     }
+}
+
+/// [`three`], as version 1 wrote it.
+const THREE_V1: &str = "\
+    010707070707070707070707070707070701030301086f6e653a3730303001086f6e653a313838330001010101\
+    010101010101010101010101010101010101010101010101010101010101020b6e6f64652d323a373030300000\
+    00020202020202020202020202020202020202020202020202020202020202020202030b6e6f64652d333a3730\
+    303000000002020202020202020202020202020202020202020202020202020202020202020300020202020202\
+    020202ea070303030303030303eb07";
+/// And as it is written now.
+const THREE_V2: &str = "\
+    020707070707070707070707070707070701030301086f6e653a3730303001086f6e653a313838330001010101\
+    01010101010101010101010101010101010101010101010101010101010100020b6e6f64652d323a3730303000\
+    000002020202020202020202020202020202020202020202020202020202020202020200030b6e6f64652d333a\
+    373030300000000202020202020202020202020202020202020202020202020202020202020202030000020202\
+    020202020202ea070303030303030303eb07";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn what_an_earlier_version_wrote_is_read() {
+    assert_eq!(three().encode(), bytes(THREE_V2));
+    for written in [THREE_V1, THREE_V2] {
+        assert_eq!(Members::decode(&bytes(written)), Ok(three()));
+    }
+}
+
+#[test]
+fn a_vote_that_an_operator_took_only_an_operator_gives_back() {
+    let mut members = three();
+    let both = vec![2, 3];
+    assert!(members.apply(4, &MemberChange::Promote { nodes: both.clone() }));
+    assert!(members.apply(5, &MemberChange::Demote { nodes: both }));
+    assert!(members.nodes[&2].is_held && members.nodes[&3].is_held);
+    // Repairing its log does not give it back.
+    assert!(members.apply(6, &MemberChange::Withdraw { node: 2 }));
+    assert!(members.apply(7, &MemberChange::Readmit { node: 2 }));
+    assert!(members.nodes[&2].is_held);
+    assert_eq!(Members::decode(&members.encode()), Ok(members.clone()));
+    assert!(members.apply(8, &MemberChange::Promote { nodes: vec![2] }));
+    assert!(!members.nodes[&2].is_held && members.nodes[&3].is_held);
 }

@@ -116,7 +116,7 @@ fn a_session_is_up_when_all_lanes_have_greeted() {
 }
 
 #[test]
-fn pauses_grow_and_are_forgotten_when_a_session_comes_up() {
+fn pauses_grow_and_are_forgotten_when_a_session_has_lasted() {
     let (mut one, mut two) = (node(1, 1), node(2, 2));
     let mut now = ZERO;
     let mut pauses = Vec::new();
@@ -128,11 +128,43 @@ fn pauses_grow_and_are_forgotten_when_a_session_comes_up() {
         pauses.push(next - now);
         now = next;
     }
-    assert!(pauses.is_sorted() && pauses[0] < secs(1) && pauses[9] < secs(6), "{pauses:?}");
-    assert!(pauses[9] >= secs(5));
+    assert!(pauses.is_sorted() && pauses[0] < secs(1) && pauses[9] < secs(2), "{pauses:?}");
+    assert!(pauses[9] >= secs(1));
+    // One that breaks right after it came up is as bad as none.
+    let (mine, theirs) = meet(now, &mut one, &mut two, &Lane::ALL).expect("they may");
+    now += secs(1);
+    one.lost(now, 2, mine.session).expect("it was there");
+    two.lost(now, 1, theirs.session).expect("it was there");
+    assert!(one.peers[&2].next_dial - now >= secs(1));
+    now = one.peers[&2].next_dial;
     let (mine, _) = meet(now, &mut one, &mut two, &Lane::ALL).expect("they may");
+    now += STABLE;
     one.lost(now, 2, mine.session).expect("it was there");
     assert!(one.peers[&2].next_dial - now < secs(1));
+}
+
+#[test]
+fn who_is_refused_for_what_will_hold_asks_rarely() {
+    for (code, is_long) in [
+        (RefusalCode::Retired, true),
+        (RefusalCode::RolledBack, true),
+        (RefusalCode::Busy, false),
+        (RefusalCode::Cloned, false),
+        (RefusalCode::Stopping, false),
+    ] {
+        let mut one = node(1, 1);
+        let dials = one.dial(ZERO);
+        let dial = dials.iter().find(|dial| dial.peer == 2).expect("it is time");
+        one.refused(2, code);
+        one.lost(ZERO, 2, dial.session).expect("it was there");
+        let next = one.peers[&2].next_dial;
+        assert_eq!(next >= REFUSED_PAUSE, is_long, "{code:?}: {next:?}");
+        // It is asked again all the same, and the next reason counts by itself.
+        let dials = one.dial(next);
+        let dial = dials.iter().find(|dial| dial.peer == 2).expect("it is time");
+        one.lost(next, 2, dial.session).expect("it was there");
+        assert!(one.peers[&2].next_dial - next < secs(6));
+    }
 }
 
 #[test]
@@ -265,14 +297,14 @@ fn the_address_that_a_node_names_itself_is_tried_as_well() {
     let (mut one, mut two) = (node(1, 1), node(2, 2));
     two.me.address = "moved:7000".into();
     let (mine, _) = meet(ZERO, &mut one, &mut two, &Lane::ALL).expect("they may");
-    one.lost(ZERO, 2, mine.session).expect("it was there");
+    one.lost(STABLE, 2, mine.session).expect("it was there");
     let address = |one: &mut Peering, now| {
         let dials = one.dial(now);
         let dial = dials.iter().find(|dial| dial.peer == 2).expect("it is time").clone();
         one.lost(now, 2, dial.session).expect("it was there");
         dial.address
     };
-    let tried = [address(&mut one, secs(1)), address(&mut one, secs(2))];
+    let tried = [address(&mut one, secs(11)), address(&mut one, secs(12))];
     assert_eq!(tried, ["node-2:7000", "moved:7000"]);
 }
 

@@ -9,9 +9,14 @@ use crate::cluster::token::{Grant, JoinToken};
 
 /// Node 1, a cluster of its own, and a token to join it.
 fn founded(has_tls: bool) -> (End, Members, Joining) {
+    founded_with(has_tls, ROOM)
+}
+
+/// The same with an inbox of that size.
+fn founded_with(has_tls: bool, room: usize) -> (End, Members, Joining) {
     let (listener, address) = listener();
     let security = if has_tls { tls(1) } else { Security::Plain };
-    let mut one = End::start(1, 1, listener, security, ROOM);
+    let mut one = End::start(1, 1, listener, security, room);
     let members = members(std::slice::from_ref(&address));
     one.update(&members);
     let grant = Grant {
@@ -84,6 +89,28 @@ fn a_node_is_let_in_and_meets_the_others() {
         one.connected(2);
         two.connected(1);
     }
+}
+
+#[test]
+fn requests_that_nobody_takes_do_not_pile_up() {
+    let (one, _, joining) = founded_with(false, 1);
+    let address = joining_address(&joining);
+    let ask = || {
+        let mut bare = Bare::dial(&address);
+        bare.send(&Frame::Join(Box::new(joining.join.clone())));
+        bare
+    };
+    // The first one goes away, and its request stays.
+    drop(ask());
+    while one.inbox.is_empty() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..10 {
+        assert_eq!(ask().refusal().code, RefusalCode::Busy);
+    }
+    let mut come = Vec::new();
+    one.inbox.drain(&mut come);
+    assert_eq!(come.len(), 1);
 }
 
 #[test]

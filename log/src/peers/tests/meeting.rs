@@ -161,3 +161,35 @@ fn a_node_that_left_is_told_so() {
     });
     assert_eq!(refusal.code, RefusalCode::Retired);
 }
+
+/// A listener whose queue is full: the system leaves whoever dials it without an answer.
+fn silent_listener() -> (TcpListener, String, Vec<TcpStream>) {
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    listen(&socket, 0).unwrap();
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().unwrap();
+    let wait = Duration::from_millis(200);
+    let fill = || TcpStream::connect_timeout(&address, wait).ok();
+    let queue = std::iter::from_fn(fill).collect();
+    (listener, address.to_string(), queue)
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_dialled_again_and_found_when_it_does() {
+    let (silent, silent_address, queue) = silent_listener();
+    let (own, own_address) = listener();
+    let members = members(&[own_address, silent_address]);
+    let mut one = End::start(1, 1, own, Security::Plain, ROOM);
+    one.update(&members);
+    // All lanes are given up together.
+    thread::sleep(Duration::from_millis(2_000));
+    drop(queue);
+    silent.set_nonblocking(true).unwrap();
+    while silent.accept().is_ok() {}
+    silent.set_nonblocking(false).unwrap();
+    let mut two = End::start(2, 2, silent, Security::Plain, ROOM);
+    two.update(&members);
+    talk(&mut [one, two]);
+}

@@ -106,6 +106,27 @@ fn a_crowd_of_strangers_does_not_keep_members_out_for_long() {
     one.connected(2);
 }
 
+/// A connection that comes from `from`.
+fn dial_from(from: [u8; 4], address: &str) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &std::net::SocketAddr::from((from, 0))).unwrap();
+    connect(&socket, &address.parse::<std::net::SocketAddr>().unwrap()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_crowd_that_stays_keeps_no_member_out() {
+    let (mut one, address) = one(false);
+    // From one address, from many, and from that of the members itself.
+    let of_one: Vec<_> = (0..100).map(|_| dial_from([127, 0, 0, 2], &address)).collect();
+    let of_many: Vec<_> = (3..103).map(|last| dial_from([127, 0, 0, last], &address)).collect();
+    let of_own: Vec<_> = (0..100).map(|_| Bare::dial(&address)).collect();
+    let _lanes = bare_node(&address, 2, 2);
+    one.connected(2);
+    assert_eq!(of_one.len() + of_many.len() + of_own.len(), 300);
+}
+
 /// What a greeting over TLS with these credentials is answered; none if it is cut off.
 fn greet(address: &str, credentials: Option<&Credentials>, node: u64) -> Option<Frame> {
     let socket = TcpStream::connect(address).unwrap();

@@ -180,6 +180,7 @@ fn bytes_that_cannot_be_are_refused() {
         ("an unknown reason", refused("refused.term", HEAD + 8, &[5])),
         ("a leader for no reason", refused("refused.term", HEAD + 9, &[1])),
         ("an unknown gate", refused("pulse", HEAD + 80, &[4])),
+        ("an unknown gate of a node that is drained", refused("pulse", HEAD + 80, &[0x84])),
         ("an unknown wish", refused("pulse", HEAD + 81, &[2])),
         (
             "an unknown role",
@@ -196,7 +197,7 @@ fn bytes_that_cannot_be_are_refused() {
                 bytes.pop();
             }),
         ),
-        ("an unknown command", bytes(&command, set(HEAD + 8, &[7]))),
+        ("an unknown command", bytes(&command, set(HEAD + 8, &[9]))),
         ("a command of no node", bytes(&command, set(HEAD + 9, &[0]))),
         ("a snapshot without a number", refused("snapshot.begin", HEAD, &[0])),
         ("a snapshot of no entry", refused("snapshot.begin", HEAD + 8, &[0])),

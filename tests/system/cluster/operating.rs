@@ -1,0 +1,223 @@
+//! What operators do to a cluster of several processes.
+
+use ledgermq_core::packet::QoS;
+use ledgermq_core::reason::ReasonCode;
+use serde_json::{Value, json};
+
+use super::several::Cluster;
+use crate::support::access::Files;
+use crate::support::broker::run_to_end;
+use crate::support::client::{Client, Options as Connect, Refused};
+
+impl Cluster {
+    /// Runs `ledgermq cluster` at the node at `at`; its exit code and what it printed.
+    fn cluster(&self, at: usize, arguments: &[&str]) -> (i32, String) {
+        let node = &self.nodes[at];
+        let dir = node.dir.display().to_string();
+        let arguments = [&["cluster"], arguments, &["--data-dir", &dir]].concat();
+        let (code, stdout, stderr) = run_to_end(&node.dir, &arguments);
+        (code, stdout + &stderr)
+    }
+}
+
+#[test]
+fn a_node_that_is_drained_sends_clients_elsewhere_until_it_is_undrained() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let [other, third] = [1, 2].map(|step| (leader + step) % 3);
+    let number = (leader + 1).to_string();
+    let (drained, elsewhere) = (cluster.nodes[leader].mqtt, cluster.nodes[other].mqtt);
+    let mut here = Connect::v5("here").connect(drained);
+    // Any node passes it on to the one that it is for.
+    assert_eq!(cluster.cluster(other, &["drain", &number]).0, 0);
+    assert_ne!(cluster.leader(), leader);
+    let Err(Refused::ConnAck(told)) = Connect::v5("new").try_connect(drained) else {
+        panic!("it lets clients in")
+    };
+    assert_eq!(told.reason, ReasonCode::UseAnotherServer);
+    let servers = told.server_reference.expect("the others have addresses");
+    let mut servers: Vec<&str> = servers.split(' ').collect();
+    servers.sort_unstable();
+    let mut expected = [other, third].map(|at| cluster.nodes[at].mqtt.to_string());
+    expected.sort_unstable();
+    assert_eq!(servers, expected);
+    let Err(Refused::ConnAck(told)) = Connect::v311("old").try_connect(drained) else {
+        panic!("it lets clients in")
+    };
+    assert_eq!(told.reason, ReasonCode::ServerUnavailable, "code 3 of 3.1.1");
+    // Whoever is in stays, and others serve.
+    here.publish("t", "here", QoS::AtLeastOnce);
+    Connect::v5("new").connect(elsewhere).publish("t", "there", QoS::AtLeastOnce);
+    let (status, body) = cluster.nodes[leader].get("/readyz");
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("draining"), "{body}");
+    cluster.wait("all say so", |shown| shown["items"][leader]["draining"] == true);
+    let (_, shown) = cluster.cluster(third, &["status"]);
+    assert!(shown.contains("voter, draining"), "{shown}");
+    // It is not to lead, whoever asks.
+    let (code, said) = cluster.cluster(third, &["transfer-leader", &number]);
+    assert_eq!(code, 6, "{said}");
+    assert!(said.contains("drained"), "{said}");
+    assert_eq!(cluster.cluster(third, &["drain", &number, "--undo"]).0, 0);
+    Connect::v5("new").connect(drained);
+    assert_eq!(cluster.nodes[leader].get("/readyz").0, 200);
+    cluster.wait("all say so", |shown| shown["items"][leader]["draining"] == false);
+    // What is drained does not outlive the process.
+    assert_eq!(cluster.cluster(leader, &["drain", &number]).0, 0);
+    cluster.nodes[leader].restart();
+    Connect::v5("new").connect(drained);
+}
+
+#[test]
+fn a_node_whose_vote_was_taken_gets_it_back_from_an_operator_only() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let other = (leader + 1) % 3;
+    let number = (other + 1).to_string();
+    assert_eq!(cluster.cluster(leader, &["demote", &number]).0, 0);
+    let held = |shown: &Value| {
+        let item = &shown["items"][other];
+        item["standing"] == "learner" && item["held"] == true
+    };
+    cluster.wait("it has no vote", held);
+    // The policy looks ten times a second whom to give a vote.
+    let first = cluster.nodes[leader].metric("ledgermq_raft_commit_index");
+    let mut client = Connect::v5("c").connect(cluster.nodes[leader].mqtt);
+    for _ in 0..30 {
+        client.publish("t", "x", QoS::AtLeastOnce);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(cluster.nodes[leader].metric("ledgermq_raft_commit_index") > first);
+    cluster.wait("it still has none", held);
+    cluster.nodes[leader].restart();
+    cluster.wait("nor after a restart", held);
+    assert_eq!(cluster.cluster(other, &["promote", &number]).0, 0);
+    cluster.wait("three voters", |shown| shown["quorum"]["voters"] == 3);
+}
+
+#[test]
+fn what_goes_between_nodes_is_counted_by_peer_direction_and_lane() {
+    let cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let [other, third] = [1, 2].map(|step| (leader + step) % 3);
+    let mut client = Connect::v5("c").connect(cluster.nodes[other].mqtt);
+    for _ in 0..10 {
+        client.publish("t", [b'x'; 1_000], QoS::AtLeastOnce);
+    }
+    let value = |at: usize, name: &str, peer: usize, labels: &str| {
+        cluster.nodes[at].metric(&format!("{name}{{peer=\"{}\"{labels}}}", peer + 1))
+    };
+    let bytes = |at, peer, direction: &str, lane: &str| {
+        let labels = format!(",direction=\"{direction}\",lane=\"{lane}\"");
+        value(at, "ledgermq_peer_bytes_total", peer, &labels)
+    };
+    // The pages are of the last tick.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(bytes(leader, other, "received", "log") > 10_000.0, "what was forwarded");
+    assert!(bytes(leader, third, "sent", "log") > 10_000.0, "what was replicated");
+    assert!(bytes(other, leader, "received", "pulse") > 0.0);
+    let frames = ",direction=\"sent\",lane=\"log\"";
+    assert!(value(leader, "ledgermq_peer_frames_total", third, frames) >= 1.0);
+    for peer in [other, third] {
+        assert_eq!(value(leader, "ledgermq_peer_connected", peer, ""), 1.0);
+        assert!(value(leader, "ledgermq_raft_follower_lag_seconds", peer, "") < 5.0);
+        assert!(value(leader, "ledgermq_raft_follower_lag_entries", peer, "") < 1_000.0);
+        assert!(value(other, "ledgermq_raft_follower_lag_seconds", leader, "").is_nan());
+    }
+    assert!(cluster.nodes[leader].metric("mosquitto_ha_voting_nodes") >= 3.0);
+    assert_eq!(cluster.nodes[other].metric("mosquitto_ha_voting_nodes"), -1.0);
+}
+
+#[test]
+fn a_node_that_was_given_up_is_one_of_them_again_when_it_goes_on() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let other = (leader + 1) % 3;
+    let mut client = Connect::v5("c").connect(cluster.nodes[leader].mqtt);
+    cluster.nodes[other].pause();
+    cluster.nodes[leader]
+        .wait_for("it is given up", |node| node.metric("ledgermq_node_lost_total") > 0.0);
+    client.publish("t", "meanwhile", QoS::AtLeastOnce);
+    cluster.nodes[other].go_on();
+    cluster.wait("all are back", |shown| shown["quorum"]["online"] == 3);
+    cluster.nodes[other].wait_for("it is ready", |node| node.get("/readyz").0 == 200);
+    Connect::v5("again").connect(cluster.nodes[other].mqtt).publish("t", "x", QoS::AtLeastOnce);
+}
+
+/// Asks for one command of `$CONTROL/cedalo/ha/v1`.
+fn ask(client: &mut Client, command: &Value) {
+    let body = json!({ "commands": [command] }).to_string();
+    client.publish("$CONTROL/cedalo/ha/v1", body, QoS::AtLeastOnce);
+}
+
+fn response(client: &mut Client) -> Value {
+    let answer: Value = serde_json::from_str(client.message().text()).expect("JSON");
+    answer["responses"][0].clone()
+}
+
+#[test]
+fn the_vendors_commands_change_the_cluster_and_one_that_waits_holds_up_no_other() {
+    let files = Files::new();
+    files.write_acl("topic readwrite #\nuser operator\ntopic $CONTROL/#\n");
+    let acl = files.acl().display().to_string();
+    let cluster = Cluster::of_three_with(|options| options.set("gateway.acl_file", &acl));
+    let leader = cluster.leader();
+    let other = (leader + 1) % 3;
+    let operator = |at: usize, id| {
+        let mut options = Connect::v5(id);
+        options.connect.username = Some("operator");
+        let mut client = options.connect(cluster.nodes[at].mqtt);
+        client.subscribe("$CONTROL/#", QoS::AtMostOnce);
+        client
+    };
+    let shown = cluster.nodes[leader].api("/cluster");
+    let (name, taken) = (shown["id"].clone(), shown["items"][other]["address"].clone());
+    let (host, port) = taken.as_str().expect("text").rsplit_once(':').expect("a port");
+    let port: u64 = port.parse().expect("a number");
+    let mut one = operator(leader, "one");
+    let mut two = operator(other, "two");
+    let named = |command: &str, node: usize, port: u64| {
+        json!({
+            "command": command, "clustername": name, "address": host, "port": port, "nodeid": node,
+        })
+    };
+    // A token for a new node; neither its number nor its address is another's.
+    ask(&mut one, &named("addNode", 9, 1));
+    let answer = response(&mut one);
+    assert_eq!(answer["data"]["node"]["nodeid"], 9, "{answer}");
+    assert!(answer["data"]["token"].as_str().expect("a token").starts_with("lmq1."));
+    for (node, port, error) in [(9, port, "this address"), (other + 1, 1, "is a member already")] {
+        ask(&mut one, &named("addNode", node, port));
+        let answer = response(&mut one);
+        assert!(answer["error"].as_str().is_some_and(|text| text.contains(error)), "{answer}");
+    }
+    let refused = [
+        (named("removeNode", other + 1, port), "at least 3 nodes"),
+        (named("leaveCluster", other + 1, port), "by itself"),
+        (json!({"command": "joinCluster", "clustername": name, "nodes": []}), "already part of a"),
+        (json!({"command": "setLeader", "clustername": "x", "nodeid": 1}), "Cluster not found"),
+    ];
+    for (command, error) in refused {
+        ask(&mut one, &command);
+        let answer = response(&mut one);
+        assert!(answer["error"].as_str().is_some_and(|text| text.contains(error)), "{answer}");
+    }
+    ask(&mut two, &named("addNode", 9, 1));
+    assert_eq!(response(&mut two)["error"], "This broker is not the cluster leader.");
+    ask(&mut one, &json!({ "command": "getRaftStatus" }));
+    let status = response(&mut one)["data"].clone();
+    assert_eq!((&status["client"], &status["subscription"]), (&json!(2), &json!(2)), "{status}");
+    // A node that does not run does not take over. Meanwhile others are answered.
+    cluster.nodes[other].pause();
+    let lead = json!({ "command": "setLeader", "clustername": name, "nodeid": other + 1 });
+    ask(&mut one, &lead);
+    ask(&mut one, &json!({ "command": "isLeader" }));
+    assert_eq!(response(&mut one)["command"], "isLeader");
+    let answer = response(&mut one);
+    assert_eq!(answer["command"], "setLeader");
+    assert!(answer["error"].as_str().is_some_and(|text| text.contains("in time")), "{answer}");
+    cluster.nodes[other].go_on();
+    ask(&mut one, &lead);
+    let answer = response(&mut one);
+    assert_eq!(answer, json!({ "command": "setLeader" }), "done");
+}
