@@ -19,6 +19,7 @@ use crate::deriving::Deriving;
 use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
+use crate::snapshots::Snapshots;
 use crate::staging::Staging;
 use crate::status::{ClusterStatus, Status};
 use crate::store::{LogReader, Missing};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) cluster: Mutex<ClusterStatus>,
     /// The members as applied.
     pub(crate) members: Mutex<Arc<Members>>,
+    /// The cut that is wanted, and the snapshot that came.
+    pub(crate) snapshots: Mutex<Snapshots>,
     cache: Mutex<Cache>,
     /// Everything up to here is in the checkpoint of the projections.
     pub(crate) checkpointed: AtomicU64,
@@ -105,6 +108,7 @@ impl Shared {
             commanding: Mutex::default(),
             cluster: Mutex::default(),
             members: Mutex::default(),
+            snapshots: Mutex::default(),
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),
@@ -264,6 +268,11 @@ impl Shared {
         Ok(batch)
     }
 
+    /// Forgets the batches that were read from the disk lately.
+    pub(crate) fn forget_cached(&self) {
+        lock(&self.cache).clear();
+    }
+
     /// What is void from `from` on, as far as one read goes. To be asked before the entries are
     /// read: a purge forgets the marks when the entries are gone.
     fn marks(&self, from: Index, upto: Index) -> BTreeMap<Index, Voids> {
@@ -298,6 +307,12 @@ struct Cache {
 impl Cache {
     fn get(&self, index: Index) -> Option<Arc<CommittedBatch>> {
         self.batches.get(&index).map(Arc::clone)
+    }
+
+    fn clear(&mut self) {
+        self.batches.clear();
+        self.order.clear();
+        self.bytes = 0;
     }
 
     fn put(&mut self, batch: Arc<CommittedBatch>) {

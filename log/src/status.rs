@@ -106,6 +106,8 @@ pub struct ClusterStatus {
     pub outbox_bytes: u64,
     /// Why this node takes no part in raft; none if it does.
     pub doubt: Option<String>,
+    /// What became of snapshots.
+    pub snapshots: SnapshotStatus,
     /// Last entry of this node's log, committed or not.
     pub last_index: Index,
     /// How often this node's raft, as the leader, took a batch not, so that it had to wait.
@@ -114,6 +116,27 @@ pub struct ClusterStatus {
     pub uncommitted_bytes: u64,
     /// Nodes that this one, as the leader, declared lost.
     pub nodes_lost: u64,
+}
+
+/// Snapshots for nodes that lack what is purged, since this process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// Made by this node.
+    pub made: u64,
+    /// Sent by this node, whole.
+    pub sent: u64,
+    /// Bytes of these.
+    pub sent_bytes: u64,
+    /// How long these took until their receivers were there.
+    pub sent_time: Duration,
+    /// Received by this node, whole, and gone on from.
+    pub received: u64,
+    /// Bytes of these.
+    pub received_bytes: u64,
+    /// How long these took until this node was there.
+    pub received_time: Duration,
+    /// Cuts and transfers that failed, on either side. They are tried again.
+    pub failed: u64,
 }
 
 /// What this node knows of one.

@@ -2,6 +2,7 @@
 //! with producers for clients. A hundred times faster for a seed than the whole world.
 
 mod damage;
+mod fold;
 mod invariants;
 mod load;
 mod members;

@@ -131,7 +131,7 @@ impl Table {
 
     /// A way out for raft's messages.
     pub(super) fn outgoing<'a>(&self, heard: Timestamp, peers: &'a mut dyn Peers) -> Outgoing<'a> {
-        Outgoing { heard, peers, lost: Vec::new() }
+        Outgoing { heard, peers, lost: Vec::new(), snapshots: Vec::new() }
     }
 }
 
@@ -140,12 +140,17 @@ pub(super) struct Outgoing<'a> {
     heard: Timestamp,
     peers: &'a mut dyn Peers,
     lost: Vec<u64>,
+    snapshots: Vec<(u64, Index)>,
 }
 
 impl Outgoing<'_> {
     pub(super) fn send(&mut self, message: Message) {
         let to = message.to;
         let kind = message.get_msg_type();
+        if kind == MessageType::MsgSnapshot {
+            // It goes on a way of its own, which takes its time.
+            return self.snapshots.push((to, message.get_snapshot().get_metadata().index));
+        }
         let is_append = kind == MessageType::MsgAppend;
         let heard = (kind == MessageType::MsgRequestVoteResponse).then_some(self.heard);
         let frame = Frame::Raft { message: Box::new(message), heard };
@@ -155,9 +160,9 @@ impl Outgoing<'_> {
         }
     }
 
-    /// Peers for which entries were lost.
-    pub(super) fn lost(self) -> Vec<u64> {
-        self.lost
+    /// Peers for which entries were lost, and those who are to have a snapshot of that index.
+    pub(super) fn end(self) -> (Vec<u64>, Vec<(u64, Index)>) {
+        (self.lost, self.snapshots)
     }
 }
 
@@ -224,6 +229,7 @@ impl<S: LogStore> LogMachine<S> {
                     }
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);
+                    self.fail_transfer(peer, "the connection broke");
                 }
                 PeerInput::Join { id, request } => self.take_join(id, request, now, peers),
                 PeerInput::Refused { by, refusal } => {
@@ -250,6 +256,10 @@ impl<S: LogStore> LogMachine<S> {
             Frame::Command { id, command } => self.take_command((from, id), command, now, peers),
             Frame::Answer { id, answer } => self.take_answer(from, id, answer),
             Frame::Members(members) => self.hear_of_members(*members),
+            Frame::SnapshotBegin(_)
+            | Frame::SnapshotChunk(_)
+            | Frame::SnapshotEnd(_)
+            | Frame::SnapshotAck(_) => return self.take_snapshot_frame(from, frame, now, peers),
             // These are not for the log.
             _ => {}
         }
@@ -261,7 +271,7 @@ impl<S: LogStore> LogMachine<S> {
             return 0;
         }
         match message.get_msg_type() {
-            // Sent by nobody yet.
+            // No frame carries one.
             MessageType::MsgSnapshot => return 0,
             MessageType::MsgRequestVoteResponse if !message.reject => self.hear(heard),
             _ => {}
@@ -393,6 +403,7 @@ impl<S: LogStore> LogMachine<S> {
             resends: self.proposing.counts.begun_again,
             outbox_bytes: self.proposing.outbox_bytes() as u64,
             doubt: self.doubting.reason(),
+            snapshots: self.snapshots.counts,
             last_index: self.replica.last_index(),
             proposals_dropped: self.proposing.counts.dropped,
             uncommitted_bytes: self.replica.uncommitted_bytes() as u64,

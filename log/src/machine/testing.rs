@@ -14,6 +14,12 @@ impl<S: LogStore> LogMachine<S> {
         fits && !self.replica.is_stuck() && self.replica.propose_change(change)
     }
 
+    /// Whether a change of the members is under way, for which those who leave are needed, too.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.replica.configuration().state.voters_outgoing.is_empty()
+    }
+
     /// The index that admission passed last, and a checksum of its state there: equal on all nodes,
     /// and that of [`crate::testing::Admitted`].
     #[must_use]

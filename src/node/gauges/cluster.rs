@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use ledgermq_log::cluster::{Lane, Traffic, Volume};
-use ledgermq_log::{ClusterStatus, Log, NodeStatus};
+use ledgermq_log::{ClusterStatus, Log, NodeStatus, SnapshotStatus};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::float;
@@ -19,12 +19,52 @@ pub(super) struct Cluster {
     forwarded_bytes: [Counter; 2],
     outbox_bytes: Gauge,
     resends: Counter,
+    snapshots: Snapshots,
     last_index: Gauge,
     uncommitted_bytes: Gauge,
     proposals_dropped: Counter,
     nodes_lost: Counter,
     /// Numbers of nodes are never given again, and a cluster has few.
     peers: Mutex<BTreeMap<u64, Peer>>,
+}
+
+/// Snapshots for nodes that lack what is purged.
+struct Snapshots {
+    made: Counter,
+    failures: Counter,
+    /// Sent and received.
+    whole: [Counter; 2],
+    bytes: [Counter; 2],
+    seconds: [Gauge; 2],
+}
+
+impl Snapshots {
+    fn new() -> Self {
+        Self {
+            made: counter!("ledgermq_snapshots_made_total"),
+            failures: counter!("ledgermq_snapshot_failures_total"),
+            whole: by_direction("ledgermq_snapshots_total"),
+            bytes: by_direction("ledgermq_snapshot_bytes_total"),
+            seconds: ["sent", "received"]
+                .map(|to| gauge!("ledgermq_snapshot_seconds", "direction" => to)),
+        }
+    }
+
+    fn set(&self, status: &SnapshotStatus) {
+        self.made.absolute(status.made);
+        self.failures.absolute(status.failed);
+        let sent = (status.sent, status.sent_bytes, status.sent_time);
+        let received = (status.received, status.received_bytes, status.received_time);
+        for (at, (whole, bytes, time)) in [sent, received].into_iter().enumerate() {
+            self.whole[at].absolute(whole);
+            self.bytes[at].absolute(bytes);
+            self.seconds[at].set(time.as_secs_f64());
+        }
+    }
+}
+
+fn by_direction(name: &'static str) -> [Counter; 2] {
+    ["sent", "received"].map(|to| counter!(name, "direction" => to))
 }
 
 struct Peer {
@@ -87,8 +127,6 @@ fn lag(node: &NodeStatus, last: Option<u64>) -> Option<(u64, f64)> {
 
 impl Cluster {
     pub(super) fn new() -> Self {
-        let by_direction =
-            |name: &'static str| ["sent", "received"].map(|to| counter!(name, "direction" => to));
         Self {
             is_leader: gauge!("ledgermq_raft_is_leader"),
             leader_changes: counter!("ledgermq_raft_leader_changes_total"),
@@ -98,6 +136,7 @@ impl Cluster {
             forwarded_bytes: by_direction("ledgermq_peer_forwarded_bytes_total"),
             outbox_bytes: gauge!("ledgermq_outbox_bytes"),
             resends: counter!("ledgermq_outbox_resends_total"),
+            snapshots: Snapshots::new(),
             last_index: gauge!("ledgermq_raft_last_index"),
             uncommitted_bytes: gauge!("ledgermq_raft_uncommitted_bytes"),
             proposals_dropped: counter!("ledgermq_raft_proposals_dropped_total"),
@@ -120,6 +159,7 @@ impl Cluster {
         }
         self.outbox_bytes.set(float(status.outbox_bytes));
         self.resends.absolute(status.resends);
+        self.snapshots.set(&status.snapshots);
         self.last_index.set(float(status.last_index));
         self.uncommitted_bytes.set(float(status.uncommitted_bytes));
         self.proposals_dropped.absolute(status.proposals_dropped);

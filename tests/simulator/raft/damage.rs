@@ -6,6 +6,7 @@ use ledgermq_core::offset::Timestamp;
 
 use ledgermq_log::cluster::{Member, Standing};
 
+use crate::raft::fold::Saved;
 use crate::raft::members;
 use crate::raft::world::World;
 
@@ -72,11 +73,13 @@ impl World {
         let seat = &mut self.seats[at];
         seat.disk.remember();
         seat.remembered_at = Some(self.now);
+        seat.remembered = seat.saved.clone();
     }
 
     fn wipe(&mut self, at: usize) {
-        self.crash(at);
+        self.take_down(at);
         self.seats[at].disk.wipe();
+        self.seats[at].saved = Saved::default();
         self.seats[at].remembered_at = None;
         self.strike_disk(at, false, false, "its disk is empty");
     }
@@ -86,7 +89,7 @@ impl World {
         let before = *self.rng.pick(&[0, 3, 50, 200]);
         let was_down = self.seats[at].process.is_none();
         if before < 10 && !was_down {
-            self.crash(at);
+            self.take_down(at);
         }
         if let Some(index) = self.seats[at].disk.flip(before) {
             let is_hidden = before >= 10;
@@ -112,16 +115,17 @@ impl World {
         }
         self.net.links.mend(self.now, &mut self.rng);
         let with_mark = self.rng.permille(500);
-        self.crash(at);
+        self.take_down(at);
         let seat = &mut self.seats[at];
         seat.remembered_at = None;
+        seat.saved = seat.remembered.clone();
         if let Some(last) = seat.disk.roll_back(with_mark) {
             let what = format!("its disk is rolled back to {last}, with its mark: {with_mark}");
             self.strike_disk(at, true, false, &what);
         }
     }
 
-    fn crash(&mut self, at: usize) {
+    fn take_down(&mut self, at: usize) {
         let Self { seats, now, rng, net, .. } = self;
         if seats[at].crash(rng) {
             net.links.died(seats[at].id, *now, rng);

@@ -5,6 +5,7 @@ mod committed_kept;
 mod log_matching;
 mod lost_once;
 mod one_leader;
+mod snapshot_fit;
 mod time;
 mod votes;
 
@@ -31,4 +32,5 @@ pub(crate) fn on_committed(
 
 pub(crate) use committed_kept::check as on_shown_first;
 pub(crate) use one_leader::check as on_leader;
+pub(crate) use snapshot_fit::check as on_snapshot;
 pub(crate) use votes::check as on_votes;

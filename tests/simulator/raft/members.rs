@@ -77,13 +77,16 @@ impl World {
     pub(crate) fn look_at_members(&mut self, at: usize) {
         let Some(process) = &self.seats[at].process else { return };
         let members = process.log.members();
+        // Until the change is finished, who leaves is needed for it.
+        let may_leave = !process.machine.is_joint();
         for seat in &mut self.seats {
             if seat.standing == Standing::Outside && members.nodes.contains_key(&seat.id) {
                 self.trace.say(format_args!("node {} is let in", seat.id));
                 seat.standing = Standing::In;
                 seat.told = Some(Arc::clone(&members));
             }
-            if seat.standing != Standing::Left && members.retired.contains(&seat.id) {
+            let has_left = may_leave && members.retired.contains(&seat.id);
+            if seat.standing != Standing::Left && has_left {
                 self.trace.say(format_args!("node {} has left", seat.id));
                 seat.standing = Standing::Left;
                 if seat.process.take().is_some() {

@@ -9,13 +9,14 @@ use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::cluster::{Members, PeerInput};
 use ledgermq_log::space::Monitor;
 use ledgermq_log::{
-    Beginning, Class, CommittedBatch, Config, Log, LogMachine, Membership, Now, OpenError,
-    Producer, ReadError, Tail, TailError, Ticket, TurnError,
+    Beginning, Class, Config, Log, LogMachine, Membership, Now, OpenError, Producer, Ticket,
+    TurnError,
 };
 
 use crate::net::{Net, Out};
 use crate::node::disk::{Disk, SimStore};
 use crate::node::log::NoWake;
+use crate::raft::fold::{Fold, Habits, Saved, Step};
 use crate::raft::members::{Standing, membership};
 use crate::raft::options::Options;
 use crate::rng::Rng;
@@ -25,6 +26,8 @@ pub(crate) struct Seat {
     pub(crate) id: u64,
     pub(crate) standing: Standing,
     pub(crate) disk: Disk,
+    /// What the fold has saved.
+    pub(crate) saved: Saved,
     pub(crate) process: Option<Process>,
     /// When it starts again.
     pub(crate) restart_at: Timestamp,
@@ -38,8 +41,9 @@ pub(crate) struct Seat {
     pub(crate) may_be_damaged: bool,
     /// Its log was given up since.
     pub(crate) was_given_up: bool,
-    /// When an image of the disk was taken.
+    /// When an image of the disk was taken, with what the fold had saved.
     pub(crate) remembered_at: Option<Timestamp>,
+    pub(crate) remembered: Saved,
     /// It is one of a cluster that everybody knows from the beginning.
     pub(crate) is_fixed: bool,
     /// It has begun before.
@@ -74,7 +78,7 @@ pub(crate) const AHEAD: Duration = Duration::from_secs(100);
 pub(crate) struct Process {
     pub(crate) log: Log,
     pub(crate) machine: LogMachine<SimStore>,
-    pub(crate) tail: Tail,
+    pub(crate) fold: Fold,
     pub(crate) producers: Vec<Producer>,
     /// What the last event of each producer was.
     pub(crate) counters: Vec<u64>,
@@ -90,6 +94,7 @@ impl Seat {
         Self {
             id,
             standing: if is_in { Standing::In } else { Standing::Outside },
+            saved: Saved::default(),
             disk: if grows { Disk::default() } else { Disk::of_voter(nodes) },
             process: None,
             restart_at: Timestamp(0),
@@ -99,6 +104,7 @@ impl Seat {
             may_be_damaged: false,
             was_given_up: false,
             remembered_at: None,
+            remembered: Saved::default(),
             is_fixed: !grows,
             is_known: false,
             told: None,
@@ -116,7 +122,7 @@ impl Seat {
         rng: &mut Rng,
     ) -> Result<Started, String> {
         let config = Config {
-            hot_entries_max: 1 << 40,
+            hot_entries_max: options.hot_entries,
             ring_bytes: ByteSize(options.ring_bytes),
             cache_bytes: ByteSize(options.ring_bytes),
             reserve_publish: ByteSize(40_000),
@@ -133,6 +139,8 @@ impl Seat {
             node_lost: Duration::from_secs(options.node_lost),
             config,
             space,
+            snapshots: Arc::new(self.disk.snapshots.clone()),
+            catch_up_rate: options.catch_up_rate,
             stopwatch: Box::new(|| Duration::ZERO),
         };
         let begins = Now { wall: self.wall(now), monotonic: Duration::ZERO };
@@ -149,11 +157,11 @@ impl Seat {
             Err(error) => return Err(format!("the log does not open: {error}")),
         };
         let producers: Vec<_> = (0..2).map(|_| log.producer(NoWake::shared())).collect();
-        let tail = log.tail_gapless(1, NoWake::shared());
+        let fold = Fold::open(&log, &mut self.saved)?;
         let counters = vec![0; producers.len()];
         let greeted = None;
         self.process =
-            Some(Process { log, machine, tail, producers, counters, started: now, greeted });
+            Some(Process { log, machine, fold, producers, counters, started: now, greeted });
         Ok(Started::Yes)
     }
 
@@ -173,6 +181,8 @@ impl Seat {
         self.was_given_up = true;
         self.remembered_at = None;
         self.disk.wipe();
+        // What was derived from it goes with it.
+        self.saved = Saved::default();
         Ok(())
     }
 
@@ -220,16 +230,11 @@ impl Seat {
         }
     }
 
-    /// Batches that this node shows since it was asked last.
-    pub(crate) fn shown(&mut self) -> Result<Vec<Arc<CommittedBatch>>, String> {
+    /// What this node's fold has seen since it was asked last.
+    pub(crate) fn shown(&mut self, habits: Habits, rng: &mut Rng) -> Result<Vec<Step>, String> {
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
-        let mut batches = Vec::new();
-        match process.tail.take(usize::MAX, &mut batches) {
-            // The log has been told, and ends.
-            Err(TailError::Read(ReadError::Damaged { .. })) if self.may_be_damaged => Ok(batches),
-            Err(error) => Err(error.to_string()),
-            Ok(_) => Ok(batches),
-        }
+        let Process { fold, log, .. } = process;
+        fold.turn(log, &mut self.saved, habits, self.may_be_damaged, rng)
     }
 
     /// Takes what came, all of it: for times of peace.

@@ -24,13 +24,17 @@ pub(crate) fn check(
         false if seats.iter().any(|seat| !seat.is_fixed) => return Ok(()),
         false => seats.iter().map(|seat| seat.id).collect(),
     };
+    if seats[at].disk.has_purged(index) {
+        return Ok(());
+    }
     // Whoever shows it has it; with it all that was written before a crash.
     let Some(shown) = seats[at].disk.durable(index) else {
         return Err(format!("committed kept: {index} is shown by a node that has not synced it"));
     };
     let has_it = |seat: &&Seat| {
         let is_same = |entry: raft::eraftpb::Entry| entry.term == shown.term;
-        voters.contains(&seat.id) && seat.disk.durable(index).is_some_and(is_same)
+        let has_it = seat.disk.has_purged(index) || seat.disk.durable(index).is_some_and(is_same);
+        voters.contains(&seat.id) && has_it
     };
     let kept = seats.iter().filter(has_it).count() + usize::from(is_one_damaged);
     if kept <= voters.len() / 2 {
