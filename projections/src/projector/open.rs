@@ -31,7 +31,9 @@ pub enum OpenError {
 
 impl Projector {
     /// Loads the checkpoint in `store`. If there is none, or it is damaged, of another version or
-    /// not of this log, the views begin empty and are folded from the log's beginning.
+    /// not of this log, the views begin empty and are folded from the log's beginning. Where that is
+    /// gone, a snapshot that was taken in beside `store` takes its place: the process ended when the log
+    /// had jumped and the projections had not.
     ///
     /// `first` and `commit` are the first and the last committed index of the log.
     ///
@@ -44,7 +46,7 @@ impl Projector {
         first: Index,
         commit: Index,
     ) -> Result<Self, OpenError> {
-        let (mut views, kept_upto) = match load(&options, store, first, commit) {
+        let (mut views, kept_upto) = match load_fitting(&options, store, first, commit) {
             Ok(Some((meta, views))) => (views, meta.kept_upto),
             Ok(None) => (Views::new(options.limits), 0),
             Err(Unfit::Store(error)) => return Err(error.into()),
@@ -57,6 +59,8 @@ impl Projector {
                 (Views::new(options.limits), 0)
             }
         };
+        // Whatever is there was not needed, or is of no use.
+        store.beside().discard()?;
         let kept = store.kept_offsets()?.into_iter().collect();
         views.set_kept(kept_upto);
         let checkpointed = views.applied();
@@ -99,6 +103,28 @@ impl From<StoreError> for Unfit {
             StoreError::Storage(_) => Self::Store(error),
         }
     }
+}
+
+/// The checkpoint, or where it cannot be gone on from the snapshot beside it.
+fn load_fitting(
+    options: &Options,
+    store: &mut dyn Store,
+    first: Index,
+    commit: Index,
+) -> Result<Option<(Meta, Views)>, Unfit> {
+    let unfit = match load(options, store, first, commit) {
+        Err(Unfit::Rebuild(reason)) if first > 1 => reason,
+        result => return result,
+    };
+    let fits = |meta: &Meta| {
+        meta.version == VERSION && meta.applied + 1 >= first && meta.applied <= commit
+    };
+    let Some(meta) = store.beside().meta()?.filter(fits) else {
+        return Err(Unfit::Rebuild(unfit));
+    };
+    tracing::info!(applied = meta.applied, "a snapshot that was taken in is put in place");
+    store.take_place()?;
+    load(options, store, first, commit)
 }
 
 fn load(

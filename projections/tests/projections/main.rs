@@ -11,6 +11,7 @@ mod projector;
 mod retained;
 mod sessions;
 mod shared;
+mod snapshot;
 mod support;
 mod topics;
 mod wills;

@@ -35,6 +35,11 @@ impl Shared {
         Ok(opened)
     }
 
+    /// Lets go of the file, which is another from now on.
+    pub(super) fn let_go(&self) {
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Lets go of `failed`, unless the file was opened anew since.
     pub(super) fn close(&self, failed: &Arc<Database>) {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
