@@ -1,6 +1,7 @@
 //! The handle that everybody holds.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -16,6 +17,7 @@ use crate::incarnation::given_up;
 use crate::producer::Producer;
 use crate::receipt::Receipt;
 use crate::shared::{Shared, lock};
+use crate::snapshots::{CutWriter, Incoming};
 use crate::status::Status;
 use crate::tail::{StateTail, Tail};
 use crate::wake::{Room, Wake};
@@ -204,6 +206,39 @@ impl Log {
     /// Nothing up to `index` is needed any more.
     pub fn purge_allowed(&self, index: Index) {
         self.shared.purge_allowed.fetch_max(index, Ordering::Relaxed);
+    }
+
+    /// The log wants the state as of this index, for a node that lacks what is purged. To be asked
+    /// after every [`StateTail::take`]: whoever has taken nothing beyond the index applies up to
+    /// exactly there, and answers by [`Log::begin_cut`] within a minute.
+    #[must_use]
+    pub fn cut_wanted(&self) -> Option<Index> {
+        lock(&self.shared.snapshots).wanted()
+    }
+
+    /// Begins the cut that is wanted at `index`: the state as of there goes into the writer.
+    ///
+    /// # Errors
+    ///
+    /// If that cut is not wanted (any more), or its file cannot be written.
+    pub fn begin_cut(&self, index: Index) -> io::Result<CutWriter> {
+        CutWriter::begin(&self.shared, index)
+    }
+
+    /// A snapshot that another node sent, to be taken in beside what is there. It is shown until
+    /// [`StateItem::Snapshot`](crate::StateItem::Snapshot) comes or it is withdrawn; what was taken
+    /// in of one that is withdrawn is to be thrown away. Tails are woken when it changes.
+    #[must_use]
+    pub fn incoming(&self) -> Option<Incoming> {
+        lock(&self.shared.snapshots).incoming()
+    }
+
+    /// The snapshot at `index` was taken in durably, or cannot be and why. The first answer counts,
+    /// and one to a snapshot that is not shown any more is in vain.
+    pub fn imported(&self, index: Index, result: Result<(), String>) {
+        if lock(&self.shared.snapshots).imported(index, result) {
+            self.shared.wake_thread();
+        }
     }
 
     /// Appends the events and waits until they are durable and admitted: for rare producers. The

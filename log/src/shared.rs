@@ -19,6 +19,7 @@ use crate::deriving::Deriving;
 use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
+use crate::snapshots::Snapshots;
 use crate::staging::Staging;
 use crate::status::{ClusterStatus, Status};
 use crate::store::{LogReader, Missing};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) cluster: Mutex<ClusterStatus>,
     /// The members as applied.
     pub(crate) members: Mutex<Arc<Members>>,
+    /// The cut that is wanted, and the snapshot that came.
+    pub(crate) snapshots: Mutex<Snapshots>,
     cache: Mutex<Cache>,
     /// Everything up to here is in the checkpoint of the projections.
     pub(crate) checkpointed: AtomicU64,
@@ -101,6 +104,7 @@ impl Shared {
             commanding: Mutex::default(),
             cluster: Mutex::default(),
             members: Mutex::default(),
+            snapshots: Mutex::default(),
             cache: Mutex::new(Cache { bytes_max: cache_bytes_max, ..Cache::default() }),
             checkpointed: AtomicU64::new(0),
             purge_allowed: AtomicU64::new(0),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ledgermq_core::offset::Index;
 
 use crate::class::Gate;
@@ -126,20 +125,14 @@ pub struct StateTail {
 /// One item of a [`StateTail`].
 #[derive(Clone, Debug)]
 pub enum StateItem {
-    /// State as of an index; the next item follows it. (A single node has none: its tail ends with
-    /// [`TailError::Gap`] instead.)
-    Snapshot(Snapshot),
+    /// The log has jumped to the snapshot that the projections took in last ([`crate::Incoming`]):
+    /// their state is the one as of `index` now, and the next item follows it.
+    Snapshot {
+        /// Everything up to here is in it.
+        index: Index,
+    },
     /// A batch.
     Batch(Arc<CommittedBatch>),
-}
-
-/// State as of an index, in the form of the projection that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Everything up to here is in it.
-    pub index: Index,
-    /// The projection's bytes.
-    pub data: Bytes,
 }
 
 impl StateTail {
@@ -151,12 +144,18 @@ impl StateTail {
     ///
     /// # Errors
     ///
-    /// As [`Tail::take`].
+    /// As [`Tail::take`]; where a snapshot stands for what is missing, that comes instead of the gap.
     pub fn take(&mut self, bytes_max: usize, out: &mut Vec<StateItem>) -> Result<(), TailError> {
         let mut batches = Vec::new();
         let result = self.tail.take(bytes_max, &mut batches);
         out.extend(batches.into_iter().map(StateItem::Batch));
-        result
+        match result {
+            Err(TailError::Gap { to, .. }) if lock(&self.tail.shared.snapshots).is_at(to) => {
+                out.push(StateItem::Snapshot { index: to });
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// As [`Tail::prepare_sleep`].

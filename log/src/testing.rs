@@ -1,6 +1,8 @@
-//! For tests of other crates: committed batches without a log.
+//! For tests of other crates: committed batches without a log, and snapshots without other nodes.
 
+use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use ledgermq_core::event::BatchBuilder;
@@ -10,6 +12,10 @@ use ledgermq_core::offset::{Index, Timestamp};
 use crate::admission::Admission;
 use crate::committed::CommittedBatch;
 use crate::envelope::{self, ENVELOPE_BYTES};
+use crate::log::Log;
+use crate::shared::lock;
+pub use crate::snapshots::MemoryFiles;
+use crate::snapshots::{Cut, CutEnd, Received, SnapshotFiles};
 
 /// Admission folded from the beginning, batch by batch, apart from any log.
 #[derive(Debug, Default)]
@@ -99,5 +105,91 @@ impl History {
         envelope::stamp(&mut bytes, self.time);
         CommittedBatch::open(self.index, Bytes::from(bytes), true)
             .expect("a batch that was just closed")
+    }
+}
+
+/// The snapshots of a log, wanted and offered by hand.
+#[derive(Debug)]
+pub struct HandMade {
+    log: Log,
+    files: Arc<dyn SnapshotFiles>,
+}
+
+impl std::fmt::Debug for dyn SnapshotFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SnapshotFiles")
+    }
+}
+
+impl HandMade {
+    /// Snapshots of `log`, which makes none itself.
+    #[must_use]
+    pub fn of(log: &Log) -> Self {
+        Self { log: log.clone(), files: Arc::new(MemoryFiles::default()) }
+    }
+
+    /// Has the log want a cut at its last committed index, and says which that is.
+    pub fn want_cut(&self) -> Index {
+        let shared = self.log.shared();
+        let index = lock(&shared.ring).last();
+        let prologue = Box::new(|out: &mut dyn Write| out.write_all(b"log"));
+        let (name, progress) = ("cut".to_owned(), AtomicU64::new(0));
+        let cut = Cut { index, files: Arc::clone(&self.files), name, prologue, progress };
+        lock(&shared.snapshots).want(cut);
+        lock(&shared.ring).wake_all();
+        index
+    }
+
+    /// The cut's checksum and what was written into it; `None` until it has ended, and an error if
+    /// it was dropped unfinished.
+    ///
+    /// # Errors
+    ///
+    /// Also if its file cannot be read.
+    pub fn take_cut(&self) -> Option<io::Result<(u64, Vec<u8>)>> {
+        let end = lock(&self.log.shared().snapshots).take_end()?;
+        let CutEnd::Finished(written) = end else {
+            return Some(Err(io::Error::other("the cut was dropped")));
+        };
+        let received = self.received("cut", written.index, written.checksum, written.bytes);
+        let mut content = Vec::new();
+        let read = received.read().and_then(|mut stream| stream.read_to_end(&mut content));
+        Some(read.map(|_| (written.checksum, content.split_off(3))))
+    }
+
+    /// Shows a snapshot with these bytes of the projections to them; `false` if they have not been
+    /// told of the last one yet.
+    ///
+    /// # Errors
+    ///
+    /// Never, in memory.
+    pub fn offer(&self, index: Index, checksum: u64, content: &[u8]) -> io::Result<bool> {
+        let mut writer = crate::snapshots::ChunkWriter::new(self.files.create("in")?);
+        writer.write_all(b"log")?;
+        writer.write_all(content)?;
+        let (bytes, _) = writer.finish()?;
+        let shared = self.log.shared();
+        let may = lock(&shared.snapshots).offer(self.received("in", index, checksum, bytes));
+        lock(&shared.ring).wake_all();
+        Ok(may)
+    }
+
+    /// What the projections answered to the snapshot that is shown.
+    #[must_use]
+    pub fn answer(&self) -> Option<(Index, Result<(), String>)> {
+        let answer = lock(&self.log.shared().snapshots).answer();
+        answer.map(|(received, result)| (received.index, result))
+    }
+
+    /// Shows no snapshot any more.
+    pub fn withdraw(&self) {
+        let shared = self.log.shared();
+        lock(&shared.snapshots).withdraw();
+        lock(&shared.ring).wake_all();
+    }
+
+    fn received(&self, name: &str, index: Index, checksum: u64, bytes: u64) -> Received {
+        let (files, name) = (Arc::clone(&self.files), name.to_owned());
+        Received { index, checksum, files, name, bytes, prologue: 3 }
     }
 }

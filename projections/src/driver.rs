@@ -257,7 +257,7 @@ impl Running {
         for item in items {
             match item {
                 StateItem::Batch(batch) => batches.push(batch),
-                StateItem::Snapshot(_) => return Err(DriverError::Snapshot),
+                StateItem::Snapshot { .. } => return Err(DriverError::Snapshot),
             }
         }
         match result {

@@ -77,7 +77,7 @@ impl Projections {
         for item in items {
             match item {
                 StateItem::Batch(batch) => batches.push(batch),
-                StateItem::Snapshot(_) => return Err("a snapshot on a single node".to_owned()),
+                StateItem::Snapshot { .. } => return Err("a snapshot on a single node".to_owned()),
             }
         }
         self.projector.set_lead(log.leading(), self.tail.position() - 1);

@@ -1,0 +1,26 @@
+//! State as of one index, for nodes that lack what the others have purged.
+//!
+//! The log cuts at an index: it hands its own part to the projections' thread, which writes the whole
+//! as one file ([`CutWriter`]). On the other side the log receives such a file and shows it to the
+//! projections ([`Incoming`]); only when they have taken it in does the log jump there.
+
+mod cut;
+mod files;
+mod format;
+mod incoming;
+#[cfg(feature = "testing")]
+mod memory;
+mod state;
+
+pub use cut::CutWriter;
+pub use files::{SnapshotDir, SnapshotFile, SnapshotFiles};
+pub use incoming::Incoming;
+#[cfg(feature = "testing")]
+pub use memory::MemoryFiles;
+
+pub(crate) use cut::Cut;
+pub(crate) use format::CHUNK_BYTES;
+#[cfg(feature = "testing")]
+pub(crate) use format::ChunkWriter;
+pub(crate) use incoming::Received;
+pub(crate) use state::{CutEnd, Snapshots, Written};
