@@ -3,6 +3,8 @@
 use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::checkpoint::{Meta, Store, StoreError, VERSION};
+use crate::projector::cut::Cut;
+use crate::projector::install::Install;
 use crate::projector::lead::Lead;
 use crate::projector::rules::Wanted;
 use crate::projector::{Append, Asked, Options, Projector, Started};
@@ -84,6 +86,8 @@ impl Projector {
             kept,
             kept_upto,
             next_sweep: Timestamp(0),
+            cut: Cut::default(),
+            install: Install::default(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod checkpoint;
+mod cutting;
 mod depth;
 mod driver;
 mod matrix;
