@@ -64,7 +64,7 @@ pub struct Opened {
 pub fn open(file: PathBuf, options: Options, log: &Log) -> Result<Opened, OpenError> {
     let mut store = FileStore::open(&file)?;
     let status = log.status();
-    let projector = Projector::open(options, &mut store, status.first_index, status.commit_index)?;
+    let projector = Projector::open(options, &mut store, status.first_index, status.last_index)?;
     tracing::info!(
         applied = projector.next_index() - 1,
         commit = status.commit_index,
@@ -100,7 +100,7 @@ impl Opened {
         let wake: Arc<dyn Wake> = Arc::<Waker>::clone(&waker);
         let tail = self.log.tail_state(self.projector.next_index(), wake);
         let (helpers, answers) =
-            helpers::start(&self.log, Box::new(self.store), self.limits, &waker);
+            helpers::start(&self.log, Box::new(self.store), self.limits, &is_stopping, &waker);
         let running = Running {
             projector: self.projector,
             log: self.log,
@@ -207,6 +207,8 @@ impl Running {
     /// A failure stops the log: a node whose views stand still must not go on acknowledging.
     fn run(mut self) -> Result<(), DriverError> {
         let result = self.turns();
+        // The store leaves off what takes long.
+        self.is_stopping.store(true, Ordering::Release);
         match &result {
             Ok(()) => self.save_last(),
             Err(error) => {
@@ -239,7 +241,7 @@ impl Running {
             self.take_answers(now, &mut out)?;
             self.take_rules();
             self.ask_purge(now);
-            self.look_for_snapshot(&mut out);
+            self.look_for_snapshot(now, &mut out);
             let is_at_end = self.take_batches(&mut batches)?;
             // Asked behind the batches: whatever lies beyond was not handed out before.
             self.projector.cut_wanted(self.log.cut_wanted(), &mut out);
@@ -293,10 +295,13 @@ impl Running {
     }
 
     /// Has a snapshot that came taken in.
-    fn look_for_snapshot(&mut self, out: &mut Vec<Output>) {
-        let Some(incoming) = self.log.incoming() else { return };
-        self.projector.incoming(incoming.index, incoming.checksum, out);
-        self.incoming = Some(Arc::new(incoming));
+    fn look_for_snapshot(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let incoming = self.log.incoming();
+        let shown = incoming.as_ref().map(|it| (it.index, it.checksum));
+        self.projector.incoming(now, shown, out);
+        if let Some(incoming) = incoming {
+            self.incoming = Some(Arc::new(incoming));
+        }
     }
 
     fn take_answers(&mut self, now: Timestamp, out: &mut Vec<Output>) -> Result<(), DriverError> {
@@ -359,7 +364,6 @@ impl Running {
                 Output::Imported { index, result } => self.log.imported(index, result),
                 Output::TakePlace => self.helpers.store(Job::TakePlace),
                 Output::Discard => self.helpers.store(Job::Discard),
-                Output::Renew => self.log.renew_incarnation(),
             }
         }
     }

@@ -106,8 +106,6 @@ pub enum Output {
     TakePlace,
     /// What was taken in is not needed ([`crate::checkpoint::Beside::discard`]).
     Discard,
-    /// Have the log begin anew as another incarnation: an append lies where nobody sees it.
-    Renew,
 }
 
 /// The projections' machine. Its `now` is any clock that runs evenly; what is due is judged by the

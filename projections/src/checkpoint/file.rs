@@ -172,8 +172,7 @@ impl Store for FileStore {
     }
 
     fn take_place(&mut self) -> Result<(), StoreError> {
-        let shared = Arc::clone(&self.shared);
-        self.beside.take_place(&self.path, || shared.let_go())
+        self.beside.take_place(&self.path, &self.shared)
     }
 
     fn clear(&mut self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! The threads that may block, so that folding never does.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -63,6 +64,7 @@ pub(super) fn start(
     log: &Log,
     store: Box<dyn Store>,
     limits: Limits,
+    is_stopping: &Arc<AtomicBool>,
     waker: &Arc<Waker>,
 ) -> (Helpers, Receiver<Answer>) {
     // At most one answer of each kind is on its way.
@@ -75,8 +77,8 @@ pub(super) fn start(
         move || append_all(&log, &events, &to)
     });
     let writer = spawn("projections-store", {
-        let log = log.clone();
-        move || storing::run(&log, store, limits, &todo, &to)
+        let (log, is_stopping) = (log.clone(), Arc::clone(is_stopping));
+        move || storing::run(&log, store, limits, &is_stopping, &todo, &to)
     });
     let threads = vec![appender, writer];
     (Helpers { appends, jobs, threads }, answers)

@@ -14,8 +14,8 @@ impl Running {
             let Some(result) = self.wait_saved() else { return };
             self.projector.saved(Timestamp(0), result, &mut out);
         }
-        // Changes that failed before are tried first; then the rest.
-        for _ in 0..2 {
+        // Changes that failed before are tried first, then those of a cut, then the rest.
+        for _ in 0..3 {
             let Some(changes) = self.projector.last_checkpoint() else { break };
             self.helpers.store(Job::Save(changes));
             let Some(result) = self.wait_saved() else { return };

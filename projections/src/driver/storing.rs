@@ -1,6 +1,8 @@
 //! The thread that works with the store.
 
 use std::error::Error;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
 use ledgermq_core::offset::{Index, Offset};
@@ -19,6 +21,7 @@ pub(super) fn run(
     log: &Log,
     mut store: Box<dyn Store>,
     limits: Limits,
+    is_stopping: &AtomicBool,
     todo: &Receiver<Job>,
     to: &Answers,
 ) {
@@ -36,9 +39,9 @@ pub(super) fn run(
                 let is_kept = keep(log, &mut *store, upto, &messages);
                 to.give(Answer::Kept { upto: is_kept.then_some(upto), messages });
             }
-            Job::Cut(index) => cut(log, &mut *store, index),
+            Job::Cut(index) => cut(log, &mut *store, index, is_stopping),
             Job::Import(incoming) => {
-                to.give(Answer::Imported(take_in(&mut *store, limits, &incoming)));
+                to.give(Answer::Imported(take_in(&mut *store, limits, &incoming, is_stopping)));
             }
             Job::TakePlace => to.give(Answer::TookPlace(store.take_place())),
             Job::Discard => discard(&mut *store),
@@ -87,11 +90,11 @@ fn store_copies(store: &mut dyn Store, upto: Index, copies: &[RetainedMessage]) 
 
 /// Writes out what the store holds, for other nodes. If that fails the log wants it again, at another
 /// index.
-fn cut(log: &Log, store: &mut dyn Store, index: Index) {
+fn cut(log: &Log, store: &mut dyn Store, index: Index, is_stopping: &AtomicBool) {
     let mut write = || -> Result<(), Box<dyn Error>> {
-        let mut writer = log.begin_cut(index)?;
+        let mut writer = Unless { is_stopping, through: log.begin_cut(index)? };
         let meta = export(store, index, &mut writer)?;
-        Ok(writer.finish(meta.checksum)?)
+        Ok(writer.through.finish(meta.checksum)?)
     };
     match write() {
         Ok(()) => tracing::info!(index, "a snapshot of the views was written for other nodes"),
@@ -103,10 +106,12 @@ fn take_in(
     store: &mut dyn Store,
     limits: Limits,
     incoming: &Incoming,
+    is_stopping: &AtomicBool,
 ) -> Result<Box<Imported>, ImportError> {
     let index = incoming.index;
-    let result = incoming.open().map_err(ImportError::Read).and_then(|mut from| {
-        import(store, &mut *from, limits, index, incoming.checksum).map(Box::new)
+    let result = incoming.open().map_err(ImportError::Read).and_then(|through| {
+        let mut from = Unless { is_stopping, through };
+        import(store, &mut from, limits, index, incoming.checksum).map(Box::new)
     });
     match &result {
         Ok(_) => tracing::info!(index, "a snapshot was taken in"),
@@ -115,6 +120,39 @@ fn take_in(
         }
     }
     result
+}
+
+/// What takes long ends at once when the node is asked to stop.
+struct Unless<'s, T> {
+    is_stopping: &'s AtomicBool,
+    through: T,
+}
+
+impl<T> Unless<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        match self.is_stopping.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the node stops")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl<T: Write> Write for Unless<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.through.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.through.flush()
+    }
+}
+
+impl<T: Read> Read for Unless<'_, T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.through.read(bytes)
+    }
 }
 
 fn discard(store: &mut dyn Store) {

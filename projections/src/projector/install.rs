@@ -3,8 +3,8 @@
 
 use ledgermq_core::offset::{Index, Timestamp};
 
-use crate::checkpoint::{ImportError, Imported, StoreError};
-use crate::projector::{Append, Asked, Output, Projector, RETRY_INTERVAL, Started};
+use crate::checkpoint::{ImportError, Imported, Meta, StoreError};
+use crate::projector::{Append, Output, Projector, RETRY_INTERVAL, Started};
 
 /// How often what the store refuses is tried again.
 const TRIES_MAX: u32 = 10;
@@ -17,8 +17,6 @@ pub(super) struct Install {
     failures: u32,
     /// When it is tried again.
     next: Timestamp,
-    /// The last one that came too late.
-    needless: Index,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +27,8 @@ enum Step {
     Wanted(Index, u64),
     /// The store is asked to take it in.
     Importing(Index, u64),
+    /// It cannot be taken in, which the log was told.
+    Refused(Index, u64),
     /// It is beside the store in use.
     Beside(Box<Imported>),
     /// The log has jumped: the store is to put it in place, is asked to, or was.
@@ -38,8 +38,8 @@ enum Step {
 
 impl Install {
     /// At another step, which was not tried yet.
-    fn at(&self, step: Step) -> Self {
-        Self { step, failures: 0, next: Timestamp(0), needless: self.needless }
+    fn at(step: Step) -> Self {
+        Self { step, failures: 0, next: Timestamp(0) }
     }
 }
 
@@ -55,26 +55,31 @@ pub enum InstallError {
 }
 
 impl Projector {
-    /// A snapshot came and is here, which is the state of `index` with this row checksum
-    /// ([`ledgermq_log::Log::incoming`]): it is taken in by [`Output::Import`], and the log told by
-    /// [`Output::Imported`].
-    pub fn incoming(&mut self, index: Index, checksum: u64, out: &mut Vec<Output>) {
-        if index <= self.reader.applied() {
-            if std::mem::replace(&mut self.install.needless, index) != index {
-                let result = Err("the views have come as far without it".to_owned());
-                out.push(Output::Imported { index, result });
+    /// The snapshot that is shown ([`ledgermq_log::Log::incoming`]), if one is: its index and row
+    /// checksum. It is taken in by [`Output::Import`], and the log told by [`Output::Imported`] as long
+    /// as it shows it: it may be the same again.
+    pub fn incoming(&mut self, now: Timestamp, shown: Option<(Index, u64)>, out: &mut Vec<Output>) {
+        let Some((index, checksum)) = shown else {
+            if matches!(self.install.step, Step::Wanted(..) | Step::Refused(..)) {
+                self.install = Install::default();
             }
             return;
-        }
-        let is_known = match &self.install.step {
-            Step::Idle => false,
-            Step::Wanted(at, sum) | Step::Importing(at, sum) => (*at, *sum) == (index, checksum),
-            Step::Beside(held) => (held.meta.applied, held.meta.checksum) == (index, checksum),
-            Step::Jumped(_) | Step::TakingPlace(_) => true,
         };
-        // The store does one thing after the other: a newer one comes when this one is answered.
-        if !is_known && !matches!(self.install.step, Step::Importing(..)) {
-            self.install = self.install.at(Step::Wanted(index, checksum));
+        if index <= self.reader.applied() {
+            // Raft finds that its log has it, too, and does not jump.
+            return out.push(Output::Imported { index, result: Ok(()) });
+        }
+        match &self.install.step {
+            Step::Beside(held) if is_of(&held.meta, index, checksum) => {
+                out.push(Output::Imported { index, result: Ok(()) });
+            }
+            Step::Wanted(at, sum) if (*at, *sum) == (index, checksum) => {}
+            // If it is shown for longer, it was sent again.
+            Step::Refused(at, sum)
+                if (*at, *sum) == (index, checksum) && now < self.install.next => {}
+            // The store does one thing after the other: a newer one comes when this one is answered.
+            Step::Importing(..) | Step::Jumped(_) | Step::TakingPlace(_) => {}
+            _ => self.install = Install::at(Step::Wanted(index, checksum)),
         }
     }
 
@@ -87,8 +92,11 @@ impl Projector {
     ) {
         let Step::Importing(index, checksum) = self.install.step else { return };
         let failures = self.install.failures + 1;
-        let (step, answer) = match result {
-            Ok(imported) => (Step::Beside(imported), Ok(())),
+        let result = match result {
+            Ok(imported) => {
+                self.install = Install::at(Step::Beside(imported));
+                Ok(())
+            }
             Err(ImportError::Store(StoreError::Storage(_)) | ImportError::Read(_))
                 if failures < TRIES_MAX =>
             {
@@ -97,10 +105,13 @@ impl Projector {
                 self.install.next = now.plus(RETRY_INTERVAL);
                 return;
             }
-            Err(error) => (Step::Idle, Err(reason(&error))),
+            Err(error) => {
+                self.install = Install::at(Step::Refused(index, checksum));
+                self.install.next = now.plus(RETRY_INTERVAL);
+                Err(reason(&error))
+            }
         };
-        self.install = self.install.at(step);
-        out.push(Output::Imported { index, result: answer });
+        out.push(Output::Imported { index, result });
     }
 
     /// The log jumped to `index`: its next batch is the one behind. The views are the old ones, and not
@@ -112,7 +123,7 @@ impl Projector {
     pub fn jumped(&mut self, index: Index) -> Result<(), InstallError> {
         match std::mem::take(&mut self.install.step) {
             Step::Beside(held) if held.meta.applied == index => {
-                self.install = self.install.at(Step::Jumped(held));
+                self.install = Install::at(Step::Jumped(held));
                 self.reader.set_ready(0);
                 self.cut.reset();
                 Ok(())
@@ -136,7 +147,7 @@ impl Projector {
         let Step::TakingPlace(held) = std::mem::take(&mut self.install.step) else { return Ok(()) };
         match result {
             Ok(()) => {
-                self.install = self.install.at(Step::Idle);
+                self.install = Install::at(Step::Idle);
                 self.replace(*held, out);
                 Ok(())
             }
@@ -205,7 +216,7 @@ impl Projector {
         (self.kept, self.kept_upto) = (kept.into_iter().collect(), meta.kept_upto);
         self.purge_wanted = None;
         self.started = match self.started {
-            // Its answer comes, or it is given up with this incarnation.
+            // Its answer comes: for what was skipped, the place of the snapshot.
             Started::Sent => Started::Sent,
             _ if is_known => Started::Ready,
             Started::At(index) if index > meta.applied => Started::At(index),
@@ -214,10 +225,6 @@ impl Projector {
         if self.started == Started::Ready {
             self.reader.set_ready(self.options.start);
         }
-        if self.asked == Asked::Yes {
-            // It may lie in what was skipped, where nobody sees it.
-            out.push(Output::Renew);
-        }
         if matches!(self.append, Append::At(index) if index <= meta.applied) {
             self.append = Append::Idle;
         }
@@ -225,6 +232,10 @@ impl Projector {
         out.push(Output::Checkpointed(meta.applied));
         out.push(Output::PurgeAllowed(meta.kept_upto));
     }
+}
+
+fn is_of(meta: &Meta, index: Index, checksum: u64) -> bool {
+    (meta.applied, meta.checksum) == (index, checksum)
 }
 
 /// The error and what it comes from, in one line.

@@ -37,7 +37,8 @@ impl Projector {
     /// gone, a snapshot that was taken in beside `store` takes its place: the process ended when the log
     /// had jumped and the projections had not.
     ///
-    /// `first` and `commit` are the first and the last committed index of the log.
+    /// `first` and `last` are the first and the last index of the log. What is in a checkpoint was
+    /// committed; one of several members may not know any more that it was.
     ///
     /// # Errors
     ///
@@ -46,9 +47,9 @@ impl Projector {
         options: Options,
         store: &mut dyn Store,
         first: Index,
-        commit: Index,
+        last: Index,
     ) -> Result<Self, OpenError> {
-        let (mut views, kept_upto) = match load_fitting(&options, store, first, commit) {
+        let (mut views, kept_upto) = match load_fitting(&options, store, first, last) {
             Ok(Some((meta, views))) => (views, meta.kept_upto),
             Ok(None) => (Views::new(options.limits), 0),
             Err(Unfit::Store(error)) => return Err(error.into()),
@@ -114,28 +115,27 @@ fn load_fitting(
     options: &Options,
     store: &mut dyn Store,
     first: Index,
-    commit: Index,
+    last: Index,
 ) -> Result<Option<(Meta, Views)>, Unfit> {
-    let unfit = match load(options, store, first, commit) {
+    let unfit = match load(options, store, first, last) {
         Err(Unfit::Rebuild(reason)) if first > 1 => reason,
         result => return result,
     };
-    let fits = |meta: &Meta| {
-        meta.version == VERSION && meta.applied + 1 >= first && meta.applied <= commit
-    };
+    let fits =
+        |meta: &Meta| meta.version == VERSION && meta.applied + 1 >= first && meta.applied <= last;
     let Some(meta) = store.beside().meta()?.filter(fits) else {
         return Err(Unfit::Rebuild(unfit));
     };
     tracing::info!(applied = meta.applied, "a snapshot that was taken in is put in place");
     store.take_place()?;
-    load(options, store, first, commit)
+    load(options, store, first, last)
 }
 
 fn load(
     options: &Options,
     store: &mut dyn Store,
     first: Index,
-    commit: Index,
+    last: Index,
 ) -> Result<Option<(Meta, Views)>, Unfit> {
     let Some(meta) = store.meta()? else {
         if first > 1 {
@@ -148,8 +148,8 @@ fn load(
     if version != VERSION {
         return unfit(format!("the checkpoint has version {version}, this program {VERSION}"));
     }
-    if applied > commit {
-        return unfit(format!("the checkpoint ({applied}) is ahead of the log ({commit})"));
+    if applied > last {
+        return unfit(format!("the checkpoint ({applied}) is ahead of the log ({last})"));
     }
     if applied + 1 < first {
         return unfit(format!("the checkpoint ends at index {applied}"));

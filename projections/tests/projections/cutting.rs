@@ -147,7 +147,7 @@ impl Node {
     fn take_in(&mut self, snapshot: (Meta, Vec<u8>)) {
         let Meta { applied, checksum, .. } = snapshot.0;
         self.incoming = Some(snapshot);
-        self.projector.incoming(applied, checksum, &mut self.out);
+        self.projector.incoming(self.now, Some((applied, checksum)), &mut self.out);
         self.settle(&[]);
     }
 
@@ -433,8 +433,10 @@ fn a_refused_snapshot_is_answered_with_the_reason_and_a_failing_store_tries_agai
     node.settle(&[]);
     let is_in = |output: &Output| matches!(output, Output::Imported { index: 6, result: Ok(()) });
     assert_eq!(told(&node, is_in), 1);
+    // It is there already, and the log may ask for the same again.
     node.take_in((meta, stream.clone()));
-    assert_eq!(told(&node, is_in), 1, "it is there already");
+    assert_eq!(told(&node, is_in), 2);
+    assert!(node.jobs.is_empty());
 
     // Not for ever.
     let mut node = Node::new();
@@ -448,12 +450,23 @@ fn a_refused_snapshot_is_answered_with_the_reason_and_a_failing_store_tries_agai
     assert_eq!(told(&node, is_out), 1);
 
     let mut node = Node::new();
+    let whole = stream.clone();
     stream.truncate(100);
-    node.take_in((meta, stream));
-    let Some(Output::Imported { index: 6, result: Err(why) }) = node.out.last() else {
+    node.take_in((meta, stream.clone()));
+    let Some(Output::Imported { index: 6, result: Err(why) }) = node.out.pop() else {
         unreachable!("{:?}", node.out)
     };
     assert_eq!(why, "the snapshot is refused: it is cut short");
+    node.take_in((meta, stream.clone()));
+    assert_eq!(told(&node, is_out), 0, "the log knows");
+    // What is shown for longer was sent again.
+    node.pass(1);
+    node.take_in((meta, stream));
+    assert_eq!(told(&node, is_out), 1);
+    // When it was withdrawn it may come again, whole.
+    node.projector.incoming(node.now, None, &mut node.out);
+    node.take_in((meta, whole));
+    assert_eq!(told(&node, is_in), 1);
 }
 
 #[test]
@@ -468,13 +481,12 @@ fn a_snapshot_that_was_not_needed_is_thrown_away_when_the_log_has_come_as_far() 
     node.turn(&world.batches, 6);
     node.settle(&world.batches);
     assert_eq!(node.store.beside().meta().unwrap(), None);
-    // One that comes later still is not taken in.
+    // One that comes later still is not taken in: raft has no use for it.
     node.out.clear();
     node.take_in(snapshot(&world));
-    let is_out = |output: &Output| matches!(output, Output::Imported { index: 6, result: Err(_) });
-    assert_eq!(told(&node, is_out), 1);
-    node.take_in(snapshot(&world));
-    assert_eq!(told(&node, is_out), 1, "which is said once");
+    let is_in = |output: &Output| matches!(output, Output::Imported { index: 6, result: Ok(()) });
+    assert_eq!(told(&node, is_in), 1);
+    assert_eq!(node.store.beside().meta().unwrap(), None);
     assert!(matches!(node.projector.jumped(6), Err(InstallError::NotHere(6))));
 }
 
@@ -565,7 +577,6 @@ fn the_start_of_the_process_is_known_or_appended_again() {
     let appended = |node: &Node| {
         told(node, |output| matches!(output, Output::Append(events) if *events == start))
     };
-    let renewed = |node: &Node| told(node, |output| matches!(output, Output::Renew));
     let mut world = World::new(OPTIONS.limits);
     world.fold("node 1 1\n open c");
     // It was ready, and what is skipped knows of it.
@@ -580,7 +591,7 @@ fn the_start_of_the_process_is_known_or_appended_again() {
     assert!(!reader.is_ready(), "the views are not there");
     node.settle(&[]);
     assert!(reader.is_ready_as(1));
-    assert_eq!((appended(&node), renewed(&node)), (1, 0));
+    assert_eq!(appended(&node), 1);
 
     // It has its place and was not read.
     let mut node = Node::new();
@@ -588,15 +599,20 @@ fn the_start_of_the_process_is_known_or_appended_again() {
     node.projector.appended(node.now, Some(1));
     node.install(snapshot(&world));
     assert!(node.projector.reader().is_ready_as(1));
-    assert_eq!((appended(&node), renewed(&node)), (1, 0));
+    assert_eq!(appended(&node), 1);
 
-    // Nobody knows whether it is in the log, and whoever sees it tells nobody: as another
-    // incarnation it is appended again.
+    // Nobody knows whether it is in the log: the log will say.
     let mut node = Node::new();
     node.turn(&[], 0);
     node.install(snapshot(&world));
     assert!(!node.projector.reader().is_ready());
-    assert_eq!((appended(&node), renewed(&node)), (1, 1));
+    node.projector.appended(node.now, Some(2));
+    assert!(node.projector.reader().is_ready_as(1));
+
+    // Or another incarnation begins meanwhile, which is to be known by its own start.
+    let mut node = Node::new();
+    node.turn(&[], 0);
+    node.install(snapshot(&world));
     node.projector.renew(2);
     node.projector.appended(node.now, None);
     node.pass(1);

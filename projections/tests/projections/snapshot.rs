@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use ledgermq_core::offset::{Index, Offset};
@@ -135,6 +137,31 @@ fn what_was_exported_takes_the_place_of_another_store() {
         let opened = Projector::open(OPTIONS, &mut *to, meta.applied, last).expect("it is sound");
         assert_eq!(opened.reader().with(table), table(&world.views));
     });
+}
+
+#[test]
+fn who_reads_copies_at_that_moment_does_not_bring_the_old_file_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut from = MemoryStore::default();
+    filled(&mut from);
+    let (meta, stream) = exported(&mut from);
+    for round in 0..20 {
+        let path = directory.path().join(format!("views-{round}.redb"));
+        let mut store = FileStore::open(&path).expect("it can be opened");
+        take_in(&mut store, &meta, &stream).expect("it is sound");
+        let (kept, is_done) = (store.kept(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    let _ = kept.get(Offset::new(9_999, 0));
+                }
+            });
+            store.take_place().expect("it is complete");
+            is_done.store(true, Ordering::Relaxed);
+        });
+        let applied = store.meta().expect("it can be read").map(|meta| meta.applied);
+        assert_eq!(applied, Some(meta.applied), "round {round}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, WriteTransaction};
 
+use crate::checkpoint::file::kept::Shared;
 use crate::checkpoint::file::{
     KEPT, KEPT_UPTO_KEY, META, META_KEY, builder, definition, encode_meta, offset_key, open_error,
     read_meta, store_error,
@@ -31,19 +32,14 @@ impl FileBeside {
         Self { path: beside.into(), filling: None }
     }
 
-    /// Renames the file to `place`. `let_go` is called before: who has the file there open lets go of it.
-    pub(super) fn take_place(
-        &mut self,
-        place: &Path,
-        let_go: impl FnOnce(),
-    ) -> Result<(), StoreError> {
+    /// Renames the file to `place`, where `shared` is open.
+    pub(super) fn take_place(&mut self, place: &Path, shared: &Shared) -> Result<(), StoreError> {
         self.filling = None;
         if self.meta()?.is_none() {
             let what = io::Error::new(ErrorKind::NotFound, "there is no complete second store");
             return Err(storage(what));
         }
-        let_go();
-        fs::rename(&self.path, place).map_err(storage)?;
+        shared.exchange(|| fs::rename(&self.path, place)).map_err(storage)?;
         sync_directory(place).map_err(storage)
     }
 
