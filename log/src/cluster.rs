@@ -20,7 +20,8 @@ pub use door::{Door, Entry};
 pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent};
 pub use frame::{
     Answer, Command, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane, Pulse,
-    Refusal, RefusalCode, Refused, Secret, Why, admit,
+    Refusal, RefusalCode, Refused, Secret, SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd,
+    SnapshotState, Why, admit,
 };
 pub use identity::{ClusterId, Identity, IdentityError};
 pub use members::{Member, MemberChange, Members, MembersError, Role, Standing, TokenId};

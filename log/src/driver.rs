@@ -11,13 +11,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ledgermq_core::offset::Timestamp;
 
 use crate::clock::Now;
-use crate::cluster::{Inbox, NoPeers, Peers};
+use crate::cluster::{ClusterConfig, Inbox, NoPeers, Peers};
 use crate::config::Options;
 use crate::error::{OpenError, Stopped};
 use crate::log::Log;
 use crate::machine::{Beginning, LogMachine, TurnError, describe};
 use crate::peers::{PeersHandle, PeersThread};
 use crate::shared::{Shared, lock};
+use crate::snapshots::SnapshotDir;
 use crate::space::{DirSpace, Monitor};
 use crate::store::LogStore;
 use crate::store::engine::EngineStore;
@@ -25,6 +26,8 @@ use crate::wake::Wake;
 
 /// Bytes of what peers sent that wait for the log thread.
 const INBOX_BYTES: usize = 16 << 20;
+/// Directory of snapshots on their way, in that of the log.
+const SNAPSHOTS: &str = "snapshots";
 /// A node alone declares nobody lost; the value is that of the section's default.
 const NODE_LOST: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,9 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
     space.make_room_to_open();
     let Options { node, seed, config, dir, cluster } = options.clone();
     let node_lost = cluster.as_ref().map_or(NODE_LOST, |cluster| cluster.config.node_lost.0);
+    let catch_up_rate = cluster
+        .as_ref()
+        .map_or(ClusterConfig::default().catch_up_rate, |cluster| cluster.config.catch_up_rate);
     let place =
         cluster.map(|cluster| membership::enter(cluster, node, millis / 1000)).transpose()?;
     let store = EngineStore::open(&options, lock, millis)?;
@@ -75,7 +81,17 @@ pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
         }
     };
     let stopwatch = Box::new(move || clock.now().monotonic);
-    let beginning = Beginning { node, seed, membership, node_lost, config, space, stopwatch };
+    let beginning = Beginning {
+        node,
+        seed,
+        membership,
+        node_lost,
+        config,
+        space,
+        snapshots: Arc::new(SnapshotDir::new(dir.join(SNAPSHOTS))),
+        catch_up_rate: catch_up_rate.0,
+        stopwatch,
+    };
     let (log, machine) = match LogMachine::recover(store, beginning, clock.now()) {
         Ok(opened) => opened,
         Err(error) => {

@@ -27,7 +27,6 @@ mod receipt;
 mod replica;
 mod ring;
 mod shared;
-#[allow(dead_code, unreachable_pub, unused_imports, reason = "the machine comes to use it")]
 mod snapshots;
 pub mod space;
 mod staging;
@@ -53,6 +52,6 @@ pub use crate::machine::{Beginning, LogMachine, Membership, TurnError};
 pub use crate::producer::Producer;
 pub use crate::receipt::{Pushed, Receipt};
 pub use crate::snapshots::{CutWriter, Incoming, SnapshotDir, SnapshotFile, SnapshotFiles};
-pub use crate::status::{Buckets, ClusterStatus, Health, NodeStatus, Status};
+pub use crate::status::{Buckets, ClusterStatus, Health, NodeStatus, SnapshotStatus, Status};
 pub use crate::tail::{StateItem, StateTail, Tail};
 pub use crate::wake::Wake;

@@ -120,6 +120,7 @@ impl Log {
     /// A tail for projections: batches from `from` on, or a snapshot first.
     #[must_use]
     pub fn tail_state(&self, from: Index, wake: Arc<dyn Wake>) -> StateTail {
+        lock(&self.shared.snapshots).begins_behind(from.saturating_sub(1));
         StateTail::new(self.tail_gapless(from, wake))
     }
 

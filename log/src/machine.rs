@@ -11,6 +11,7 @@ mod peers;
 mod policy;
 mod proposing;
 mod recovery;
+mod snapshots;
 #[cfg(feature = "testing")]
 mod testing;
 
@@ -87,6 +88,7 @@ pub struct LogMachine<S: LogStore> {
     policy: policy::Policy,
     commands: commands::Commands,
     joining: joining::Joining,
+    snapshots: snapshots::Snapshots,
     /// A node that is not heard for so long is declared lost.
     node_lost: Duration,
     /// When a write is tried again for which the disk had no space.
@@ -151,11 +153,15 @@ impl<S: LogStore> LogMachine<S> {
         self.derive(time, may_write && self.is_number_kept);
         if may_write {
             self.propose(now, time, peers);
-            self.checkpoint.step(&self.admission, &mut self.extra);
+            self.restore_imported();
+            if !self.snapshots.is_installing() {
+                self.checkpoint.step(&self.admission, &mut self.extra);
+            }
             self.write(now, peers)?;
         }
         self.sync_if_due(now)?;
         self.publish()?;
+        self.keep_snapshots(now, peers);
         self.show_members();
         self.renew_if_due();
         self.keep(now)?;
@@ -194,7 +200,9 @@ impl<S: LogStore> LogMachine<S> {
         let sync = self.is_unsynced.then_some(self.last_sync + SYNC_INTERVAL);
         // What found no way is not tried while a write waits for room.
         let next_try = self.proposing.next_try().filter(|_| self.retry.is_none());
-        sync.into_iter().chain(next_try).chain(self.retry).fold(tick, Duration::min)
+        let next_chunk = self.snapshots.next_turn();
+        let others = next_try.into_iter().chain(next_chunk).chain(self.retry);
+        sync.into_iter().chain(others).fold(tick, Duration::min)
     }
 
     /// Whether a write is worth trying. On a full disk each try costs raft-engine an empty file, so
@@ -218,8 +226,14 @@ impl<S: LogStore> LogMachine<S> {
         let mut outgoing = self.peers.outgoing(self.heard(), peers);
         let mut send = |message| outgoing.send(message);
         let written = self.replica.turn(&mut self.extra, is_fsync, &mut send, &mut self.turned);
-        let lost = outgoing.lost();
+        let (lost, snapshots) = outgoing.end();
         lost.into_iter().for_each(|peer| self.replica.unreachable(peer));
+        for (to, index) in snapshots {
+            self.send_snapshot(to, index, now.monotonic);
+        }
+        if let Some(index) = self.turned.restored.take() {
+            self.jumped(index, now.monotonic, peers);
+        }
         if let Some(index) = self.replica.take_unreadable() {
             return Err(TurnError::Damaged { index, what: "it cannot be read for a follower" });
         }

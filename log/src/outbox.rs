@@ -111,6 +111,12 @@ impl Outbox {
         }
     }
 
+    /// The log has jumped to where the batches up to `last` of each producer are admitted.
+    pub(crate) fn passed(&mut self, last: impl Fn(u16) -> u64) {
+        let lanes = 0..u16::try_from(self.lanes.len()).unwrap_or(u16::MAX);
+        lanes.for_each(|local| self.admitted(local, last(local)));
+    }
+
     /// Whether a batch that came void tells that an earlier one was lost on its way: it is not the
     /// second copy of what is admitted.
     pub(crate) fn is_gap(&self, local: u16, sequence: u64) -> bool {
@@ -188,6 +194,18 @@ mod tests {
         assert!(!outbox.send(|_| false));
         assert_eq!(sent(&mut outbox), [(0, 1)]);
         assert!(!outbox.has_unsent() && !outbox.is_empty());
+    }
+
+    #[test]
+    fn a_jump_passes_the_batches_that_are_admitted_where_it_ends() {
+        let mut outbox = Outbox::default();
+        for (local, sequence) in [(0, 1), (0, 2), (2, 1), (2, 2)] {
+            outbox.push(local, sequence, batch(local, sequence));
+        }
+        assert!(outbox.send(|_| true));
+        outbox.passed(|local| if local == 0 { 1 } else { 2 });
+        assert_eq!((outbox.sent_bytes(), outbox.bytes()), (0, 2));
+        assert_eq!(sent(&mut outbox), [(0, 2)]);
     }
 
     #[test]

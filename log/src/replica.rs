@@ -6,6 +6,7 @@
 //! and leaves when that is durable.
 
 mod election;
+mod snapshots;
 mod storage;
 mod terms;
 #[cfg(all(test, feature = "testing"))]
@@ -21,6 +22,8 @@ use ledgermq_core::offset::Index;
 use crate::cluster::{MemberChange, Members, conf_change};
 use crate::deriving::Leading;
 use crate::store::{Configuration, LogStore, StoreError, Unit};
+
+pub(crate) use snapshots::Restored;
 
 use storage::RaftStorage;
 
@@ -49,6 +52,10 @@ pub(crate) struct Replica<S> {
     stuck: Option<Stuck>,
     /// Peers that were lost meanwhile.
     lost: Vec<u64>,
+    /// Snapshots that were taken by their receivers meanwhile, or were not.
+    reports: Vec<(u64, bool)>,
+    /// The snapshot that raft has taken and that is not written yet.
+    restoring: Option<Restored>,
     /// Draws how long it waits before it stands for election.
     seed: u64,
     /// Who is in, as applied.
@@ -56,6 +63,8 @@ pub(crate) struct Replica<S> {
     members: Members,
     /// They changed since the last write.
     is_configuration_unwritten: bool,
+    /// The commit index that was written last.
+    written_commit: Index,
     /// The last term in which this node led, and its first entry of that term.
     led: Leading,
 }
@@ -70,6 +79,8 @@ struct Stuck {
 /// What a turn brought.
 #[derive(Default)]
 pub(crate) struct Turned {
+    /// The log jumped to a snapshot at this index; what was committed before is not handed out.
+    pub(crate) restored: Option<Index>,
     /// Entries that are committed now, in order.
     pub(crate) committed: Vec<Entry>,
     /// Bytes written.
@@ -112,6 +123,7 @@ impl<S: LogStore> Replica<S> {
     pub(crate) fn new(birth: Birth, mut store: S) -> Result<Self, StoreError> {
         let Birth { node, seed, applied, is_founder, members } = birth;
         let mut recovered = store.recovered();
+        let written_commit = recovered.hard_state.commit;
         // The commit index on disk lags behind; what was applied is committed.
         recovered.hard_state.commit = recovered.hard_state.commit.max(applied);
         if recovered.configuration.is_empty() && is_founder {
@@ -144,10 +156,13 @@ impl<S: LogStore> Replica<S> {
             store,
             stuck: None,
             lost: Vec::new(),
+            reports: Vec::new(),
+            restoring: None,
             seed,
             configuration,
             members,
             is_configuration_unwritten: false,
+            written_commit,
             led: Leading { term: 0, first: 0 },
         };
         replica.settle();
@@ -337,6 +352,7 @@ impl<S: LogStore> Replica<S> {
         if let Some(stuck) = self.stuck.take() {
             self.persist(stuck, send, turned)?;
             std::mem::take(&mut self.lost).into_iter().for_each(|peer| self.unreachable(peer));
+            self.report_late();
         }
         if !self.raw.has_ready() && (!extra.is_empty() || self.is_configuration_unwritten) {
             self.add_configuration(extra);
@@ -354,6 +370,7 @@ impl<S: LogStore> Replica<S> {
             let sync = sync || self.is_vote_or_term(&state);
             let entries = ready.take_entries();
             let mut unit = Unit { entries, hard_state: Some(state), ..std::mem::take(extra) };
+            let sync = self.add_snapshot(&ready, &mut unit, turned) || sync;
             self.add_configuration(&mut unit);
             self.persist(Stuck { ready, unit, sync }, send, turned)?;
         }
@@ -436,6 +453,7 @@ impl<S: LogStore> Replica<S> {
         // A commit index alone needs no write of its own: it goes with the next one, and what is
         // lost of it by a crash is found again by the election.
         let is_needed = !unit.entries.is_empty()
+            || unit.snapshot.is_some()
             || unit.configuration.is_some()
             || !unit.puts.is_empty()
             || !unit.deletes.is_empty()
@@ -452,7 +470,14 @@ impl<S: LogStore> Replica<S> {
             turned.note(&unit, sync);
         }
         if let Some(state) = unit.hard_state {
+            if is_needed {
+                self.written_commit = state.commit;
+            }
             self.raw.mut_store().set_hard_state(state);
+        }
+        if let Some(snapshot) = unit.snapshot {
+            self.raw.mut_store().install(snapshot);
+            turned.restored = Some(snapshot.0);
         }
         self.raw.mut_store().append(unit.entries);
         ready.take_persisted_messages().into_iter().for_each(&mut *send);
@@ -467,6 +492,18 @@ impl<S: LogStore> Replica<S> {
         let applied = self.raw.raft.raft_log.applied;
         self.raw.mut_store().applied(applied);
         self.settle();
+        Ok(())
+    }
+
+    /// Writes down how far the log is committed, if less is on the disk: a process that starts again
+    /// knows it then before it hears of anybody.
+    pub(crate) fn keep_commit(&mut self) -> Result<(), StoreError> {
+        let state = self.raw.store().hard_state().clone();
+        let commit = state.commit;
+        if !self.is_stuck() && commit > self.written_commit {
+            self.store.write(&Unit { hard_state: Some(state), ..Unit::default() }, true)?;
+            self.written_commit = commit;
+        }
         Ok(())
     }
 

@@ -94,6 +94,13 @@ impl Ring {
         self.wake_all();
     }
 
+    /// Goes on behind `last`, to which the log has jumped.
+    pub(crate) fn reset(&mut self, last: Index) {
+        self.batches.clear();
+        self.bytes = 0;
+        (self.first, self.last) = (last + 1, last);
+    }
+
     pub(crate) fn wake_all(&self) {
         self.sleepers.iter().filter_map(Weak::upgrade).for_each(|sleeper| sleeper.ring());
     }

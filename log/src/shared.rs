@@ -238,6 +238,11 @@ impl Shared {
         Ok(batch)
     }
 
+    /// Forgets the batches that were read from the disk lately.
+    pub(crate) fn forget_cached(&self) {
+        lock(&self.cache).clear();
+    }
+
     /// What is void from `from` on, as far as one read goes. To be asked before the entries are
     /// read: a purge forgets the marks when the entries are gone.
     fn marks(&self, from: Index, upto: Index) -> BTreeMap<Index, Voids> {
@@ -272,6 +277,12 @@ struct Cache {
 impl Cache {
     fn get(&self, index: Index) -> Option<Arc<CommittedBatch>> {
         self.batches.get(&index).map(Arc::clone)
+    }
+
+    fn clear(&mut self) {
+        self.batches.clear();
+        self.order.clear();
+        self.bytes = 0;
     }
 
     fn put(&mut self, batch: Arc<CommittedBatch>) {

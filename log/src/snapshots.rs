@@ -10,6 +10,7 @@ mod format;
 mod incoming;
 #[cfg(feature = "testing")]
 mod memory;
+mod prologue;
 mod state;
 
 pub use cut::CutWriter;
@@ -19,8 +20,11 @@ pub use incoming::Incoming;
 pub use memory::MemoryFiles;
 
 pub(crate) use cut::Cut;
-pub(crate) use format::CHUNK_BYTES;
 #[cfg(feature = "testing")]
 pub(crate) use format::ChunkWriter;
+pub(crate) use format::{
+    CHUNK_BYTES, ChunkReader, add_sum, chunks_of, length_of, read_chunk, write_chunk,
+};
 pub(crate) use incoming::Received;
+pub(crate) use prologue::{Prologue, read_part, write_part};
 pub(crate) use state::{CutEnd, Snapshots, Written};

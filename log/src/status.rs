@@ -106,6 +106,29 @@ pub struct ClusterStatus {
     pub resends: u64,
     /// Bytes of batches of this node that are not admitted yet.
     pub outbox_bytes: u64,
+    /// What became of snapshots.
+    pub snapshots: SnapshotStatus,
+}
+
+/// Snapshots for nodes that lack what is purged, since this process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// Made by this node.
+    pub made: u64,
+    /// Sent by this node, whole.
+    pub sent: u64,
+    /// Bytes of these.
+    pub sent_bytes: u64,
+    /// How long these took until their receivers were there.
+    pub sent_time: Duration,
+    /// Received by this node, whole, and gone on from.
+    pub received: u64,
+    /// Bytes of these.
+    pub received_bytes: u64,
+    /// How long these took until this node was there.
+    pub received_time: Duration,
+    /// Cuts and transfers that failed, on either side. They are tried again.
+    pub failed: u64,
 }
 
 /// What this node knows of one.

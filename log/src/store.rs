@@ -22,6 +22,7 @@ use raft::eraftpb::{Entry, HardState};
 use crate::error::ReadError;
 
 pub use configuration::Configuration;
+pub(crate) use configuration::{from_bytes as configuration_of, to_bytes as configuration_bytes};
 
 /// What one atomic write makes durable.
 #[derive(Clone, Debug, Default)]

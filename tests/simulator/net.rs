@@ -12,13 +12,13 @@ use crate::peers::{Event, Habits, Lane, Links, Sent as LinkSent};
 use crate::rng::Rng;
 
 /// Lanes that a peer must have to count as connected.
-const NEEDED: [Lane; 2] = [Lane::Log, Lane::Pulse];
+const NEEDED: [Lane; 3] = [Lane::Log, Lane::Pulse, Lane::Bulk];
 
 /// All links, and who knows of whom.
 pub(crate) struct Net {
     pub(crate) links: Links<Vec<u8>>,
     /// By node and peer: which of [`NEEDED`] are there.
-    up: BTreeMap<(u64, u64), [bool; 2]>,
+    up: BTreeMap<(u64, u64), [bool; 3]>,
 }
 
 /// The way out of one node, for a turn.
@@ -100,9 +100,9 @@ impl Net {
                 Event::Connected | Event::Disconnected => {
                     let Some(at) = at else { continue };
                     let up = self.up.entry((node, peer)).or_default();
-                    let before = *up == [true; 2];
+                    let before = *up == [true; 3];
                     up[at] = event == Event::Connected;
-                    match (before, *up == [true; 2]) {
+                    match (before, *up == [true; 3]) {
                         (false, true) => {
                             return Some(PeerInput::Connected { peer, hello: hello(peer) });
                         }

@@ -23,7 +23,7 @@ use crate::committed::Voids;
 use crate::error::OpenError;
 use crate::store::{LogStore, Unit};
 
-const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 2;
 const HEAD_KEY: &[u8] = b"A";
 /// A checkpoint is begun after this much log, or four times the size of the state.
 const BYTES_BETWEEN: u64 = 64 << 20;
@@ -140,6 +140,37 @@ impl Checkpoint {
         }
     }
 
+    /// A checkpoint of `admission` as a whole, for a store whose log jumps there, and the write that
+    /// makes it so. What the store had of another state and of voids is forgotten.
+    pub(crate) fn replace<S: LogStore>(admission: &Admission, store: &S) -> (Self, Unit) {
+        let mut unit = Unit::default();
+        for (number, shard) in admission.sessions.shards().iter().enumerate() {
+            if !shard.is_empty() {
+                unit.puts.push((shard_key(number, 0), encode_shard(shard)));
+            }
+        }
+        let written = admission.sessions.shards().iter().map(|shard| (Arc::clone(shard), 0));
+        let sessions: usize = admission.sessions.shards().iter().map(|shard| shard.len()).sum();
+        let mut checkpoint = Self { written: written.collect(), ..Self::default() };
+        checkpoint.index = admission.applied();
+        checkpoint.state_bytes = sessions as u64 * 48;
+        let manifest = Manifest {
+            version: VERSION,
+            head: admission.head.clone(),
+            sides: vec![0; SHARDS],
+            state_bytes: checkpoint.state_bytes,
+        };
+        let keys = store.keys(b"a").into_iter().chain(store.keys(b"v"));
+        unit.deletes = keys.filter(|key| unit.puts.iter().all(|(put, _)| put != key)).collect();
+        unit.puts.push((HEAD_KEY.to_vec(), encode(&manifest)));
+        (checkpoint, unit)
+    }
+
+    /// Whether the key is one of a checkpoint.
+    pub(crate) fn has_key(key: &[u8]) -> bool {
+        matches!(key.first(), Some(b'a' | b'A' | b'v'))
+    }
+
     /// Asks for a checkpoint now, whatever the log has grown.
     pub(crate) fn want(&mut self) {
         self.wanted = true;
@@ -222,13 +253,13 @@ impl Checkpoint {
     }
 }
 
-fn encode_shard(shard: &Shard) -> Vec<u8> {
+pub(super) fn encode_shard(shard: &Shard) -> Vec<u8> {
     let mut sessions: Vec<(&ClientId, &Session)> = shard.iter().collect();
     sessions.sort_unstable_by_key(|(client, _)| *client);
     encode(&sessions)
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("a Vec takes every value")
 }
 

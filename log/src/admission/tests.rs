@@ -11,11 +11,11 @@ use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::store::{LogStore, Unit};
 use ledgermq_core::offset::Timestamp;
 
-fn producer(local: u16) -> ProducerId {
+pub(super) fn producer(local: u16) -> ProducerId {
     ProducerId { node: 1, start: 1, local }
 }
 
-fn opened(client: &str, interval: u32) -> Event {
+pub(super) fn opened(client: &str, interval: u32) -> Event {
     Event::SessionOpened(Box::new(SessionOpened {
         client: client.into(),
         username: None,
@@ -48,7 +48,7 @@ fn message(builder: &mut BatchBuilder, client: &str, epoch: Offset) {
     builder.publish(Some((&client.into(), epoch)), None, &message);
 }
 
-fn commit(
+pub(super) fn commit(
     index: Index,
     producer: ProducerId,
     sequence: u64,
@@ -205,7 +205,7 @@ fn of_a_lost_node_nothing_more_counts() {
 }
 
 /// Writes a checkpoint as turns do.
-fn save(checkpoint: &mut Checkpoint, admission: &Admission, store: &mut SimulatedStore) {
+pub(super) fn save(checkpoint: &mut Checkpoint, admission: &Admission, store: &mut SimulatedStore) {
     checkpoint.want();
     while checkpoint.is_due() {
         let mut unit = Unit::default();

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ledgermq_core::quantity::Span;
+use ledgermq_core::quantity::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::members::{ADDRESS_BYTES_MAX, Role};
 
 /// A node is not declared lost faster than a leader is elected.
 const NODE_LOST_MIN: Duration = Duration::from_secs(2);
+/// With less a node would hardly ever catch up.
+const CATCH_UP_RATE_MIN: ByteSize = ByteSize::mib(1);
 
 /// The section `[cluster]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub struct ClusterConfig {
     /// A node that the leader does not hear for so long is declared lost: its sessions end, their
     /// wills come due. The same on all nodes.
     pub node_lost: Span,
+    /// Bytes that this node sends in a second, at most, to nodes that lack what its log has dropped.
+    pub catch_up_rate: ByteSize,
     /// Nodes speak in the clear and believe what everybody says of itself. Whoever reaches the
     /// address can then read and change everything.
     pub insecure: bool,
@@ -44,6 +48,7 @@ impl Default for ClusterConfig {
             join_token_file: PathBuf::new(),
             role: Role::Log,
             node_lost: Span::secs(10),
+            catch_up_rate: ByteSize::mib(64),
             insecure: false,
         }
     }
@@ -100,6 +105,9 @@ impl ClusterConfig {
         }
         if self.node_lost.0 < NODE_LOST_MIN {
             return wrong("node_lost", "must be at least 2s: to elect a leader takes up to that");
+        }
+        if self.catch_up_rate < CATCH_UP_RATE_MIN {
+            return wrong("catch_up_rate", "must be at least 1MiB: it is what is sent in a second");
         }
         Ok(())
     }
@@ -205,5 +213,7 @@ mod tests {
         assert!(refused(&edge).contains("come later"));
         let fast = ClusterConfig { node_lost: Span::secs(1), ..ClusterConfig::default() };
         assert!(refused(&fast).contains("at least 2s"));
+        let slow = ClusterConfig { catch_up_rate: ByteSize(1000), ..ClusterConfig::default() };
+        assert!(refused(&slow).starts_with("cluster.catch_up_rate: "));
     }
 }

@@ -23,6 +23,7 @@ mod joining;
 mod message;
 mod order;
 mod pulse;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use greeting::{Hello, PROTOCOL, Refusal, RefusalCode};
 pub use joining::{Join, Joined, Secret};
 pub use order::{Answer, Command};
 pub use pulse::Pulse;
+pub use snapshot::{SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState};
 
 /// Bytes in front of a frame's body.
 pub const HEAD: usize = 12;
@@ -133,6 +135,14 @@ pub enum Frame {
     Joined(Box<Joined>),
     /// The members, for a node that has been away.
     Members(Box<Members>),
+    /// The leader has a snapshot for a follower.
+    SnapshotBegin(SnapshotBegin),
+    /// A piece of it.
+    SnapshotChunk(SnapshotChunk),
+    /// All of it was sent.
+    SnapshotEnd(SnapshotEnd),
+    /// How its receiver stands.
+    SnapshotAck(SnapshotAck),
     /// A wish of a node, or of an operator there, that the leader must fulfil.
     Command {
         /// The sender's number for it, which comes back in the answer.
@@ -170,6 +180,10 @@ impl Frame {
             Self::Join(_)
             | Self::Joined(_)
             | Self::Members(_)
+            | Self::SnapshotBegin(_)
+            | Self::SnapshotChunk(_)
+            | Self::SnapshotEnd(_)
+            | Self::SnapshotAck(_)
             | Self::Command { .. }
             | Self::Answer { .. } => Lane::Bulk,
         }
@@ -192,7 +206,11 @@ impl Frame {
             Self::Join(_) => 20,
             Self::Joined(_) => 21,
             Self::Members(_) => 22,
-            // 30 to 33 are snapshots, 50 to 59 what edge nodes are interested in.
+            Self::SnapshotBegin(_) => 30,
+            Self::SnapshotChunk(_) => 31,
+            Self::SnapshotEnd(_) => 32,
+            Self::SnapshotAck(_) => 33,
+            // 50 to 59 are what edge nodes are interested in.
             Self::Command { .. } => 40,
             Self::Answer { .. } => 41,
         }
@@ -237,6 +255,10 @@ impl Frame {
             Self::Join(join) => join.encode(out),
             Self::Joined(joined) => joined.encode(out),
             Self::Members(members) => out.extend_from_slice(&members.encode()),
+            Self::SnapshotBegin(begin) => begin.encode(out),
+            Self::SnapshotChunk(chunk) => chunk.encode(out),
+            Self::SnapshotEnd(end) => end.encode(out),
+            Self::SnapshotAck(ack) => ack.encode(out),
             Self::Command { id, command } => command.encode(*id, out),
             Self::Answer { id, answer } => answer.encode(*id, out),
         }

@@ -12,6 +12,8 @@ use crate::committed::CommittedBatch;
 #[cfg(feature = "testing")]
 use crate::config::Config;
 #[cfg(feature = "testing")]
+use crate::snapshots::MemoryFiles;
+#[cfg(feature = "testing")]
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::tail::Tail;
 use crate::wake::Wake;
@@ -94,6 +96,8 @@ fn still(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
         node_lost: Duration::from_secs(10),
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,
+        snapshots: Arc::new(MemoryFiles::default()),
+        catch_up_rate: 64 << 20,
         stopwatch: Box::new(|| Duration::ZERO),
     };
     let store = SimulatedStore::open(disk).expect("opens");

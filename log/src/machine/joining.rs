@@ -58,6 +58,11 @@ impl Joining {
     pub(super) fn new(membership: Option<Membership>) -> Self {
         Self { membership, ..Self::default() }
     }
+
+    /// Who this node is in its cluster.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.membership.as_ref().map(|membership| &membership.identity)
+    }
 }
 
 impl<S: LogStore> LogMachine<S> {
@@ -103,16 +108,6 @@ impl<S: LogStore> LogMachine<S> {
         }
         if !members.is_founded() {
             return None;
-        }
-        let first = self.shared.reader.first_index();
-        let is_known = members.nodes.contains_key(&asks.request.node);
-        if first > 1 && !is_known {
-            let text = format!(
-                "the log of this cluster begins at entry {first}, and what came before cannot be \
-                 sent: nodes can join only while the log is whole (raise log.hot_bytes_max and \
-                 log.hot_entries_max before a cluster grows)"
-            );
-            return refuse(RefusalCode::Join, &text);
         }
         let now_s = now.wall.0 / 1_000_000;
         let door = Door { authority, members, now_s };

@@ -54,6 +54,12 @@ impl Keeping {
         self.checkpoint = index;
     }
 
+    /// The log has jumped to a snapshot, which is a checkpoint of admission.
+    pub(super) fn jumped(&mut self, index: Index) {
+        self.checkpoint = index;
+        (self.purge_wanted, self.awaits_checkpoint) = (None, false);
+    }
+
     pub(super) fn purge_wanted(&self) -> Option<Index> {
         self.purge_wanted
     }
@@ -71,7 +77,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         self.keeping.last = now.monotonic;
         self.keeping.written = 0;
-        unless_full(self.purge())?;
+        unless_full(self.purge(now.monotonic))?;
         if !self.keeping.is_marked || self.is_mark_wanted() {
             self.mark()?;
         }
@@ -101,6 +107,14 @@ impl<S: LogStore> LogMachine<S> {
             self.replica.store_mut().sync()?;
             self.is_unsynced = false;
         }
+        // What the projections make durable by this mark is known to be committed after a restart: a
+        // cut for another node must not lie before it. A full disk does not keep the mark back.
+        if !self.replica.is_sole_member() && self.retry.is_none() {
+            match self.replica.keep_commit() {
+                Ok(()) | Err(StoreError::NoSpace) => {}
+                Err(error) => return Err(error),
+            }
+        }
         self.replica.store_mut().mark(clean)?;
         self.keeping.is_marked = true;
         // Whatever is committed was written.
@@ -117,7 +131,10 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// [`TurnError::Store`]; a full disk is none: the next start then folds more of the log.
     pub fn close(&mut self) -> Result<(), TurnError> {
-        unless_full(self.finish_checkpoint())?;
+        // Behind a jump that waits for room, the state of before must not be written.
+        if !self.snapshots.is_installing() {
+            unless_full(self.finish_checkpoint())?;
+        }
         // Whatever was written last, the commit index among it, is synced.
         self.is_unsynced = true;
         unless_full(self.sync_and_mark(!self.replica.is_stuck()))
@@ -133,17 +150,43 @@ impl<S: LogStore> LogMachine<S> {
         Ok(())
     }
 
-    /// How far the logs of all members are known to reach: what one lacks must not be purged, for
-    /// nothing else could be sent to it.
-    fn held_by_all(&self) -> Index {
+    /// How far the logs of the members are known to reach who are heard: what one of them lacks is
+    /// kept a while, for a snapshot costs more. While nobody makes snapshots, nothing else could be
+    /// sent to the others, and all count.
+    fn held_by_others(&self, now: Duration) -> Index {
         let own = self.shared.node;
+        let is_served = lock(&self.shared.snapshots).is_served();
+        let counts = |node: &u64| {
+            let heard_at = self.peers.get(*node).map(|known| known.heard_at);
+            let is_heard = heard_at.is_some_and(|at| now.saturating_sub(at) < self.node_lost);
+            *node != own && (is_heard || !is_served)
+        };
         let members = self.replica.configuration().members();
-        let others = members.into_iter().filter(|node| *node != own);
+        let others = members.into_iter().filter(counts);
         others.map(|node| self.peers.applied(node)).min().unwrap_or(Index::MAX)
     }
 
+    /// What is dropped though somebody lacks it who is heard: beyond half as much again as the hot
+    /// log may have, and what the disk has no room for.
+    fn dropped_anyway(&self, over: u64) -> Index {
+        if !lock(&self.shared.snapshots).is_served() {
+            return 0;
+        }
+        let grace = self.config.hot_bytes_max.0 / 2;
+        let entries = self.config.hot_entries_max.saturating_add(self.config.hot_entries_max / 2);
+        let over = over.saturating_sub(grace).max(self.space.missing());
+        self.replica.store().purge_point(over, entries).unwrap_or_default()
+    }
+
+    /// The index behind which the log must stay, for a snapshot that is sent; a disk that has no room
+    /// does not wait for it.
+    fn pinned(&self) -> Index {
+        let pinned = self.snapshots.pinned().filter(|_| self.space.missing() == 0);
+        pinned.unwrap_or(Index::MAX)
+    }
+
     /// Says what the log would like to drop, and drops what nobody needs.
-    fn purge(&mut self) -> Result<(), StoreError> {
+    fn purge(&mut self, now: Duration) -> Result<(), StoreError> {
         let store = self.replica.store();
         // A disk that is smaller than the hot log may be is a bound, too.
         let over = store.bytes().saturating_sub(self.config.hot_bytes_max.0);
@@ -164,7 +207,8 @@ impl<S: LogStore> LogMachine<S> {
             .min(self.shared.purge_allowed.load(Ordering::Relaxed))
             // One that waits for room on the disk is none yet.
             .min(self.keeping.checkpoint)
-            .min(self.held_by_all());
+            .min(self.held_by_others(now).max(self.dropped_anyway(over)))
+            .min(self.pinned());
         // A tail of this process that is a moment behind must not find a gap.
         let needed = lock(&self.shared.ring).lowest_needed(first);
         let upto = needed.map_or(upto, |needed| upto.min(needed - 1));

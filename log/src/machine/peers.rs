@@ -81,7 +81,7 @@ impl Table {
 
     /// A way out for raft's messages.
     pub(super) fn outgoing<'a>(&self, heard: Timestamp, peers: &'a mut dyn Peers) -> Outgoing<'a> {
-        Outgoing { heard, peers, lost: Vec::new() }
+        Outgoing { heard, peers, lost: Vec::new(), snapshots: Vec::new() }
     }
 }
 
@@ -90,12 +90,17 @@ pub(super) struct Outgoing<'a> {
     heard: Timestamp,
     peers: &'a mut dyn Peers,
     lost: Vec<u64>,
+    snapshots: Vec<(u64, Index)>,
 }
 
 impl Outgoing<'_> {
     pub(super) fn send(&mut self, message: Message) {
         let to = message.to;
         let kind = message.get_msg_type();
+        if kind == MessageType::MsgSnapshot {
+            // It goes on a way of its own, which takes its time.
+            return self.snapshots.push((to, message.get_snapshot().get_metadata().index));
+        }
         let is_append = kind == MessageType::MsgAppend;
         let heard = (kind == MessageType::MsgRequestVoteResponse).then_some(self.heard);
         let frame = Frame::Raft { message: Box::new(message), heard };
@@ -105,9 +110,9 @@ impl Outgoing<'_> {
         }
     }
 
-    /// Peers for which entries were lost.
-    pub(super) fn lost(self) -> Vec<u64> {
-        self.lost
+    /// Peers for which entries were lost, and those who are to have a snapshot of that index.
+    pub(super) fn end(self) -> (Vec<u64>, Vec<(u64, Index)>) {
+        (self.lost, self.snapshots)
     }
 }
 
@@ -171,6 +176,7 @@ impl<S: LogStore> LogMachine<S> {
                     }
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);
+                    self.fail_transfer(peer, "the connection broke");
                 }
                 PeerInput::Join { id, request } => self.take_join(id, request, now, peers),
                 PeerInput::Refused { by, refusal } => {
@@ -195,6 +201,10 @@ impl<S: LogStore> LogMachine<S> {
             Frame::Pulse(pulse) => self.take_pulse(from, *pulse),
             Frame::Command { id, command } => self.take_command((from, id), command, now, peers),
             Frame::Answer { id, answer } => self.take_answer(from, id, answer),
+            Frame::SnapshotBegin(_)
+            | Frame::SnapshotChunk(_)
+            | Frame::SnapshotEnd(_)
+            | Frame::SnapshotAck(_) => return self.take_snapshot_frame(from, frame, now, peers),
             // These are not for the log.
             _ => {}
         }
@@ -203,7 +213,7 @@ impl<S: LogStore> LogMachine<S> {
 
     fn step(&mut self, message: Message, heard: Timestamp) -> usize {
         match message.get_msg_type() {
-            // Sent by nobody yet.
+            // No frame carries one.
             MessageType::MsgSnapshot => return 0,
             MessageType::MsgRequestVoteResponse if !message.reject => self.hear(heard),
             _ => {}
@@ -315,6 +325,7 @@ impl<S: LogStore> LogMachine<S> {
             taken: (self.proposing.counts.taken_batches, self.proposing.counts.taken_bytes),
             resends: self.proposing.counts.begun_again,
             outbox_bytes: self.proposing.outbox_bytes() as u64,
+            snapshots: self.snapshots.counts,
         };
         *lock(&self.shared.cluster) = status;
     }

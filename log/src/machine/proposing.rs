@@ -95,6 +95,12 @@ impl Proposing {
         }
     }
 
+    /// The log has jumped to where the batches up to `last` of each own producer are admitted.
+    pub(super) fn passed(&mut self, last: impl Fn(u16) -> u64) {
+        self.outbox.passed(last);
+        self.begin_again();
+    }
+
     /// The process begins anew: nothing that waits of it will count.
     pub(super) fn renew(&mut self) {
         self.held = None;

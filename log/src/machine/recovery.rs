@@ -24,10 +24,12 @@ use crate::machine::keeping::Keeping;
 use crate::machine::peers::Table;
 use crate::machine::policy::Policy;
 use crate::machine::proposing::Proposing;
+use crate::machine::snapshots::{Snapshots, time_of_snapshot};
 use crate::machine::{Counts, LogMachine, TurnError, hearing, incarnation};
 use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
+use crate::snapshots::SnapshotFiles;
 use crate::space::Monitor;
 use crate::status::Status;
 use crate::store::{LogReader, LogStore, REMEDY, Recovered, Unit};
@@ -50,6 +52,10 @@ pub struct Beginning {
     pub config: Config,
     /// Room on the disk.
     pub space: Monitor,
+    /// Where snapshots stand on their way.
+    pub snapshots: Arc<dyn SnapshotFiles>,
+    /// Bytes of snapshots that are sent in a second, at most.
+    pub catch_up_rate: u64,
     /// Reads a monotonic clock, to time the syncs.
     pub stopwatch: Box<dyn FnMut() -> Duration + Send>,
 }
@@ -62,7 +68,17 @@ impl<S: LogStore> LogMachine<S> {
     ///
     /// If the store holds damaged entries or cannot be written.
     pub fn recover(store: S, beginning: Beginning, now: Now) -> Result<(Log, Self), OpenError> {
-        let Beginning { node, seed, membership, node_lost, config, space, stopwatch } = beginning;
+        let Beginning {
+            node,
+            seed,
+            membership,
+            node_lost,
+            config,
+            space,
+            snapshots,
+            catch_up_rate,
+            stopwatch,
+        } = beginning;
         let start_min = membership.as_ref().map_or(0, |it| it.identity.start_min);
         // An empty log of a node that was let in waits for the others'.
         let is_founder = start_min == 0;
@@ -82,6 +98,8 @@ impl<S: LogStore> LogMachine<S> {
             Shared::new(Arc::clone(&reader), ring, status, cache_bytes, node, recovered.start);
         let shared = Arc::new(shared.with_voids(voids));
         let (taken, kept) = (incarnation::taken(&store), hearing::kept(&store));
+        // A log that begins behind a snapshot may have no batch yet.
+        let jumped_at = time_of_snapshot(&store);
         let room = Arc::new(Room::default());
         let known = members(&store, MEMBERS_KEY)?;
         let told = members(&store, TOLD_KEY)?;
@@ -96,9 +114,9 @@ impl<S: LogStore> LogMachine<S> {
         let birth = Birth { node, seed, applied: commit, is_founder, members: known };
         let replica =
             Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
-        let newest = last_time(&*reader, &recovered, recovered.last.0)?;
+        let newest = last_time(&*reader, &recovered, recovered.last.0)?.max(jumped_at);
         // What is not committed may yet make way for entries of an earlier time.
-        let last_time = last_time(&*reader, &recovered, commit)?;
+        let last_time = last_time(&*reader, &recovered, commit)?.max(jumped_at);
         let mut machine = Self {
             replica,
             admission,
@@ -116,6 +134,7 @@ impl<S: LogStore> LogMachine<S> {
             policy: Policy::default(),
             commands: Commands::default(),
             joining: Joining::new(membership),
+            snapshots: Snapshots::new(snapshots, catch_up_rate),
             node_lost,
             retry: None,
             retry_anyway: Duration::ZERO,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::terms::Terms;
@@ -34,6 +34,10 @@ pub(super) struct RaftStorage {
     reader: Arc<dyn LogReader>,
     /// An entry that could not be read.
     unreadable: Cell<Option<Index>>,
+    /// The snapshot that can be sent.
+    offered: Option<SnapshotMetadata>,
+    /// Raft asked for one that is not there.
+    is_wanted: Cell<bool>,
 }
 
 impl RaftStorage {
@@ -51,6 +55,8 @@ impl RaftStorage {
             terms: RefCell::new(Terms::new([truncated, last])),
             reader,
             unreadable: Cell::new(None),
+            offered: None,
+            is_wanted: Cell::new(false),
         }
     }
 
@@ -107,6 +113,24 @@ impl RaftStorage {
     pub(super) fn truncate(&mut self, truncated: (Index, u64)) {
         self.truncated = truncated;
         self.terms.get_mut().forget_before(truncated.0);
+    }
+
+    /// A snapshot took the place of everything up to an entry, and of everything else.
+    pub(super) fn install(&mut self, snapshot: (Index, u64)) {
+        (self.truncated, self.last, self.applied) = (snapshot, snapshot, snapshot.0);
+        self.recent.clear();
+        self.recent_bytes = 0;
+        self.terms = RefCell::new(Terms::new([snapshot]));
+    }
+
+    /// The snapshot that can be sent from now on, if there is one.
+    pub(super) fn offer(&mut self, snapshot: Option<SnapshotMetadata>) {
+        self.offered = snapshot;
+    }
+
+    /// Whether raft asked for a snapshot that is not there since the last call.
+    pub(super) fn take_wanted(&self) -> bool {
+        self.is_wanted.take()
     }
 
     /// The entry that could not be read, if there was one since the last call. Raft was told that
@@ -208,7 +232,20 @@ impl Storage for RaftStorage {
         Ok(self.last.0)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let least = request_index.max(self.truncated.0);
+        // A node that is not in it would refuse it.
+        let fits = |offered: &&SnapshotMetadata| {
+            let state = offered.get_conf_state();
+            let lists = [&state.voters, &state.learners, &state.voters_outgoing];
+            offered.index >= least && lists.iter().any(|list| list.contains(&to))
+        };
+        let Some(metadata) = self.offered.as_ref().filter(fits) else {
+            self.is_wanted.set(true);
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(metadata.clone());
+        Ok(snapshot)
     }
 }

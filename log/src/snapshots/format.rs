@@ -26,7 +26,7 @@ pub(crate) fn chunks_of(bytes: u64) -> u64 {
 }
 
 /// Content of the chunk `number` of a snapshot of `bytes` bytes.
-fn length_of(number: u32, bytes: u64) -> usize {
+pub(crate) fn length_of(number: u32, bytes: u64) -> usize {
     let before = u64::from(number) * CHUNK_BYTES as u64;
     let left = bytes.saturating_sub(before).min(CHUNK_BYTES as u64);
     usize::try_from(left).unwrap_or(CHUNK_BYTES)

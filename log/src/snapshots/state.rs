@@ -18,6 +18,8 @@ pub(crate) struct Snapshots {
     is_told: bool,
     /// Somebody asks for cuts.
     is_served: bool,
+    /// The projections began behind this index.
+    began_behind: Index,
 }
 
 #[derive(Default)]
@@ -75,6 +77,17 @@ impl Snapshots {
     /// Whether somebody has asked for cuts: if not, none will be made.
     pub(crate) fn is_served(&self) -> bool {
         self.is_served
+    }
+
+    /// Somebody reads the log as state, and has what is up to `index`.
+    pub(crate) fn begins_behind(&mut self, index: Index) {
+        self.began_behind = self.began_behind.max(index);
+    }
+
+    /// Whether somebody would make a cut at `index`: a process may begin with a state that is beyond
+    /// what it knows to be committed, and does not go back.
+    pub(crate) fn may_cut(&self, index: Index) -> bool {
+        self.is_served && index >= self.began_behind
     }
 
     /// Begins the cut that is wanted, if it is the one at `index`.
@@ -206,7 +219,9 @@ mod tests {
         let mut snapshots = Snapshots::default();
         assert!(!snapshots.is_served());
         assert_eq!(snapshots.wanted(), None);
-        assert!(snapshots.is_served());
+        assert!(snapshots.is_served() && snapshots.may_cut(3));
+        snapshots.begins_behind(4);
+        assert!(!snapshots.may_cut(3) && snapshots.may_cut(4));
         snapshots.want(cut(5));
         assert_eq!((snapshots.wanted(), snapshots.running()), (Some(5), Some((5, 0))));
         assert!(snapshots.begin(4).is_none(), "another one");

@@ -57,14 +57,14 @@ impl Configuration {
 
 type Lists = (Vec<u64>, Vec<u64>, Vec<u64>, Vec<u64>, bool);
 
-pub(super) fn to_bytes(configuration: &Configuration) -> Vec<u8> {
+pub(crate) fn to_bytes(configuration: &Configuration) -> Vec<u8> {
     let Configuration { index, state } = configuration;
     let voters = (&state.voters, &state.learners, &state.voters_outgoing);
     let content = (voters, &state.learners_next, state.auto_leave, index);
     postcard::to_stdvec(&content).expect("a Vec takes every value")
 }
 
-pub(super) fn from_bytes(bytes: &[u8]) -> Option<Configuration> {
+pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Configuration> {
     let (lists, rest) = postcard::take_from_bytes::<Lists>(bytes).ok()?;
     let index = if rest.is_empty() { 0 } else { postcard::from_bytes(rest).ok()? };
     let mut state = ConfState::default();

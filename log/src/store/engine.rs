@@ -134,7 +134,8 @@ impl EngineStore {
 
     /// Takes note of what was written.
     fn note(&mut self, unit: &Unit, bytes: u64, file: u64) {
-        let first = unit.entries.first().map_or(self.last.0 + 1, |entry| entry.index);
+        let before = unit.snapshot.map_or(self.last.0, |(index, _)| index);
+        let first = unit.entries.first().map_or(before + 1, |entry| entry.index);
         self.files.wrote(file, bytes, first);
         if let Some(snapshot) = unit.snapshot {
             self.truncated = snapshot;
@@ -251,9 +252,13 @@ impl LogStore for EngineStore {
         self.lower_mark(unit)?;
         self.announce(unit.bytes() as u64)?;
         self.fill(unit)?;
+        // Whoever reads beside a jump finds all of the old entries or is told that they are gone.
+        let shared = Arc::clone(&self.shared);
+        let exclusive = unit.snapshot.is_some().then(|| shared.exclude_readers());
         let (bytes, file) = self.put_batch(sync)?;
         let (before, _) = self.files.end();
         self.note(unit, bytes, file);
+        drop(exclusive);
         if sync && file != before {
             match self.mark(false) {
                 // What was written stays; it is marked when there is room.

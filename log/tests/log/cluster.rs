@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledgermq_core::event::EventRef;
+use ledgermq_core::quantity::{ByteSize, Span};
 use ledgermq_log::cluster::authority::fingerprint;
 use ledgermq_log::cluster::token::Grant;
 use ledgermq_log::cluster::{Answer, ClusterConfig, Command, JoinToken, Role};
@@ -19,17 +20,25 @@ use crate::support::{Bell, options, publish, stop};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node's files and where it is reached.
-struct Place {
+pub(crate) struct Place {
     dir: TempDir,
     node: u64,
     address: String,
+    /// Its log keeps little.
+    is_small: bool,
 }
 
 impl Place {
     fn new(node: u64) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("bound").to_string();
-        Self { dir: tempfile::tempdir().expect("a directory"), node, address }
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { dir, node, address, is_small: false }
+    }
+
+    /// One whose log keeps little.
+    pub(crate) fn small(node: u64) -> Self {
+        Self { is_small: true, ..Self::new(node) }
     }
 
     fn data(&self) -> &Path {
@@ -40,10 +49,15 @@ impl Place {
         let mut options = options(&self.data().join("log"));
         options.node = self.node;
         options.seed = self.node;
+        let mut node_lost = ClusterConfig::default().node_lost;
+        if self.is_small {
+            options.config.hot_bytes_max = ByteSize::mib(2);
+            node_lost = Span::secs(2);
+        }
         let join = join.iter().map(|other| other.address.clone()).collect();
         let address = self.address.clone();
         options.cluster = Some(ClusterOptions {
-            config: ClusterConfig { address, join, ..ClusterConfig::default() },
+            config: ClusterConfig { address, join, node_lost, ..ClusterConfig::default() },
             data: self.data().to_owned(),
             token,
             mqtt: vec![format!("node-{}:1883", self.node)],
@@ -51,11 +65,11 @@ impl Place {
         options
     }
 
-    fn open(&self) -> (Log, LogThread) {
+    pub(crate) fn open(&self) -> (Log, LogThread) {
         ledgermq_log::open(self.options(&[], None)).expect("opens")
     }
 
-    fn join(&self, by: &Place) -> (Log, LogThread) {
+    pub(crate) fn join(&self, by: &Place) -> (Log, LogThread) {
         ledgermq_log::open(self.options(&[by], Some(by.token()))).expect("is let in")
     }
 
@@ -85,7 +99,7 @@ fn rand_id() -> [u8; 8] {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the nodes are real")]
-fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -93,7 +107,7 @@ fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn append(log: &Log, payload: &str) -> u64 {
+pub(crate) fn append(log: &Log, payload: &str) -> u64 {
     let mut events = log.builder();
     publish(&mut events, payload.as_bytes());
     log.append(Class::Publish, events).expect("it runs").index
@@ -118,7 +132,7 @@ fn payloads(log: &Log) -> Vec<String> {
     payloads
 }
 
-fn voters(log: &Log) -> usize {
+pub(crate) fn voters(log: &Log) -> usize {
     log.members().voters().count()
 }
 

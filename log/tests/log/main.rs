@@ -6,5 +6,6 @@ mod full;
 mod purge;
 mod reopen;
 mod simulated;
+mod snapshots;
 mod support;
 mod time;

@@ -7,6 +7,7 @@ use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::space::Monitor;
 use ledgermq_log::store::simulated::{SimulatedDisk, SimulatedStore};
+use ledgermq_log::testing::MemoryFiles;
 use ledgermq_log::{
     Beginning, CommittedBatch, Config, Log, LogMachine, NoPeers, Now, OpenError, Tail, TurnError,
 };
@@ -38,6 +39,8 @@ impl Simulated {
             node_lost: Duration::from_secs(10),
             config: config.clone(),
             space: Monitor::new(config, Box::new(disk.clone())),
+            snapshots: Arc::new(MemoryFiles::default()),
+            catch_up_rate: 64 << 20,
             stopwatch: Box::new(|| Duration::ZERO),
         };
         let (log, machine) = LogMachine::recover(SimulatedStore::open(disk)?, beginning, now)?;

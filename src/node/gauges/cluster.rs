@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ledgermq_log::{ClusterStatus, Log};
+use ledgermq_log::{ClusterStatus, Log, SnapshotStatus};
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::float;
@@ -18,8 +18,48 @@ pub(super) struct Cluster {
     forwarded_bytes: [Counter; 2],
     outbox_bytes: Gauge,
     resends: Counter,
+    snapshots: Snapshots,
     /// Numbers of nodes are never given again, and a cluster has few.
     peers: Mutex<BTreeMap<u64, Peer>>,
+}
+
+/// Snapshots for nodes that lack what is purged.
+struct Snapshots {
+    made: Counter,
+    failures: Counter,
+    /// Sent and received.
+    whole: [Counter; 2],
+    bytes: [Counter; 2],
+    seconds: [Gauge; 2],
+}
+
+impl Snapshots {
+    fn new() -> Self {
+        Self {
+            made: counter!("ledgermq_snapshots_made_total"),
+            failures: counter!("ledgermq_snapshot_failures_total"),
+            whole: by_direction("ledgermq_snapshots_total"),
+            bytes: by_direction("ledgermq_snapshot_bytes_total"),
+            seconds: ["sent", "received"]
+                .map(|to| gauge!("ledgermq_snapshot_seconds", "direction" => to)),
+        }
+    }
+
+    fn set(&self, status: &SnapshotStatus) {
+        self.made.absolute(status.made);
+        self.failures.absolute(status.failed);
+        let sent = (status.sent, status.sent_bytes, status.sent_time);
+        let received = (status.received, status.received_bytes, status.received_time);
+        for (at, (whole, bytes, time)) in [sent, received].into_iter().enumerate() {
+            self.whole[at].absolute(whole);
+            self.bytes[at].absolute(bytes);
+            self.seconds[at].set(time.as_secs_f64());
+        }
+    }
+}
+
+fn by_direction(name: &'static str) -> [Counter; 2] {
+    ["sent", "received"].map(|to| counter!(name, "direction" => to))
 }
 
 struct Peer {
@@ -48,8 +88,6 @@ impl Peer {
 
 impl Cluster {
     pub(super) fn new() -> Self {
-        let by_direction =
-            |name: &'static str| ["sent", "received"].map(|to| counter!(name, "direction" => to));
         Self {
             is_leader: gauge!("ledgermq_raft_is_leader"),
             leader_changes: counter!("ledgermq_raft_leader_changes_total"),
@@ -59,6 +97,7 @@ impl Cluster {
             forwarded_bytes: by_direction("ledgermq_peer_forwarded_bytes_total"),
             outbox_bytes: gauge!("ledgermq_outbox_bytes"),
             resends: counter!("ledgermq_outbox_resends_total"),
+            snapshots: Snapshots::new(),
             peers: Mutex::default(),
         }
     }
@@ -77,6 +116,7 @@ impl Cluster {
         }
         self.outbox_bytes.set(float(status.outbox_bytes));
         self.resends.absolute(status.resends);
+        self.snapshots.set(&status.snapshots);
         self.gather_peers(own, leader, &status);
     }
 

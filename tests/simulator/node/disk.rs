@@ -9,6 +9,7 @@ use ledgermq_core::offset::Index;
 use ledgermq_log::ReadError;
 use ledgermq_log::space::Space;
 use ledgermq_log::store::{Configuration, LogReader, LogStore, Recovered, StoreError, Unit};
+use ledgermq_log::testing::MemoryFiles;
 use raft::eraftpb::{Entry, HardState};
 
 use crate::rng::Rng;
@@ -20,6 +21,8 @@ const FILE_ENTRIES: u64 = 8;
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
+    /// Snapshots on their way.
+    pub(crate) snapshots: MemoryFiles,
 }
 
 /// What is on it.
@@ -31,7 +34,7 @@ struct State {
     current: Image,
     /// Writes since the last sync, in order. A unit is all there or not at all: a torn one is cut
     /// off at its checksum.
-    unsynced: Vec<Unit>,
+    unsynced: Vec<Write>,
     starts: u64,
     /// Bytes that still fit; none is plenty.
     room: Option<u64>,
@@ -39,6 +42,13 @@ struct State {
     fails_next_sync: bool,
     /// A sync failed: nothing more may be written by this process.
     is_poisoned: bool,
+}
+
+#[derive(Clone)]
+enum Write {
+    Unit(Box<Unit>),
+    /// Entries up to there vanished with their files.
+    Purge((Index, u64)),
 }
 
 #[derive(Clone, Default)]
@@ -71,10 +81,11 @@ impl Disk {
 
     /// The power is gone: of what was not synced, a random first part had reached the disk.
     pub(crate) fn cut_power(&self, rng: &mut Rng) -> usize {
+        self.snapshots.crash();
         let state = &mut *self.state();
         let survivors = rng.size(0, state.unsynced.len());
-        for unit in state.unsynced.drain(..).take(survivors) {
-            state.durable.apply(&unit);
+        for write in state.unsynced.drain(..).take(survivors) {
+            state.durable.apply(&write);
         }
         state.current = state.durable.clone();
         state.is_poisoned = false;
@@ -112,15 +123,29 @@ impl State {
             self.is_poisoned = true;
             return Err(failed("sync"));
         }
-        for unit in self.unsynced.drain(..) {
-            self.durable.apply(&unit);
+        for write in self.unsynced.drain(..) {
+            self.durable.apply(&write);
         }
         Ok(())
     }
 }
 
 impl Image {
-    fn apply(&mut self, unit: &Unit) {
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Unit(unit) => self.write(unit),
+            Write::Purge(truncated) => {
+                self.truncated = *truncated;
+                self.entries = self.entries.split_off(&(truncated.0 + 1));
+            }
+        }
+    }
+
+    fn write(&mut self, unit: &Unit) {
+        if let Some(snapshot) = unit.snapshot {
+            self.entries.clear();
+            self.truncated = snapshot;
+        }
         if let Some(first) = unit.entries.first() {
             self.entries.split_off(&first.index);
         }
@@ -132,10 +157,6 @@ impl Image {
         }
         if let Some(configuration) = &unit.configuration {
             self.configuration = configuration.clone();
-        }
-        if let Some(truncated) = unit.snapshot {
-            self.truncated = truncated;
-            self.entries = self.entries.split_off(&(truncated.0 + 1));
         }
         for key in &unit.deletes {
             self.keys.remove(key);
@@ -184,8 +205,9 @@ impl LogStore for SimStore {
             panic!("the log was written to after a sync had failed");
         }
         state.take_room(unit.bytes() as u64)?;
-        state.current.apply(unit);
-        state.unsynced.push(unit.clone());
+        let write = Write::Unit(Box::new(unit.clone()));
+        state.current.apply(&write);
+        state.unsynced.push(write);
         if sync { state.sync() } else { Ok(()) }
     }
 
@@ -207,10 +229,10 @@ impl LogStore for SimStore {
         let state = &mut *self.disk.state();
         let upto = upto - upto % FILE_ENTRIES;
         if let Some(entry) = state.current.entries.get(&upto) {
-            let unit = Unit { snapshot: Some((upto, entry.term)), ..Unit::default() };
+            let write = Write::Purge((upto, entry.term));
             // Files vanish at once, or after a crash not yet.
-            state.current.apply(&unit);
-            state.unsynced.push(unit);
+            state.current.apply(&write);
+            state.unsynced.push(write);
         }
         Ok(state.current.truncated)
     }

@@ -41,7 +41,18 @@ impl SimLog {
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
         let (node, node_lost, membership) = (o.name.id, o.node_lost, None);
-        let beginning = Beginning { node, seed, membership, node_lost, config, space, stopwatch };
+        let snapshots = Arc::new(disk.snapshots.clone());
+        let beginning = Beginning {
+            node,
+            seed,
+            membership,
+            node_lost,
+            config,
+            space,
+            snapshots,
+            catch_up_rate: 64 << 20,
+            stopwatch,
+        };
         let (log, machine) = LogMachine::recover(store, beginning, now)
             .map_err(|error| format!("the log does not open: {error}"))?;
         Ok(Self { log, machine, disk: disk.clone(), started: o.now })

@@ -4,6 +4,7 @@ mod admitted_once;
 mod log_matching;
 mod lost_once;
 mod one_leader;
+mod snapshot_fit;
 mod time;
 
 use ledgermq_core::offset::Index;
@@ -28,3 +29,4 @@ pub(crate) fn on_committed(
 }
 
 pub(crate) use one_leader::check as on_leader;
+pub(crate) use snapshot_fit::check as on_snapshot;

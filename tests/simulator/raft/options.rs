@@ -2,6 +2,7 @@
 
 use ledgermq_core::offset::Timestamp;
 
+use crate::raft::fold::Habits;
 use crate::rng::Rng;
 use crate::trace::START;
 
@@ -32,6 +33,14 @@ pub(crate) struct Options {
     pub(crate) node_lost: u64,
     /// How far the wall clocks of the nodes are apart, in seconds.
     pub(crate) skew_max: u64,
+    /// Entries that stay in a log; what is beyond may be purged.
+    pub(crate) hot_entries: u64,
+    /// Bytes of snapshots that are sent in a second.
+    pub(crate) catch_up_rate: u64,
+    /// What stands in for the projections.
+    pub(crate) fold: Habits,
+    /// Of a thousand turns of a node that is amid a snapshot, those in which it crashes.
+    pub(crate) torn: u32,
 }
 
 impl Options {
@@ -59,6 +68,15 @@ impl Options {
             payload_max: *rng.pick(&[10, 1_000, 1_000, 20_000]),
             node_lost: *rng.pick(&[4, 10, 10]),
             skew_max: *rng.pick(&[0, 0, 2, 50]),
+            hot_entries: *rng.pick(&[1 << 40, 1 << 40, 10, 30, 100]),
+            catch_up_rate: *rng.pick(&[2 << 20, 64 << 20]),
+            fold: Habits {
+                padding: *rng.pick(&[0, 0, 300_000, 2_000_000, 6_000_000]),
+                saves: *rng.pick(&[5, 50, 300]),
+                waits: *rng.pick(&[0, 300, 900]),
+                fails: *rng.pick(&[0, 100, 300]),
+            },
+            torn: *rng.pick(&[0, 10, 50]),
         }
     }
 }

@@ -61,6 +61,13 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Stands for all of its content.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 impl Oracle {
     /// The last index that any node has shown.
     pub(crate) fn last(&self) -> Index {

@@ -46,6 +46,8 @@ fn every_raft_seed_keeps_the_invariants() {
     println!("{seeds} seeds from {first}: {sum:?}");
     assert!(sum.crashes > 0 && sum.partitions > 0 && sum.void > 0, "{sum:?}");
     assert!(sum.leaders > seeds, "{sum:?}");
+    // One seed in a few purges what a node lacks.
+    assert!(seeds < 100 || (sum.snapshots > 0 && sum.torn > 0), "{sum:?}");
 }
 
 /// `LEDGERMQ_SIM_RAFT_SEED` names it; its whole trace is printed.

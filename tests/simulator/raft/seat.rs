@@ -1,5 +1,6 @@
 //! A place for a node: its disk, and its process while one runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::event::Event;
@@ -7,11 +8,12 @@ use ledgermq_core::offset::Timestamp;
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::cluster::PeerInput;
 use ledgermq_log::space::Monitor;
-use ledgermq_log::{Beginning, Class, Config, Log, LogMachine, Now, Producer, Tail, Ticket};
+use ledgermq_log::{Beginning, Class, Config, Log, LogMachine, Now, Producer, Ticket};
 
 use crate::net::{Net, Out};
 use crate::node::disk::{Disk, SimStore};
 use crate::node::log::NoWake;
+use crate::raft::fold::{Fold, Saved};
 use crate::raft::members::{Standing, membership};
 use crate::raft::options::Options;
 use crate::rng::Rng;
@@ -21,6 +23,8 @@ pub(crate) struct Seat {
     pub(crate) id: u64,
     pub(crate) standing: Standing,
     pub(crate) disk: Disk,
+    /// What the fold has saved.
+    pub(crate) saved: Saved,
     pub(crate) process: Option<Process>,
     /// When it starts again.
     pub(crate) restart_at: Timestamp,
@@ -39,7 +43,7 @@ pub(crate) const AHEAD: Duration = Duration::from_secs(100);
 pub(crate) struct Process {
     pub(crate) log: Log,
     pub(crate) machine: LogMachine<SimStore>,
-    pub(crate) tail: Tail,
+    pub(crate) fold: Fold,
     pub(crate) producers: Vec<Producer>,
     /// What the last event of each producer was.
     pub(crate) counters: Vec<u64>,
@@ -55,6 +59,7 @@ impl Seat {
         Self {
             id,
             standing: if is_in { Standing::In } else { Standing::Outside },
+            saved: Saved::default(),
             disk: if grows { Disk::default() } else { Disk::of_voter(nodes) },
             process: None,
             restart_at: Timestamp(0),
@@ -75,7 +80,7 @@ impl Seat {
         rng: &mut Rng,
     ) -> Result<(), String> {
         let config = Config {
-            hot_entries_max: 1 << 40,
+            hot_entries_max: options.hot_entries,
             ring_bytes: ByteSize(options.ring_bytes),
             cache_bytes: ByteSize(options.ring_bytes),
             reserve_publish: ByteSize(40_000),
@@ -92,17 +97,19 @@ impl Seat {
             node_lost: Duration::from_secs(options.node_lost),
             config,
             space,
+            snapshots: Arc::new(self.disk.snapshots.clone()),
+            catch_up_rate: options.catch_up_rate,
             stopwatch: Box::new(|| Duration::ZERO),
         };
         let begins = Now { wall: self.wall(now), monotonic: Duration::ZERO };
         let (log, machine) = LogMachine::recover(self.disk.open(), beginning, begins)
             .map_err(|error| format!("the log does not open: {error}"))?;
         let producers: Vec<_> = (0..2).map(|_| log.producer(NoWake::shared())).collect();
-        let tail = log.tail_gapless(1, NoWake::shared());
+        let fold = Fold::open(&log, &mut self.saved)?;
         let counters = vec![0; producers.len()];
         let greeted = None;
         self.process =
-            Some(Process { log, machine, tail, producers, counters, started: now, greeted });
+            Some(Process { log, machine, fold, producers, counters, started: now, greeted });
         Ok(())
     }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use ledgermq_core::offset::Timestamp;
 
 use crate::net::Net;
-use crate::peers::{Habits, Partition};
+use crate::peers::{self, Partition};
+use crate::raft::fold::{Fold, Habits, Step};
 use crate::raft::invariants;
 use crate::raft::load;
 use crate::raft::members::Standing;
 use crate::raft::options::{Options, beginning};
-use crate::raft::oracle::{Known, Oracle};
+use crate::raft::oracle::Oracle;
 use crate::raft::seat::{AHEAD, Seat};
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -30,6 +31,9 @@ pub(crate) struct Tally {
     pub(crate) crashes: u64,
     pub(crate) partitions: u64,
     pub(crate) leaders: u64,
+    /// Snapshots that somebody went on from, and crashes amid one.
+    pub(crate) snapshots: u64,
+    pub(crate) torn: u64,
 }
 
 impl Tally {
@@ -41,6 +45,8 @@ impl Tally {
         self.crashes += other.crashes;
         self.partitions += other.partitions;
         self.leaders += other.leaders;
+        self.snapshots += other.snapshots;
+        self.torn += other.torn;
     }
 }
 
@@ -53,6 +59,7 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) seats: Vec<Seat>,
     pub(crate) net: Net,
+    is_peace: bool,
     oracle: Oracle,
 }
 
@@ -60,7 +67,7 @@ impl World {
     pub(crate) fn new(seed: u64, is_loud: bool) -> Self {
         let mut rng = Rng::new(seed);
         let options = Options::draw(&mut rng);
-        let net = Net::new(Habits::draw(&mut rng));
+        let net = Net::new(peers::Habits::draw(&mut rng));
         let mut seats: Vec<Seat> =
             (1..=options.nodes).map(|id| Seat::new(id, options.nodes, options.grows)).collect();
         for seat in &mut seats {
@@ -73,6 +80,7 @@ impl World {
             now: beginning(),
             seats,
             net,
+            is_peace: false,
             oracle: Oracle::default(),
             options,
         }
@@ -155,12 +163,38 @@ impl World {
         seat.turn(net, *now, rng)?;
         self.look(at)?;
         self.look_at_members(at);
+        self.tear(at);
         Ok(())
+    }
+
+    /// Lets a node crash that is amid a snapshot, perhaps.
+    fn tear(&mut self, at: usize) {
+        let seat = &self.seats[at];
+        let Some(process) = &seat.process else { return };
+        let is_amid =
+            Fold::is_busy(&process.log, &seat.saved) || process.log.cut_wanted().is_some();
+        if !self.is_peace && is_amid && self.rng.permille(self.options.torn) {
+            self.trace.say(format_args!("node {} crashes amid a snapshot", seat.id));
+            self.tally.torn += 1;
+            self.crash(at);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        let Self { seats, now, rng, net, trace, tally, .. } = self;
+        let seat = &mut seats[at];
+        if seat.crash(rng) {
+            net.links.died(seat.id, *now, rng);
+            let most = *rng.pick(&[10, 1_000, 10_000]);
+            seat.restart_at = now.plus(Duration::from_millis(rng.range(1, most)));
+            tally.crashes += 1;
+            trace.say(format_args!("node {} crashes", seat.id));
+        }
     }
 
     /// Judges what a node shows after its turn.
     fn look(&mut self, at: usize) -> Result<(), String> {
-        let Self { seats, oracle, trace, tally, .. } = self;
+        let Self { seats, oracle, trace, tally, rng, options, is_peace, .. } = self;
         let seat = &mut seats[at];
         let Some(process) = &mut seat.process else { return Ok(()) };
         if let Some(term) = process.leads(seat.id)
@@ -169,21 +203,32 @@ impl World {
             tally.leaders += 1;
             trace.say(format_args!("node {} leads in term {term}", seat.id));
         }
-        let mut before = process.tail.position() - 1;
-        let mut batches = Vec::new();
-        process.tail.take(usize::MAX, &mut batches).map_err(|error| error.to_string())?;
-        for batch in batches {
-            let known = Known::of(&batch);
-            if batch.index > oracle.last() {
-                tally.batches += 1;
-                tally.void += u64::from(!known.is_admitted);
-                trace.say(format_args!(
-                    "node {} shows {} first: {:?} {} {:?}",
-                    seat.id, batch.index, known.producer, known.sequence, known.numbers
-                ));
+        let habits = match is_peace {
+            true => Habits { waits: 0, fails: 0, ..options.fold },
+            false => options.fold,
+        };
+        let mut before = process.fold.position() - 1;
+        for step in process.fold.turn(&process.log, &mut seat.saved, habits, rng)? {
+            match step {
+                Step::Batch(index, known) => {
+                    if index > oracle.last() {
+                        tally.batches += 1;
+                        tally.void += u64::from(!known.is_admitted);
+                        trace.say(format_args!(
+                            "node {} shows {index} first: {:?} {} {:?}",
+                            seat.id, known.producer, known.sequence, known.numbers
+                        ));
+                    }
+                    invariants::on_committed(oracle, before, index, known)?;
+                    before = index;
+                }
+                Step::Jumped(index, state) => {
+                    tally.snapshots += 1;
+                    trace.say(format_args!("node {} goes on from a snapshot at {index}", seat.id));
+                    invariants::on_snapshot(oracle, index, &state)?;
+                    before = index;
+                }
             }
-            invariants::on_committed(oracle, before, batch.index, known)?;
-            before = batch.index;
         }
         Ok(())
     }
@@ -191,16 +236,12 @@ impl World {
     /// Lets something fail, perhaps.
     fn strike(&mut self) {
         let at = self.rng.size(0, self.seats.len() - 1);
+        if self.rng.permille(self.options.crash) {
+            self.crash(at);
+        }
         let Self { seats, now, rng, net, trace, options, tally, .. } = self;
         let millis = Duration::from_millis;
         let seat = &mut seats[at];
-        if rng.permille(options.crash) && seat.crash(rng) {
-            net.links.died(seat.id, *now, rng);
-            let most = *rng.pick(&[10, 1_000, 10_000]);
-            seat.restart_at = now.plus(millis(rng.range(1, most)));
-            tally.crashes += 1;
-            trace.say(format_args!("node {} crashes", seat.id));
-        }
         if rng.permille(options.partition) && options.nodes > 1 {
             let nodes: Vec<u64> = (1..=options.nodes).collect();
             let partition = Partition::draw(&nodes, *now, rng);
@@ -242,6 +283,7 @@ impl World {
     /// Nothing fails any more.
     fn mend(&mut self) {
         self.trace.say(format_args!("peace"));
+        self.is_peace = true;
         self.net.links.mend(self.now, &mut self.rng);
         for seat in &mut self.seats {
             seat.disk.set_room(None);
@@ -278,7 +320,7 @@ impl World {
     }
 
     fn is_at_rest(&self) -> Result<(), String> {
-        let mut leaders = Vec::new();
+        let (mut leaders, mut folds) = (Vec::new(), Vec::new());
         for seat in self.seats.iter().filter(|seat| seat.standing == Standing::In) {
             let process = seat.process.as_ref().ok_or("a node is down")?;
             if !process.machine.is_idle() {
@@ -286,6 +328,10 @@ impl World {
             }
             let status = process.log.status();
             leaders.push((status.term, status.leader, status.commit_index));
+            folds.push((process.machine.admission_checksum(), process.fold.state()));
+        }
+        if folds.iter().any(|other| *other != folds[0]) {
+            return Err("the folds differ".to_owned());
         }
         if leaders[0].1 == 0 || leaders.iter().any(|other| *other != leaders[0]) {
             return Err(format!("(term, leader, commit) are {leaders:?}"));
@@ -295,9 +341,11 @@ impl World {
 
     /// Without a reason nobody stands for election.
     fn stay_quiet(&mut self) -> Result<(), String> {
-        let running = |world: &Self| world.seats.iter().position(|seat| seat.process.is_some());
-        let at = running(self).ok_or("no node is in")?;
-        let term = |world: &Self| world.seats[at].process.as_ref().map(|p| p.log.status().term);
+        // A node that was asked to leave before may still do.
+        let term = |world: &Self| {
+            let processes = world.seats.iter().filter_map(|seat| seat.process.as_ref());
+            processes.map(|process| process.log.status().term).max()
+        };
         let (before, end) = (term(self), self.now.plus(QUIET));
         while self.now < end {
             self.peaceful_step()?;

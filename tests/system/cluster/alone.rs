@@ -162,6 +162,8 @@ fn the_metrics_of_raft_are_there_without_peers() {
         ("ledgermq_peer_forwarded_batches_total{direction=\"sent\"}", 0.0),
         ("ledgermq_peer_forwarded_bytes_total{direction=\"received\"}", 0.0),
         ("ledgermq_outbox_resends_total", 0.0),
+        ("ledgermq_snapshots_made_total", 0.0),
+        ("ledgermq_snapshot_failures_total", 0.0),
     ] {
         assert_eq!(broker.metric(name), value, "{name}");
     }

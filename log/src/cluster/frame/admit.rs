@@ -74,6 +74,10 @@ pub fn admit(frame: &Frame, me: u64, peer: u64) -> Result<(), AdmitError> {
         | Frame::Refused(_)
         | Frame::Pulse(_)
         | Frame::Members(_)
+        | Frame::SnapshotBegin(_)
+        | Frame::SnapshotChunk(_)
+        | Frame::SnapshotEnd(_)
+        | Frame::SnapshotAck(_)
         | Frame::Command { .. }
         | Frame::Answer { .. } => Ok(()),
     }

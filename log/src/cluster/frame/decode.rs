@@ -5,6 +5,7 @@ use super::greeting::{Hello, Refusal};
 use super::joining::{self, Join, Joined};
 use super::order::{Answer, Command};
 use super::pulse::Pulse;
+use super::snapshot::{SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd};
 use super::{Frame, FrameError, GREETING_BYTES_MAX, HEAD, Lane, VERSION, message};
 
 /// The first frame of `bytes` and its length; none if there is more to come. Before the lane of a
@@ -62,6 +63,10 @@ fn decode(bytes: &[u8]) -> Result<Frame, FrameError> {
         20 => Frame::Join(Box::new(Join::decode(body)?)),
         21 => Frame::Joined(Box::new(Joined::decode(body)?)),
         22 => Frame::Members(Box::new(joining::members(body)?)),
+        30 => Frame::SnapshotBegin(SnapshotBegin::decode(body)?),
+        31 => Frame::SnapshotChunk(SnapshotChunk::decode(body)?),
+        32 => Frame::SnapshotEnd(SnapshotEnd::decode(body)?),
+        33 => Frame::SnapshotAck(SnapshotAck::decode(body)?),
         40 => {
             let (id, command) = Command::decode(body)?;
             Frame::Command { id, command }

@@ -157,6 +157,9 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         text: "node 3 does not lead".into(),
         instead: "one:7000".into(),
     };
+    let begin = SnapshotBegin { id: 4, index: 100, term: 7, bytes: 300_000, checksum: 0x1122 };
+    let chunk = SnapshotChunk { id: 4, number: 1, content: Bytes::from_static(b"piece") };
+    let ack = |state| Frame::SnapshotAck(SnapshotAck { id: 4, next: 2, state });
     let address = Command::Address { node: 2, address: "b:1".into(), mqtt: vec!["c:2".into()] };
     vec![
         ("hello", Frame::Hello(Box::new(hello(Lane::Bulk)))),
@@ -187,6 +190,13 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         ("join", Frame::Join(Box::new(join))),
         ("joined", Frame::Joined(Box::new(joined))),
         ("members", Frame::Members(Box::new(members()))),
+        ("snapshot.begin", Frame::SnapshotBegin(begin)),
+        ("snapshot.chunk", Frame::SnapshotChunk(chunk)),
+        ("snapshot.end", Frame::SnapshotEnd(SnapshotEnd { id: 4, chunks: 2, sums: 0x5566_7788 })),
+        ("snapshot.ack.receiving", ack(SnapshotState::Receiving)),
+        ("snapshot.ack.importing", ack(SnapshotState::Importing)),
+        ("snapshot.ack.done", ack(SnapshotState::Done)),
+        ("snapshot.ack.refused", ack(SnapshotState::Refused)),
         ("command.remove", command(Command::Remove { node: 3 })),
         ("command.promote", command(Command::Promote { node: 3 })),
         ("command.transfer", command(Command::Transfer { to: 3 })),

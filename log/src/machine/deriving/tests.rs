@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::deriving::Derivation;
 use crate::log::Log;
 use crate::machine::Beginning;
+use crate::snapshots::MemoryFiles;
 use crate::space::Monitor;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::store::{Configuration, Unit};
@@ -48,6 +49,8 @@ impl World {
             node_lost: Duration::from_secs(10),
             space: Monitor::new(&config, Box::new(disk.clone())),
             config,
+            snapshots: Arc::new(MemoryFiles::default()),
+            catch_up_rate: 64 << 20,
             stopwatch: Box::new(|| Duration::ZERO),
         };
         let (log, machine) = LogMachine::recover(store, beginning, now).expect("an empty log");

@@ -1,9 +1,12 @@
 //! What was heard outlives the process.
 
+use std::sync::Arc;
+
 use crate::clock::Now;
 use crate::cluster::NoPeers;
 use crate::config::Config;
 use crate::machine::Beginning;
+use crate::snapshots::MemoryFiles;
 use crate::space::Monitor;
 use crate::store::Configuration;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
@@ -21,6 +24,8 @@ fn open(disk: &SimulatedDisk) -> LogMachine<SimulatedStore> {
         node_lost: Duration::from_secs(10),
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,
+        snapshots: Arc::new(MemoryFiles::default()),
+        catch_up_rate: 64 << 20,
         stopwatch: Box::new(|| Duration::ZERO),
     };
     let store = SimulatedStore::open(disk).expect("it opens");

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::AppendError;
 use crate::log::Log;
 use crate::machine::Beginning;
+use crate::snapshots::MemoryFiles;
 use crate::space::Monitor;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::wake::Wake;
@@ -41,6 +42,8 @@ impl World {
             node_lost: Duration::from_secs(10),
             space: Monitor::new(&config, Box::new(disk.clone())),
             config,
+            snapshots: Arc::new(MemoryFiles::default()),
+            catch_up_rate: 64 << 20,
             stopwatch: Box::new(|| Duration::ZERO),
         };
         let store = SimulatedStore::open(disk).expect("it opens");

@@ -6,6 +6,7 @@ use raft::eraftpb::Entry;
 use super::*;
 use crate::class::Class;
 use crate::envelope::{self, ENVELOPE_BYTES};
+use crate::snapshots::MemoryFiles;
 use crate::staging;
 use crate::store::Configuration;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
@@ -20,6 +21,8 @@ fn open(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
         node_lost: Duration::from_secs(10),
         space: Monitor::new(&config, Box::new(disk.clone())),
         config,
+        snapshots: Arc::new(MemoryFiles::default()),
+        catch_up_rate: 64 << 20,
         stopwatch: Box::new(|| Duration::ZERO),
     };
     let store = SimulatedStore::open(disk).expect("it opens");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use ledgermq_core::offset::Index;
 use raft::eraftpb::Entry;
@@ -54,6 +54,11 @@ impl EngineReader {
         let _no_reader = self.purge.write().unwrap_or_else(PoisonError::into_inner);
         // `purge_expired_files` would rewrite what it takes for old; we know that nothing is.
         self.engine.purge_manager().must_rewrite_append_queue(Some(file), None);
+    }
+
+    /// Nobody reads as long as that is held.
+    pub(super) fn exclude_readers(&self) -> RwLockWriteGuard<'_, ()> {
+        self.purge.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the file that raft-engine began for a write and had no room for: it goes on in the

@@ -112,6 +112,28 @@ proptest! {
     }
 
     #[test]
+    fn frames_of_snapshots_read_back(
+        id in 1..u64::MAX,
+        (index, term, bytes) in (1..BOUND, 1..BOUND, 1..(1_u64 << 49)),
+        (checksum, number, sums) in (any::<u64>(), 1..u32::MAX, any::<u32>()),
+        content in vec(any::<u8>(), 1..2000),
+        state in 0..4_usize,
+    ) {
+        use SnapshotState::{Done, Importing, Receiving, Refused};
+        let state = [Receiving, Importing, Done, Refused][state];
+        let frames = [
+            Frame::SnapshotBegin(SnapshotBegin { id, index, term, bytes, checksum }),
+            Frame::SnapshotChunk(SnapshotChunk { id, number, content: content.into() }),
+            Frame::SnapshotEnd(SnapshotEnd { id, chunks: number, sums }),
+            Frame::SnapshotAck(SnapshotAck { id, next: number, state }),
+        ];
+        for frame in frames {
+            let bytes = encoded(&frame);
+            prop_assert_eq!(split(&bytes, Some(Lane::Bulk)), Ok(Some((frame, bytes.len()))));
+        }
+    }
+
+    #[test]
     fn texts_of_any_length_can_be_sent(text in any::<String>(), times in 1..100_usize) {
         let refusal = Refusal::new(RefusalCode::Other, text.repeat(times));
         let frame = Frame::Refusal(Box::new(refusal));

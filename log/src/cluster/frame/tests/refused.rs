@@ -147,6 +147,9 @@ fn bytes_that_cannot_be_are_refused() {
     let (command, answer) = (sample("command.remove"), sample("answer.done"));
     let refused =
         |name: &str, at: usize, value: &'static [u8]| bytes(&sample(name), set(at, value));
+    let content = Bytes::from(vec![7; crate::snapshots::CHUNK_BYTES + 1]);
+    let long_chunk = Frame::SnapshotChunk(SnapshotChunk { id: 4, number: 0, content });
+    let long_chunk = bytes(&long_chunk, |_| {});
     let cases = [
         ("a truth value", bytes(&heartbeat, set(HEAD + 1, &[2]))),
         ("a long context", bytes(&heartbeat, set(CONTEXT, &[65, 0]))),
@@ -195,6 +198,29 @@ fn bytes_that_cannot_be_are_refused() {
         ),
         ("an unknown command", bytes(&command, set(HEAD + 8, &[7]))),
         ("a command of no node", bytes(&command, set(HEAD + 9, &[0]))),
+        ("a snapshot without a number", refused("snapshot.begin", HEAD, &[0])),
+        ("a snapshot of no entry", refused("snapshot.begin", HEAD + 8, &[0])),
+        ("a snapshot of an index that overflows", refused("snapshot.begin", HEAD + 15, &[0x40])),
+        ("a snapshot of no term", refused("snapshot.begin", HEAD + 16, &[0])),
+        ("a snapshot of a term that overflows", refused("snapshot.begin", HEAD + 23, &[0x40])),
+        ("a snapshot of no bytes", refused("snapshot.begin", HEAD + 24, &[0; 8])),
+        ("a snapshot of too many bytes", refused("snapshot.begin", HEAD + 31, &[1])),
+        (
+            "bytes behind the beginning of a snapshot",
+            bytes(&sample("snapshot.begin"), |bytes| bytes.push(0)),
+        ),
+        ("a chunk of no snapshot", refused("snapshot.chunk", HEAD, &[0])),
+        ("a chunk with another checksum", refused("snapshot.chunk", HEAD + 12, &[0])),
+        ("a damaged chunk", refused("snapshot.chunk", HEAD + 16, &[0])),
+        ("an empty chunk", bytes(&sample("snapshot.chunk"), |bytes| bytes.truncate(HEAD + 16))),
+        ("a long chunk", long_chunk),
+        ("an end of no snapshot", refused("snapshot.end", HEAD, &[0])),
+        ("an end without a chunk", refused("snapshot.end", HEAD + 8, &[0])),
+        ("bytes behind an end", bytes(&sample("snapshot.end"), |bytes| bytes.push(0))),
+        ("an answer of no snapshot", refused("snapshot.ack.done", HEAD, &[0])),
+        ("an unknown state of a snapshot", refused("snapshot.ack.done", HEAD + 12, &[5])),
+        ("no state of a snapshot", refused("snapshot.ack.done", HEAD + 12, &[0])),
+        ("bytes behind an answer", bytes(&sample("snapshot.ack.done"), |bytes| bytes.push(0))),
         ("an unknown answer", bytes(&answer, set(HEAD + 8, &[4]))),
     ];
     for (what, answer) in cases {

@@ -1,0 +1,133 @@
+//! Snapshots for nodes that lack what is purged.
+//!
+//! A leader whose raft asks for one cuts its state at an index (`offering.rs`), sends the file
+//! (`sending.rs`), and keeps what follows in its log. A follower takes the file (`receiving.rs`),
+//! has the projections take in their part, and only then jumps there (`installing.rs`).
+
+mod installing;
+mod offering;
+mod receiving;
+mod sending;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
+pub(super) use installing::time as time_of_snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledgermq_core::offset::Index;
+
+use crate::clock::Now;
+use crate::cluster::{Frame, Peers};
+use crate::machine::LogMachine;
+use crate::snapshots::SnapshotFiles;
+use crate::status::SnapshotStatus;
+use crate::store::LogStore;
+
+/// A cut that does not go on for so long is given up, and so is a transfer of which nothing arrives.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A snapshot that nobody uses for so long is removed.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+/// Chunks between two acknowledgements.
+const ACK_CHUNKS: u32 = 8;
+/// Chunks that may be under way.
+const WINDOW_CHUNKS: u32 = 16;
+/// What is not acknowledged for so long is sent again.
+const RESEND: Duration = Duration::from_secs(5);
+/// So often a receiver that takes a snapshot in says so.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// What the machine knows of snapshots.
+pub(super) struct Snapshots {
+    files: Arc<dyn SnapshotFiles>,
+    /// Bytes sent in a second, at most, of all transfers.
+    rate: u64,
+    /// Files made by this process so far.
+    made: u32,
+    offering: offering::Offering,
+    sending: sending::Sending,
+    receiving: Option<receiving::Receiving>,
+    installing: Option<installing::Installing>,
+    pub(super) counts: SnapshotStatus,
+}
+
+impl Snapshots {
+    /// Nothing yet. What an earlier process left in `files` is removed.
+    pub(super) fn new(files: Arc<dyn SnapshotFiles>, rate: u64) -> Self {
+        match files.list() {
+            Ok(names) => names.iter().for_each(|name| remove(&*files, name)),
+            Err(error) => tracing::warn!(%error, "old snapshots cannot be listed"),
+        }
+        Self {
+            files,
+            rate: rate.max(1),
+            made: 0,
+            offering: offering::Offering::default(),
+            sending: sending::Sending::default(),
+            receiving: None,
+            installing: None,
+            counts: SnapshotStatus::default(),
+        }
+    }
+
+    /// What follows this index is kept in the log for whoever gets the snapshot.
+    pub(super) fn pinned(&self) -> Option<Index> {
+        self.offering.pinned()
+    }
+
+    /// When there is something to be sent again.
+    pub(super) fn next_turn(&self) -> Option<Duration> {
+        self.sending.next_turn()
+    }
+
+    /// The log is on its way to a snapshot: nothing of the state before may be written any more.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    fn number(&mut self) -> u32 {
+        self.made += 1;
+        self.made
+    }
+}
+
+/// Removes a file; what cannot be removed now is when the log is opened next.
+fn remove(files: &dyn SnapshotFiles, name: &str) {
+    if let Err(error) = files.remove(name) {
+        tracing::warn!(%error, name, "a snapshot cannot be removed");
+    }
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Takes a frame of a snapshot.
+    pub(super) fn take_snapshot_frame(
+        &mut self,
+        from: u64,
+        frame: Frame,
+        now: Now,
+        peers: &mut dyn Peers,
+    ) -> usize {
+        let now = now.monotonic;
+        match frame {
+            Frame::SnapshotBegin(begin) => self.take_begin(from, begin, now, peers),
+            Frame::SnapshotChunk(chunk) => {
+                let bytes = chunk.content.len();
+                self.take_chunk(from, &chunk, now, peers);
+                return bytes;
+            }
+            Frame::SnapshotEnd(end) => self.take_end(from, end, now, peers),
+            Frame::SnapshotAck(ack) => self.take_ack(from, ack, now),
+            // No other is one of snapshots.
+            _ => {}
+        }
+        0
+    }
+
+    /// Does what is due in a turn, behind the fold.
+    pub(super) fn keep_snapshots(&mut self, now: Now, peers: &mut dyn Peers) {
+        self.offer_snapshot(now.monotonic);
+        self.send_snapshots(now.monotonic, peers);
+        self.keep_receiving(now.monotonic, peers);
+    }
+}

@@ -1,0 +1,169 @@
+//! Making a snapshot, and having it at hand.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use ledgermq_core::offset::Index;
+
+use super::{IDLE, PATIENCE, remove};
+use crate::machine::LogMachine;
+use crate::shared::lock;
+use crate::snapshots::{Cut, CutEnd, Prologue, Written};
+use crate::store::{Configuration, LogStore};
+
+/// The cut that is made, and the snapshot that is at hand.
+#[derive(Default)]
+pub(super) struct Offering {
+    cut: Option<Running>,
+    pub(super) offered: Option<Offered>,
+}
+
+/// A cut that the projections write.
+struct Running {
+    place: Place,
+    /// Bytes that were written when it was looked at last, and when that changed.
+    progress: u64,
+    progress_at: Duration,
+}
+
+/// Where a snapshot is cut.
+pub(super) struct Place {
+    /// Number and name of the file.
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) index: Index,
+    pub(super) term: u64,
+    configuration: Configuration,
+}
+
+/// A snapshot that can be sent.
+pub(super) struct Offered {
+    pub(super) place: Place,
+    pub(super) written: Written,
+    /// When it was sent last.
+    pub(super) used_at: Duration,
+    /// Somebody waits for it, who then needs what follows.
+    pub(super) is_pinned: bool,
+}
+
+impl Offering {
+    pub(super) fn pinned(&self) -> Option<Index> {
+        let cut = self.cut.as_ref().map(|cut| cut.place.index);
+        let offered = self.offered.as_ref().filter(|offered| offered.is_pinned);
+        cut.into_iter().chain(offered.map(|offered| offered.place.index)).min()
+    }
+}
+
+impl<S: LogStore> LogMachine<S> {
+    /// Makes a snapshot if raft asks for one that is not there, and removes what nobody uses.
+    pub(super) fn offer_snapshot(&mut self, now: Duration) {
+        self.take_cut(now);
+        self.look_at_cut(now);
+        self.drop_unused(now);
+        let is_wanted = self.replica.take_snapshot_wanted();
+        let may_cut = self.snapshots.offering.cut.is_none()
+            // Only one is kept: who is being sent the last one gets it whole.
+            && self.snapshots.sending.is_idle()
+            && !self.replica.is_stuck()
+            && self.replica.is_leader()
+            && lock(&self.shared.snapshots).may_cut(self.admission.applied());
+        if is_wanted && may_cut {
+            self.begin_cut(now);
+        }
+    }
+
+    fn begin_cut(&mut self, now: Duration) {
+        let index = self.admission.applied();
+        let Some(term) = self.replica.term_of(index) else { return };
+        let number = self.snapshots.number();
+        let members = self.replica.members().clone();
+        let configuration = self.replica.configuration().clone();
+        let prologue = Prologue {
+            cluster: members.cluster,
+            generation: members.generation,
+            node: self.shared.node,
+            index,
+            term,
+            time: self.last_time,
+            configuration: configuration.clone(),
+            members,
+            admission: self.admission.clone(),
+        };
+        // Another process of this node numbers its own from elsewhere on.
+        let id = (self.shared.start() << 24) | u64::from(number);
+        let name = format!("cut-{number}");
+        let cut = Cut {
+            index,
+            files: Arc::clone(&self.snapshots.files),
+            name: name.clone(),
+            prologue: Box::new(move |out| prologue.write(out)),
+            progress: AtomicU64::new(0),
+        };
+        tracing::info!(index, "a snapshot is made for a node that lacks what was purged");
+        let place = Place { id, name, index, term, configuration };
+        let running = Running { place, progress: 0, progress_at: now };
+        self.snapshots.offering.cut = Some(running);
+        // Nothing beyond the index is in the ring yet: whoever takes batches from now on learns of
+        // the cut before it can pass it.
+        lock(&self.shared.snapshots).want(cut);
+        lock(&self.shared.ring).wake_all();
+    }
+
+    fn take_cut(&mut self, now: Duration) {
+        let Some(end) = lock(&self.shared.snapshots).take_end() else { return };
+        let Some(Running { place, .. }) = self.snapshots.offering.cut.take() else { return };
+        let CutEnd::Finished(written) = end else {
+            tracing::warn!(index = place.index, "the projections could not write a snapshot");
+            self.snapshots.counts.failed += 1;
+            return remove(&*self.snapshots.files, &place.name);
+        };
+        self.drop_offered();
+        tracing::info!(index = place.index, bytes = written.bytes, "a snapshot is ready");
+        self.snapshots.counts.made += 1;
+        self.replica.offer_snapshot(Some((place.index, place.term, &place.configuration)));
+        self.snapshots.offering.offered =
+            Some(Offered { place, written, used_at: now, is_pinned: true });
+    }
+
+    /// Gives up a cut that does not go on.
+    fn look_at_cut(&mut self, now: Duration) {
+        let Some(running) = &mut self.snapshots.offering.cut else { return };
+        let progress = lock(&self.shared.snapshots).running().map_or(0, |(_, bytes)| bytes);
+        if progress > running.progress {
+            (running.progress, running.progress_at) = (progress, now);
+        }
+        if now.saturating_sub(running.progress_at) < PATIENCE {
+            return;
+        }
+        let index = running.place.index;
+        tracing::warn!(index, "the projections do not write a snapshot: it is given up");
+        lock(&self.shared.snapshots).give_up();
+        self.snapshots.counts.failed += 1;
+        if let Some(running) = self.snapshots.offering.cut.take() {
+            remove(&*self.snapshots.files, &running.place.name);
+        }
+    }
+
+    /// Removes the snapshot that nobody uses, or behind which the log does not go on.
+    fn drop_unused(&mut self, now: Duration) {
+        let Some(offered) = &mut self.snapshots.offering.offered else { return };
+        let is_used = !self.snapshots.sending.is_idle();
+        if is_used {
+            offered.used_at = now;
+        }
+        let is_idle = now.saturating_sub(offered.used_at) >= IDLE;
+        let is_passed = offered.place.index + 1 < self.shared.reader.first_index();
+        if is_idle || is_passed || !(self.replica.is_leader() || is_used) {
+            self.fail_transfers("the log was purged behind the snapshot");
+            self.drop_offered();
+        }
+    }
+
+    pub(super) fn drop_offered(&mut self) {
+        self.replica.offer_snapshot(None);
+        if let Some(offered) = self.snapshots.offering.offered.take() {
+            remove(&*self.snapshots.files, &offered.place.name);
+        }
+    }
+}
