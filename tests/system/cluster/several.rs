@@ -9,38 +9,49 @@ use ledgermq_core::reason::ReasonCode;
 use crate::support::broker::{Broker, Options, free_address, run_to_end};
 use crate::support::client::{Options as Connect, Refused};
 
-/// Three nodes that are members of one cluster.
-struct Cluster {
-    nodes: Vec<Broker>,
+/// Nodes that are members of one cluster.
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Broker>,
+    /// Where the first one is reached by the others.
+    address: String,
+    /// What every node is started with besides.
+    with: fn(Options) -> Options,
 }
 
 impl Cluster {
     /// One founds it, two join; all vote.
     fn of_three() -> Self {
-        let address = free_address();
-        let mut cluster = Self { nodes: vec![node(1, &address.to_string()).start()] };
+        Self::of_three_with(|options| options)
+    }
+
+    /// As [`Cluster::of_three`], each with these options.
+    pub(super) fn of_three_with(with: fn(Options) -> Options) -> Self {
+        let address = free_address().to_string();
+        let first = with(node(1, &address)).start();
+        let mut cluster = Self { nodes: vec![first], address, with };
         for id in [2, 3] {
-            cluster.join(id, &address.to_string());
+            cluster.join(id);
         }
         cluster.wait("three voters", |shown| shown["quorum"]["online"] == 3);
         cluster
     }
 
-    fn join(&mut self, id: u64, by: &str) {
+    /// A fresh node joins.
+    pub(super) fn join(&mut self, id: u64) {
         let first = &self.nodes[0];
         let dir = first.dir.display().to_string();
         let (code, token, stderr) =
             run_to_end(&first.dir, &["cluster", "token", "--data-dir", &dir]);
         assert_eq!(code, 0, "{stderr}");
-        let joining = node(id, &free_address().to_string())
+        let joining = (self.with)(node(id, &free_address().to_string()))
             .argument("--join")
-            .argument(by)
+            .argument(&self.address)
             .variable("LEDGERMQ_JOIN_TOKEN", token.trim());
         self.nodes.push(joining.start());
     }
 
     /// Waits until every node that runs shows the cluster so.
-    fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
+    pub(super) fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
         for node in &mut self.nodes {
             if node.ended().is_none() {
                 node.wait_for(what, |node| is_so(&node.api("/cluster")));
@@ -48,7 +59,7 @@ impl Cluster {
         }
     }
 
-    fn leader(&self) -> usize {
+    pub(super) fn leader(&self) -> usize {
         let running = self.nodes.iter().find(|node| node.metric("ledgermq_raft_term") > 0.0);
         let leader = running.expect("one runs").api("/cluster")["leader"].as_u64();
         usize::try_from(leader.expect("a number")).expect("small") - 1
