@@ -45,8 +45,8 @@ pub(crate) enum Inbound {
     Accepted(Accepted),
     /// A notice of the projections.
     Notice(Notice),
-    /// Something that was asked for.
-    Loaded(Loaded),
+    /// Something that was asked for, and in which generation of the sources.
+    Loaded(u64, Loaded),
     /// What the node says of itself.
     Sys(Arc<[SysValue]>),
     /// The answer to what was asked under `$CONTROL`: to one connection, or to all that subscribed.

@@ -1,6 +1,9 @@
 //! Where a worker reads what its shard does not hold: the views at once; the log and what was kept
 //! from it on a thread of its own, so that a disk never holds the connections up.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -32,8 +35,10 @@ const KEPT_AHEAD_MAX: usize = 32;
 /// The sources of one worker. One read of a batch serves all its connections that wait for it.
 pub(crate) struct LogSources {
     views: Reader,
-    requests: SyncSender<Wanted>,
+    requests: SyncSender<(u64, Wanted)>,
     requested: HashSet<Wanted>,
+    /// How often everything was forgotten: answers to what was asked before are not taken.
+    generation: u64,
     batches: HashMap<Index, Fetched<Arc<CommittedBatch>>>,
     kept: HashMap<Offset, Fetched<Arc<RetainedMessage>>>,
     /// What the two maps hold, the oldest first, with its bytes.
@@ -73,6 +78,7 @@ impl LogSources {
             views,
             requests,
             requested: HashSet::new(),
+            generation: 0,
             batches: HashMap::new(),
             kept: HashMap::new(),
             order: VecDeque::new(),
@@ -83,8 +89,22 @@ impl LogSources {
         Ok((sources, thread))
     }
 
-    /// Takes an answer of the reader thread in.
-    pub(crate) fn on_loaded(&mut self, loaded: Loaded) -> Result<(), ReadError> {
+    /// Forgets what was read, and what was not there: the views are others, and so is what was kept.
+    pub(crate) fn forget(&mut self) {
+        self.generation += 1;
+        self.requested.clear();
+        self.batches.clear();
+        self.kept.clear();
+        self.order.clear();
+        self.bytes = 0;
+        self.interest.clear();
+    }
+
+    /// Takes an answer of the reader thread in, to what was asked in this generation.
+    pub(crate) fn on_loaded(&mut self, generation: u64, loaded: Loaded) -> Result<(), ReadError> {
+        if generation != self.generation {
+            return Ok(());
+        }
         match loaded {
             Loaded::Batch(index, result) => {
                 self.requested.remove(&Wanted::Batch(index));
@@ -136,7 +156,8 @@ impl LogSources {
     /// Asks the reader thread. A full channel is no loss: the connection asks again at the shard's
     /// next retry.
     fn ask(&mut self, wanted: Wanted) {
-        if !self.requested.contains(&wanted) && self.requests.try_send(wanted).is_ok() {
+        let request = (self.generation, wanted);
+        if !self.requested.contains(&wanted) && self.requests.try_send(request).is_ok() {
             self.requested.insert(wanted);
         }
     }
@@ -241,12 +262,12 @@ fn bytes<T>(fetched: &Fetched<T>, of: impl FnOnce(&T) -> usize) -> usize {
     }
 }
 
-fn read_all(asked: &Receiver<Wanted>, log: &Log, views: &Reader, inbox: &Inbox) {
-    while let Ok(wanted) = asked.recv() {
+fn read_all(asked: &Receiver<(u64, Wanted)>, log: &Log, views: &Reader, inbox: &Inbox) {
+    while let Ok((generation, wanted)) = asked.recv() {
         let loaded = match wanted {
             Wanted::Batch(index) => Loaded::Batch(index, log.read(index)),
             Wanted::Kept(at) => Loaded::Kept(at, views.kept(at)),
         };
-        inbox.push(Inbound::Loaded(loaded));
+        inbox.push(Inbound::Loaded(generation, loaded));
     }
 }

@@ -268,7 +268,9 @@ impl Turning {
                 Inbound::Authenticated(token, verdict) => {
                     worker.shard.on_authenticated(now, token, verdict, &mut worker.sources);
                 }
-                Inbound::Loaded(loaded) => worker.sources.on_loaded(loaded)?,
+                Inbound::Loaded(generation, loaded) => {
+                    worker.sources.on_loaded(generation, loaded)?;
+                }
                 Inbound::Count(client, answer) => {
                     // Who asked may have gone.
                     let _ = answer.send(worker.shard.counts(&client));

@@ -387,6 +387,7 @@ impl<S: LogStore> LogMachine<S> {
         status.gate = gate;
         status.first_index = first;
         status.commit_index = last;
+        status.last_index = self.replica.last_index();
         status.term = self.replica.term();
         status.leader = self.replica.leader();
         // With others, a later leader may be behind this one: what a quorum has heard holds.

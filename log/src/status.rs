@@ -14,8 +14,10 @@ pub struct Status {
     pub gate: Gate,
     /// First index of the hot log.
     pub first_index: Index,
-    /// Last committed index.
+    /// Last committed index. One of several members may know of less behind a restart than before.
     pub commit_index: Index,
+    /// Last index, committed or not.
+    pub last_index: Index,
     /// At the opening something that had been acknowledged may have been lost: the log was kept with
     /// `durability = "os-cache"` and did not come to an orderly end.
     pub unclean: bool,

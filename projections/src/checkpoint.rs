@@ -1,7 +1,10 @@
 //! Checkpoints: the views as rows of a small store, so that a restart folds the tail alone.
 
+mod blocks;
 mod checksum;
+mod export;
 mod file;
+mod import;
 mod memory;
 mod table;
 
@@ -12,7 +15,9 @@ use ledgermq_core::offset::{Index, Offset, Timestamp};
 use crate::views::retained::RetainedMessage;
 
 pub use checksum::row_checksum;
+pub use export::{ExportError, export};
 pub use file::FileStore;
+pub use import::{ImportError, Imported, import};
 pub use memory::MemoryStore;
 pub use table::Table;
 
@@ -62,6 +67,57 @@ pub enum StoreError {
 /// Takes the rows of a checkpoint in, in the order of their tables and keys. An error means that
 /// the row cannot be.
 pub type RowVisitor<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), StoreError> + 'a;
+
+/// Takes kept messages in, as they are stored, in the order of their offsets.
+pub type KeptVisitor<'a> = dyn FnMut(Offset, &[u8]) -> Result<(), StoreError> + 'a;
+
+/// Part of a state that is taken in whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Rows: table, key, value.
+    pub rows: Vec<(Table, Vec<u8>, Vec<u8>)>,
+    /// Kept messages, as they are stored.
+    pub kept: Vec<(Offset, Vec<u8>)>,
+}
+
+/// A second store beside one in use: the state of a snapshot while it is taken in, and until it takes
+/// the place of the other ([`Store::take_place`]). A crash leaves it complete, incomplete, or away.
+pub trait Beside {
+    /// What it says of itself, if there is one that is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`]; one that is damaged is none.
+    fn meta(&mut self) -> Result<Option<Meta>, StoreError>;
+
+    /// Begins an empty one, which is incomplete, in place of any that is there.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    fn begin(&mut self) -> Result<(), StoreError>;
+
+    /// Adds to it.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]. It is to be begun anew then.
+    fn add(&mut self, part: &Part) -> Result<(), StoreError>;
+
+    /// Makes it complete, and durable.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]. It is to be begun anew then.
+    fn finish(&mut self, meta: &Meta) -> Result<(), StoreError>;
+
+    /// Deletes it, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    fn discard(&mut self) -> Result<(), StoreError>;
+}
 
 /// Messages that were copied before the log was purged.
 pub trait Kept: Send + Sync {
@@ -115,6 +171,24 @@ pub trait Store: Send {
     ///
     /// See [`StoreError`].
     fn kept_offsets(&mut self) -> Result<Vec<Offset>, StoreError>;
+
+    /// Hands out all copies.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]; also the visitor's.
+    fn load_kept(&mut self, visit: &mut KeptVisitor<'_>) -> Result<(), StoreError>;
+
+    /// The store beside this one.
+    fn beside(&mut self) -> &mut dyn Beside;
+
+    /// Puts the store beside, which is complete, in place of this one, whose rows and copies are gone
+    /// then. Who reads copies ([`Store::kept`]) reads those of the other from now on.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]. Nothing changed then.
+    fn take_place(&mut self) -> Result<(), StoreError>;
 
     /// Throws everything away, for views that are folded anew from a log that is whole: what was
     /// kept is still there.

@@ -1,6 +1,8 @@
 //! The projection thread, and two threads for what may block: appending, and writing checkpoints.
 
 mod helpers;
+mod stopping;
+mod storing;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -12,15 +14,15 @@ use std::time::{Duration, Instant};
 
 use ledgermq_core::access::RuleList;
 use ledgermq_core::offset::Timestamp;
-use ledgermq_log::{CommittedBatch, Gate, Log, StateItem, StateTail, TailError, Wake};
+use ledgermq_log::{CommittedBatch, Gate, Incoming, Log, StateItem, StateTail, TailError, Wake};
 
 use crate::checkpoint::{FileStore, StoreError};
 use crate::notice::NoticeSink;
-use crate::projector::{OpenError, Options, Output, Projector};
+use crate::projector::{InstallError, OpenError, Options, Output, Projector};
 use crate::reader::Reader;
-use crate::views::Broken;
+use crate::views::{Broken, Limits};
 
-use helpers::{Answer, Helpers};
+use helpers::{Answer, Helpers, Job};
 
 /// Bytes of batches applied under one lock: readers wait no longer than that takes.
 const TURN_BYTES_MAX: usize = 256 << 10;
@@ -38,9 +40,9 @@ pub enum DriverError {
     /// The log cannot be read on.
     #[error("the projections cannot read the log")]
     Log(#[from] TailError),
-    /// The log handed out a snapshot, which a single node has none of.
-    #[error("the log begins with a snapshot that this version cannot read")]
-    Snapshot,
+    /// The log jumped, and the projections cannot follow.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// The thread, or one that works for it, panicked.
     #[error("a thread of the projections panicked")]
     Panicked,
@@ -50,6 +52,7 @@ pub enum DriverError {
 pub struct Opened {
     projector: Projector,
     store: FileStore,
+    limits: Limits,
     log: Log,
 }
 
@@ -61,13 +64,13 @@ pub struct Opened {
 pub fn open(file: PathBuf, options: Options, log: &Log) -> Result<Opened, OpenError> {
     let mut store = FileStore::open(&file)?;
     let status = log.status();
-    let projector = Projector::open(options, &mut store, status.first_index, status.commit_index)?;
+    let projector = Projector::open(options, &mut store, status.first_index, status.last_index)?;
     tracing::info!(
         applied = projector.next_index() - 1,
         commit = status.commit_index,
         "projections loaded"
     );
-    Ok(Opened { projector, store, log: log.clone() })
+    Ok(Opened { projector, store, limits: options.limits, log: log.clone() })
 }
 
 impl Opened {
@@ -96,7 +99,8 @@ impl Opened {
         let rules_wanted = Arc::new(Mutex::new(None));
         let wake: Arc<dyn Wake> = Arc::<Waker>::clone(&waker);
         let tail = self.log.tail_state(self.projector.next_index(), wake);
-        let (helpers, answers) = helpers::start(&self.log, Box::new(self.store), &waker);
+        let (helpers, answers) =
+            helpers::start(&self.log, Box::new(self.store), self.limits, &is_stopping, &waker);
         let running = Running {
             projector: self.projector,
             log: self.log,
@@ -107,6 +111,8 @@ impl Opened {
             is_stopping: Arc::clone(&is_stopping),
             rules_wanted: Arc::clone(&rules_wanted),
             purge_asked: None,
+            incoming: None,
+            ahead: Vec::new(),
         };
         let own = Arc::clone(&waker);
         let thread = thread::Builder::new()
@@ -191,12 +197,18 @@ struct Running {
     is_stopping: Arc<AtomicBool>,
     rules_wanted: RulesWanted,
     purge_asked: Option<Timestamp>,
+    /// The last snapshot that came.
+    incoming: Option<Arc<Incoming>>,
+    /// Batches behind a jump of the log, until the views have jumped.
+    ahead: Vec<Arc<CommittedBatch>>,
 }
 
 impl Running {
     /// A failure stops the log: a node whose views stand still must not go on acknowledging.
     fn run(mut self) -> Result<(), DriverError> {
         let result = self.turns();
+        // The store leaves off what takes long.
+        self.is_stopping.store(true, Ordering::Release);
         match &result {
             Ok(()) => self.save_last(),
             Err(error) => {
@@ -225,17 +237,22 @@ impl Running {
             if self.projector.start() != start {
                 self.projector.renew(start);
             }
-            self.take_answers(now, &mut out);
+            let applied = self.projector.next_index();
+            self.take_answers(now, &mut out)?;
             self.take_rules();
             self.ask_purge(now);
+            self.look_for_snapshot(now, &mut out);
             let is_at_end = self.take_batches(&mut batches)?;
+            // Asked behind the batches: whatever lies beyond was not handed out before.
+            self.projector.cut_wanted(self.log.cut_wanted(), &mut out);
             self.projector.set_lead(self.log.leading(), self.tail.position() - 1);
             self.projector.turn(now, self.log.time(), &batches, &mut notices, &mut out)?;
-            if !batches.is_empty() {
+            // Also if nothing but a snapshot came.
+            let is_idle = self.projector.next_index() == applied && batches.is_empty();
+            if !is_idle {
                 self.sink.notices(self.projector.next_index() - 1, &mut notices);
                 notices.clear();
             }
-            let is_idle = batches.is_empty();
             batches.clear();
             self.perform(&mut out);
             if is_at_end || (is_stopping && is_idle) {
@@ -252,12 +269,22 @@ impl Running {
         &mut self,
         batches: &mut Vec<Arc<CommittedBatch>>,
     ) -> Result<bool, DriverError> {
+        if self.projector.is_installing() {
+            return Ok(matches!(self.log.gate(), Gate::Stopped { .. }));
+        }
+        batches.append(&mut self.ahead);
         let mut items = Vec::new();
         let result = self.tail.take(TURN_BYTES_MAX, &mut items);
         for item in items {
             match item {
+                StateItem::Batch(batch) if self.projector.is_installing() => self.ahead.push(batch),
                 StateItem::Batch(batch) => batches.push(batch),
-                StateItem::Snapshot { .. } => return Err(DriverError::Snapshot),
+                StateItem::Snapshot { index } => {
+                    tracing::info!(index, "the log has jumped to a snapshot");
+                    // It stands for these, too.
+                    batches.clear();
+                    self.projector.jumped(index)?;
+                }
             }
         }
         match result {
@@ -267,7 +294,17 @@ impl Running {
         }
     }
 
-    fn take_answers(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+    /// Has a snapshot that came taken in.
+    fn look_for_snapshot(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let incoming = self.log.incoming();
+        let shown = incoming.as_ref().map(|it| (it.index, it.checksum));
+        self.projector.incoming(now, shown, out);
+        if let Some(incoming) = incoming {
+            self.incoming = Some(Arc::new(incoming));
+        }
+    }
+
+    fn take_answers(&mut self, now: Timestamp, out: &mut Vec<Output>) -> Result<(), DriverError> {
         while let Ok(answer) = self.answers.try_recv() {
             match answer {
                 Answer::Appended(index) => self.projector.appended(now, index),
@@ -279,8 +316,17 @@ impl Running {
                 Answer::Kept { upto, messages } => {
                     self.projector.kept(now, upto, &messages, out);
                 }
+                Answer::Imported(result) => self.projector.imported(now, result, out),
+                Answer::TookPlace(result) => {
+                    if let Err(error) = &result {
+                        let error = error as &dyn Error;
+                        tracing::warn!(error, "a snapshot cannot be put in place yet");
+                    }
+                    self.projector.took_place(now, result, out)?;
+                }
             }
         }
+        Ok(())
     }
 
     fn take_rules(&mut self) {
@@ -302,10 +348,22 @@ impl Running {
             match output {
                 Output::Append(events) => self.helpers.append(events),
                 Output::Derive { term, events } => self.helpers.derive(term, events),
-                Output::Save(changes) => self.helpers.save(changes),
-                Output::Keep { upto, messages } => self.helpers.keep(upto, messages),
+                Output::Save(changes) => self.helpers.store(Job::Save(changes)),
+                Output::Keep { upto, messages } => self.helpers.store(Job::Keep(upto, messages)),
                 Output::Checkpointed(index) => self.log.checkpointed(index),
                 Output::PurgeAllowed(index) => self.log.purge_allowed(index),
+                Output::Cut(index) => self.helpers.store(Job::Cut(index)),
+                // One that is given up at once fails at once.
+                Output::CutFailed(index) => drop(self.log.begin_cut(index)),
+                Output::Import { .. } => {
+                    // It is the last one that was announced.
+                    if let Some(incoming) = &self.incoming {
+                        self.helpers.store(Job::Import(Arc::clone(incoming)));
+                    }
+                }
+                Output::Imported { index, result } => self.log.imported(index, result),
+                Output::TakePlace => self.helpers.store(Job::TakePlace),
+                Output::Discard => self.helpers.store(Job::Discard),
             }
         }
     }
@@ -317,45 +375,12 @@ impl Running {
         let purge = PURGE_INTERVAL;
         let wake = self.projector.wake_at(now, self.log.time());
         let wake = wake.map_or(purge, |at| at.since(now).min(purge));
-        if !wake.is_zero() && self.tail.prepare_sleep() {
+        // What comes behind a jump can wait.
+        let may_sleep = || self.projector.is_installing() || self.tail.prepare_sleep();
+        if !wake.is_zero() && may_sleep() {
             thread::park_timeout(wake);
         }
         self.tail.awake();
-    }
-
-    /// The checkpoint of a clean stop: the restart folds nothing.
-    fn save_last(&mut self) {
-        let mut out = Vec::new();
-        while self.projector.is_save_running() {
-            let Some(result) = self.wait_saved() else { return };
-            self.projector.saved(Timestamp(0), result, &mut out);
-        }
-        // Changes that failed before are tried first; then the rest.
-        for _ in 0..2 {
-            let Some(changes) = self.projector.last_checkpoint() else { break };
-            self.helpers.save(changes);
-            let Some(result) = self.wait_saved() else { return };
-            if result.is_err() {
-                break;
-            }
-            self.projector.saved(Timestamp(0), result, &mut out);
-        }
-        self.perform(&mut out);
-    }
-
-    /// The answer to the save that is running; none if there will be none.
-    fn wait_saved(&self) -> Option<Result<(), StoreError>> {
-        loop {
-            match self.answers.recv_timeout(HELPER_POLL) {
-                Ok(Answer::Saved(result)) => {
-                    report(&result);
-                    return Some(result);
-                }
-                Ok(Answer::Appended(_) | Answer::Derived(..) | Answer::Kept { .. }) => {}
-                Err(_) if self.helpers.has_ended() => return None,
-                Err(_) => {}
-            }
-        }
     }
 }
 

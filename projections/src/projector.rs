@@ -6,7 +6,9 @@
 //!                     ^------- appended, derived, saved, kept <-------'
 //! ```
 
+mod cut;
 mod events;
+mod install;
 mod lead;
 mod open;
 mod rules;
@@ -21,9 +23,10 @@ use ledgermq_log::CommittedBatch;
 use crate::checkpoint::{Changes, StoreError};
 use crate::notice::Notice;
 use crate::reader::Reader;
-use crate::views::{Broken, Limits};
+use crate::views::{Broken, Limits, Views};
 
 pub use events::Events;
+pub use install::InstallError;
 pub use open::OpenError;
 
 /// Least pause before an instant of the log's time is looked for again.
@@ -78,6 +81,31 @@ pub enum Output {
     Checkpointed(Index),
     /// Nothing up to this index is read from the log any more.
     PurgeAllowed(Index),
+    /// Write the checkpoint out ([`crate::checkpoint::export()`]), which stands at this index and keeps all
+    /// that is owed up to there, before anything else is saved. The answer goes to the log.
+    Cut(Index),
+    /// The cut that the log wants at this index cannot be had.
+    CutFailed(Index),
+    /// Take the snapshot in that the log has here ([`crate::checkpoint::import()`]); answer by
+    /// [`Projector::imported`].
+    Import {
+        /// Its index.
+        index: Index,
+        /// Its row checksum.
+        checksum: u64,
+    },
+    /// Tell the log that the snapshot of this index was taken in, or why it was not.
+    Imported {
+        /// Its index.
+        index: Index,
+        /// Why it was not.
+        result: Result<(), String>,
+    },
+    /// Put what was taken in in place of the store ([`crate::checkpoint::Store::take_place`]); answer by
+    /// [`Projector::took_place`].
+    TakePlace,
+    /// What was taken in is not needed ([`crate::checkpoint::Beside::discard`]).
+    Discard,
 }
 
 /// The projections' machine. Its `now` is any clock that runs evenly; what is due is judged by the
@@ -103,6 +131,8 @@ pub struct Projector {
     kept: BTreeSet<Offset>,
     kept_upto: Index,
     next_sweep: Timestamp,
+    cut: cut::Cut,
+    install: install::Install,
 }
 
 /// Whether the log knows that this process runs.
@@ -163,8 +193,17 @@ impl Projector {
         notices: &mut Vec<Notice>,
         out: &mut Vec<Output>,
     ) -> Result<(), Broken> {
-        if !batches.is_empty() {
-            self.apply(batches, notices)?;
+        let (before, behind) = batches.split_at(self.before_cut(batches));
+        if !before.is_empty() {
+            self.apply(before, notices)?;
+        }
+        self.take_cut(!behind.is_empty());
+        if !behind.is_empty() {
+            self.apply(behind, notices)?;
+        }
+        self.install(now, out);
+        if self.is_installing() {
+            return Ok(());
         }
         if !std::mem::replace(&mut self.is_log_told, true) {
             out.push(Output::Checkpointed(self.checkpointed));
@@ -174,6 +213,7 @@ impl Projector {
         self.append_rules(now, out);
         self.derive_due(now, log_time, out);
         self.checkpoint(now, out);
+        self.keep_cut(now, out);
         self.keep(now, out);
         Ok(())
     }
@@ -181,16 +221,22 @@ impl Projector {
     /// When [`Projector::turn`] wants to be called at the latest, though no batch comes.
     #[must_use]
     pub fn wake_at(&self, now: Timestamp, log_time: Timestamp) -> Option<Timestamp> {
+        if self.is_installing() {
+            return self.install_at();
+        }
         let due = (self.is_free() && self.may_derive())
             .then(|| self.reader.with(|views| views.next_due()))
             .flatten()
             .map(|due| now.plus(pause_until(due, log_time)).max(self.next_due));
         let rules = (self.is_free() && self.rules.is_any()).then_some(self.next_due);
         let is_unsaved = self.saving.is_some() || self.reader.applied() > self.checkpointed;
-        let checkpoint = (is_unsaved && !self.is_save_running).then_some(self.next_checkpoint);
+        let may_save = !self.is_save_running && !self.cut.holds_store();
+        let checkpoint = (is_unsaved && may_save).then_some(self.next_checkpoint);
         let start = (self.started == Started::No).then_some(self.next_due);
-        let keep = (self.keep_upto().is_some() && !self.is_keep_running).then_some(self.next_keep);
-        [due, rules, checkpoint, start, keep].into_iter().flatten().min()
+        let is_keep_due = self.keep_upto().is_some() || self.cut.is_keep_due();
+        let keep = (is_keep_due && !self.is_keep_running).then_some(self.next_keep);
+        let install = self.install_at();
+        [due, rules, checkpoint, start, keep, install].into_iter().flatten().min()
     }
 
     /// The answer to [`Output::Append`]: the index of the batch, or none if it was refused and
@@ -240,6 +286,7 @@ impl Projector {
             }
             self.checkpointed = changes.applied;
             self.reader.set_checkpointed(changes.applied);
+            self.cut.saved(changes.applied);
             out.push(Output::Checkpointed(changes.applied));
         }
     }
@@ -258,19 +305,25 @@ impl Projector {
         out: &mut Vec<Output>,
     ) {
         self.is_keep_running = false;
-        let Some(upto) = upto else {
+        if let Some(upto) = upto {
+            self.note_kept(upto, messages);
+            out.push(Output::PurgeAllowed(upto));
+        } else {
             self.next_keep = now.plus(RETRY_INTERVAL);
-            return;
-        };
+        }
+        self.cut_kept(upto, out);
+    }
+
+    fn note_kept(&mut self, upto: Index, messages: &[Offset]) {
         self.kept.extend(messages);
         self.kept_upto = self.kept_upto.max(upto);
         self.reader.views_mut().set_kept(self.kept_upto);
-        out.push(Output::PurgeAllowed(upto));
     }
 
-    /// The last checkpoint before a clean stop; none if everything is saved or a save is running.
+    /// The last checkpoint before a clean stop; none if everything is saved, a save is running, or the
+    /// store is that of another state by now.
     pub fn last_checkpoint(&mut self) -> Option<Arc<Changes>> {
-        if self.is_save_running {
+        if self.is_save_running || self.is_installing() {
             return None;
         }
         self.take_changes(false)
@@ -341,10 +394,13 @@ impl Projector {
     }
 
     fn checkpoint(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if self.is_save_running {
+        if self.is_save_running || self.cut.holds_store() {
             return;
         }
-        let is_large = || self.reader.with(|views| views.unsaved_rows()) >= UNSAVED_ROWS_MAX;
+        let is_large = || {
+            self.cut.has_queued()
+                || self.reader.with(|views| views.unsaved_rows()) >= UNSAVED_ROWS_MAX
+        };
         if now < self.next_checkpoint && (self.saving.is_some() || !is_large()) {
             return;
         }
@@ -361,16 +417,27 @@ impl Projector {
 
     /// What is to be saved: the changes that failed last time, else the new ones.
     fn take_changes(&mut self, sweeps: bool) -> Option<Arc<Changes>> {
+        if self.saving.is_none() {
+            self.saving = self.cut.take_queued();
+        }
         if self.saving.is_none() && self.reader.applied() > self.checkpointed {
             let mut views = self.reader.views_mut();
             let mut changes = views.changes();
-            if sweeps && !self.kept.is_empty() {
-                let owed = views.owed_between(0, self.kept_upto);
-                changes.forget = self.kept.difference(&owed).copied().collect();
+            if sweeps {
+                changes.forget = self.owed_by_none(&views);
             }
             self.saving = Some(Arc::new(changes));
         }
         self.saving.clone()
+    }
+
+    /// The copies that nobody is owed any more.
+    fn owed_by_none(&self, views: &Views) -> Vec<Offset> {
+        if self.kept.is_empty() {
+            return Vec::new();
+        }
+        let owed = views.owed_between(0, self.kept_upto);
+        self.kept.difference(&owed).copied().collect()
     }
 
     /// Up to where owed messages are to be kept: no further than the checkpoint, since a restart

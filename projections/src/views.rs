@@ -141,6 +141,11 @@ impl Views {
         result
     }
 
+    /// There is no batch between the last one that was applied and the one behind `index`.
+    pub(crate) fn pass(&mut self, index: Index) {
+        self.applied = self.applied.max(index);
+    }
+
     /// The index up to which everything is applied; 0 before the first batch.
     #[must_use]
     pub fn applied(&self) -> Index {

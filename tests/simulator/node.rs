@@ -17,7 +17,7 @@ use std::time::Duration;
 use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::Timestamp;
-use ledgermq_log::{CommittedBatch, Tail};
+use ledgermq_log::{CommittedBatch, Tail, TailError};
 use ledgermq_projections::checkpoint::MemoryStore;
 
 use crate::book::uid_of;
@@ -213,7 +213,7 @@ impl Node {
     /// checkpoint, then the log ends.
     pub(crate) fn close(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
         let commit = self.log.log.status().commit_index;
-        while !self.projections.is_at_end(commit) {
+        while !self.projections.is_at_end(commit) && !self.projections.is_installing() {
             self.projections.turn(&self.log.log, &mut self.workers, o)?;
         }
         self.projections.save_last(&self.log.log, o)?;
@@ -245,7 +245,13 @@ impl Node {
     fn tell(&mut self, o: &mut Outside<'_>) -> Result<(), String> {
         let mut batches = Vec::new();
         loop {
-            self.told.take(usize::MAX, &mut batches).map_err(|error| error.to_string())?;
+            match self.told.take(usize::MAX, &mut batches) {
+                // The log jumped: the oracle knows from others what was skipped.
+                Err(TailError::Gap { to, .. }) if to <= o.oracle.last_entry => continue,
+                taken => taken.map_err(|error| error.to_string())?,
+            }
+            let last = self.told.position() - 1;
+            o.oracle.last_entry = o.oracle.last_entry.max(last);
             if batches.is_empty() {
                 return Ok(());
             }

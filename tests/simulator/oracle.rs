@@ -28,6 +28,8 @@ pub(crate) struct Oracle {
     /// Every batch that was ever committed, from index 1; none for raft's own entries.
     pub(crate) history: BTreeMap<Index, Arc<CommittedBatch>>,
     pub(crate) last_index: Index,
+    /// The last entry that any node showed as committed, a batch or not.
+    pub(crate) last_entry: Index,
     pub(crate) time: Timestamp,
     pub(crate) voids: Voids,
     pub(crate) sessions: BTreeMap<String, Session>,
@@ -52,6 +54,8 @@ pub(crate) struct Oracle {
     pub(crate) unsubscribed: BTreeMap<(String, String), u32>,
     /// How often a client released QoS 2 messages.
     pub(crate) released: BTreeMap<String, u32>,
+    /// Snapshots that took the place of what nodes had.
+    pub(crate) snapshots: u64,
     /// Void records and batches met.
     pub(crate) void_records: u64,
     /// What no invariant had the chance to say yet.

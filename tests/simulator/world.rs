@@ -67,6 +67,7 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     pub(crate) resumed: u64,
     pub(crate) void: u64,
+    pub(crate) snapshots: u64,
 }
 
 impl World {
@@ -81,11 +82,13 @@ impl World {
             Oracle { may_drop: options.queued.queued_messages < 1000, ..Oracle::default() };
         let is_alone = nodes == 1;
         if !is_alone {
-            // Who is behind what the others purged would need a snapshot; and a file of access rules
-            // is put in force by who is alone.
-            (options.hot_entries, options.has_rules) = (u64::MAX, false);
+            // A file of access rules is put in force by who is alone.
+            options.has_rules = false;
         }
         let cluster = (!is_alone).then(|| Cluster::draw(&mut rng));
+        if let Some(cluster) = &cluster {
+            options.hot_entries = cluster.hot_entries;
+        }
         Self {
             now: START,
             trace: Trace::new(is_loud),
@@ -268,12 +271,13 @@ impl World {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self { steps, crashes, published, received, resumed, void } = other;
+        let Self { steps, crashes, published, received, resumed, void, snapshots } = other;
         self.steps += steps;
         self.crashes += crashes;
         self.published += published;
         self.received += received;
         self.resumed += resumed;
         self.void += void;
+        self.snapshots += snapshots;
     }
 }

@@ -4,4 +4,5 @@ mod alone;
 mod operating;
 mod repair;
 mod several;
+mod snapshots;
 mod stopping;

@@ -13,7 +13,8 @@ use crate::worker::Turning;
 pub(super) struct Skipping {
     /// The first index that is there.
     next: Index,
-    /// The incarnation that skips. Nobody knows what of its own lies in between.
+    /// The incarnation that skips. Nobody knows what of its own lies in between, so that another one
+    /// goes on.
     start: u64,
 }
 
@@ -21,8 +22,12 @@ impl Turning {
     /// The log's batches before `next` are not to be had.
     pub(super) fn on_gap(&mut self, next: Index) {
         tracing::warn!(next, "a worker has to skip part of the log: its connections end");
-        self.skipping = Some(Skipping { next, start: self.worker.log.incarnation() });
-        self.worker.log.renew_incarnation();
+        let start = self.worker.producer.id().start;
+        self.skipping = Some(Skipping { next, start });
+        // The log that jumps begins anew by itself.
+        if self.worker.log.incarnation() == start {
+            self.worker.log.renew_incarnation();
+        }
     }
 
     /// Goes on behind a gap as soon as the node begins anew and the views have come as far: they know
@@ -37,6 +42,7 @@ impl Turning {
             return;
         }
         self.skipping = None;
+        worker.sources.forget();
         worker.shard.jump(now, applied + 1, rules);
         let wake = Arc::clone(&worker.inbox) as Arc<dyn Wake>;
         worker.tail = worker.log.tail_gapless(applied + 1, wake);

@@ -10,8 +10,13 @@ const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 /// It finds damage and divergence; it is no protection against intent.
 #[must_use]
 pub fn row_checksum(table: Table, key: &[u8], value: &[u8]) -> u64 {
-    let mut state = (table as u64 + 1).wrapping_mul(MIX);
-    for part in [key, value] {
+    digest(table as u64, &[key, value])
+}
+
+/// A number for `parts`, which are the `number`-th of their kind.
+pub(super) fn digest(number: u64, parts: &[&[u8]]) -> u64 {
+    let mut state = number.wrapping_add(1).wrapping_mul(MIX);
+    for part in parts {
         state = absorb(state, part.len() as u64);
         let mut words = part.chunks_exact(8);
         for word in &mut words {

@@ -1,5 +1,6 @@
 //! The store in a file, by redb.
 
+mod beside;
 mod kept;
 
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use redb::{
 
 use crate::bytes::{Reader, put_u32, put_u64};
 use crate::checkpoint::{
-    Changes, Kept, Meta, RowVisitor, Store, StoreError, Table, VERSION, row_checksum,
+    Beside, Changes, Kept, KeptVisitor, Meta, RowVisitor, Store, StoreError, Table, VERSION,
+    row_checksum,
 };
 use crate::views::retained::RetainedMessage;
 
+use beside::FileBeside;
 use kept::{FileKept, Shared};
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -33,6 +36,7 @@ const CACHE_BYTES: usize = 16 << 20;
 pub struct FileStore {
     path: PathBuf,
     shared: Arc<Shared>,
+    beside: FileBeside,
 }
 
 impl FileStore {
@@ -43,7 +47,8 @@ impl FileStore {
     /// [`StoreError::Storage`] if the system refuses or another process has it open. A damaged
     /// file is opened: [`Store::meta`] tells, [`Store::clear`] replaces it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let store = Self { path: path.to_owned(), shared: Arc::default() };
+        let beside = FileBeside::new(path);
+        let store = Self { path: path.to_owned(), shared: Arc::default(), beside };
         match store.database() {
             Ok(_) | Err(StoreError::Damaged(_)) => Ok(store),
             Err(error) => Err(error),
@@ -84,18 +89,7 @@ impl FileStore {
 
 impl Store for FileStore {
     fn meta(&mut self) -> Result<Option<Meta>, StoreError> {
-        self.read(|transaction| {
-            let Some(table) = existing(transaction.open_table(META))? else {
-                return Ok(None);
-            };
-            let kept_upto = match table.get(KEPT_UPTO_KEY).map_err(store_error)? {
-                Some(row) => index_of(row.value())?,
-                None => 0,
-            };
-            let row = table.get(META_KEY).map_err(store_error)?;
-            let meta = row.map(|row| decode_meta(row.value())).transpose()?;
-            Ok(meta.map(|meta| Meta { kept_upto, ..meta }))
-        })
+        self.read(read_meta)
     }
 
     fn load(&mut self, visit: &mut RowVisitor<'_>) -> Result<(), StoreError> {
@@ -160,6 +154,27 @@ impl Store for FileStore {
         })
     }
 
+    fn load_kept(&mut self, visit: &mut KeptVisitor<'_>) -> Result<(), StoreError> {
+        self.read(|transaction| {
+            let Some(table) = existing(transaction.open_table(KEPT))? else {
+                return Ok(());
+            };
+            for row in table.iter().map_err(store_error)? {
+                let (key, value) = row.map_err(store_error)?;
+                visit(offset_of(key.value())?, value.value())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn beside(&mut self) -> &mut dyn Beside {
+        &mut self.beside
+    }
+
+    fn take_place(&mut self) -> Result<(), StoreError> {
+        self.beside.take_place(&self.path, &self.shared)
+    }
+
     fn clear(&mut self) -> Result<(), StoreError> {
         if matches!(self.database(), Err(StoreError::Damaged(_))) {
             std::fs::remove_file(&self.path).map_err(|error| StoreError::Storage(error.into()))?;
@@ -206,6 +221,19 @@ fn write_rows(
         }
     }
     Ok(difference)
+}
+
+fn read_meta(transaction: &redb::ReadTransaction) -> Result<Option<Meta>, StoreError> {
+    let Some(table) = existing(transaction.open_table(META))? else {
+        return Ok(None);
+    };
+    let kept_upto = match table.get(KEPT_UPTO_KEY).map_err(store_error)? {
+        Some(row) => index_of(row.value())?,
+        None => 0,
+    };
+    let row = table.get(META_KEY).map_err(store_error)?;
+    let meta = row.map(|row| decode_meta(row.value())).transpose()?;
+    Ok(meta.map(|meta| Meta { kept_upto, ..meta }))
 }
 
 fn encode_meta(meta: &Meta) -> Vec<u8> {

@@ -56,6 +56,17 @@ impl Table {
         Self::Access,
     ];
 
+    /// The table of this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
+
+    /// Its place in [`Table::ALL`].
+    pub(crate) fn place(self) -> usize {
+        self as usize
+    }
+
     /// Name in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,5 +87,19 @@ impl Table {
             Self::GroupHeld => "group_held",
             Self::Access => "access",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_stand_in_the_order_of_their_numbers() {
+        for (place, table) in Table::ALL.into_iter().enumerate() {
+            assert_eq!(table.place(), place);
+            assert_eq!(Table::from_number(table as u8), Some(table));
+        }
+        assert_eq!(Table::from_number(15), None);
     }
 }

@@ -1,20 +1,20 @@
 //! The threads that may block, so that folding never does.
 
-use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use ledgermq_core::offset::{Index, Offset};
-use ledgermq_log::{AppendError, Class, Log, ReadError, Wake};
+use ledgermq_log::{AppendError, Class, Incoming, Log, Wake};
 
-use crate::checkpoint::{Changes, Store, StoreError};
-use crate::driver::Waker;
+use crate::checkpoint::{Changes, ImportError, Imported, Store, StoreError};
+use crate::driver::{Waker, storing};
 use crate::projector::Events;
-use crate::views::retained::RetainedMessage;
+use crate::views::Limits;
 
-/// Bytes of messages copied in one transaction.
-const KEEP_BYTES_MAX: u64 = 4 << 20;
+/// Most jobs of the store on their way: one of each kind.
+const JOBS_MAX: usize = 6;
 
 /// What a helper did.
 #[derive(Debug)]
@@ -29,11 +29,21 @@ pub(super) enum Answer {
         upto: Option<Index>,
         messages: Vec<Offset>,
     },
+    /// What a snapshot came to.
+    Imported(Result<Box<Imported>, ImportError>),
+    /// Whether it was put in place.
+    TookPlace(Result<(), StoreError>),
 }
 
-enum Job {
+/// What the store does, one after the other.
+pub(super) enum Job {
     Save(Arc<Changes>),
     Keep(Index, Vec<Offset>),
+    /// Write out what stands at this index.
+    Cut(Index),
+    Import(Arc<Incoming>),
+    TakePlace,
+    Discard,
 }
 
 /// Events to append.
@@ -53,20 +63,22 @@ pub(super) struct Helpers {
 pub(super) fn start(
     log: &Log,
     store: Box<dyn Store>,
+    limits: Limits,
+    is_stopping: &Arc<AtomicBool>,
     waker: &Arc<Waker>,
 ) -> (Helpers, Receiver<Answer>) {
     // At most one answer of each kind is on its way.
     let (answer, answers) = channel();
     let (appends, events) = sync_channel(1);
-    let (jobs, todo) = sync_channel(2);
+    let (jobs, todo) = sync_channel(JOBS_MAX);
     let to = Answers { answer, waker: Arc::clone(waker) };
     let appender = spawn("projections-append", {
         let (log, to) = (log.clone(), to.clone());
         move || append_all(&log, &events, &to)
     });
     let writer = spawn("projections-store", {
-        let log = log.clone();
-        move || write_all(&log, store, &todo, &to)
+        let (log, is_stopping) = (log.clone(), Arc::clone(is_stopping));
+        move || storing::run(&log, store, limits, &is_stopping, &todo, &to)
     });
     let threads = vec![appender, writer];
     (Helpers { appends, jobs, threads }, answers)
@@ -82,12 +94,8 @@ impl Helpers {
         let _ = self.appends.send(Appending { events, derived: Some(term) });
     }
 
-    pub(super) fn save(&self, changes: Arc<Changes>) {
-        let _ = self.jobs.send(Job::Save(changes));
-    }
-
-    pub(super) fn keep(&self, upto: Index, messages: Vec<Offset>) {
-        let _ = self.jobs.send(Job::Keep(upto, messages));
+    pub(super) fn store(&self, job: Job) {
+        let _ = self.jobs.send(job);
     }
 
     /// Whether a thread has ended: it panicked, or the log has stopped.
@@ -105,14 +113,15 @@ impl Helpers {
     }
 }
 
+/// The way back of the answers.
 #[derive(Clone)]
-struct Answers {
+pub(super) struct Answers {
     answer: Sender<Answer>,
     waker: Arc<Waker>,
 }
 
 impl Answers {
-    fn give(&self, answer: Answer) {
+    pub(super) fn give(&self, answer: Answer) {
         let _ = self.answer.send(answer);
         self.waker.wake();
     }
@@ -143,62 +152,4 @@ fn append_all(log: &Log, appends: &Receiver<Appending>, to: &Answers) {
             Err(AppendError::Stopped(_)) => return,
         }
     }
-}
-
-fn write_all(log: &Log, mut store: Box<dyn Store>, todo: &Receiver<Job>, to: &Answers) {
-    while let Ok(job) = todo.recv() {
-        match job {
-            Job::Save(changes) => {
-                // A checkpoint ahead of what a power cut leaves of the log would be of no log.
-                let is_safe = log.mark(changes.applied);
-                let storage = |stopped| StoreError::Storage(Box::new(stopped));
-                to.give(Answer::Saved(
-                    is_safe.map_err(storage).and_then(|()| store.commit(&changes)),
-                ));
-            }
-            Job::Keep(upto, messages) => {
-                let is_kept = keep(log, &mut *store, upto, &messages);
-                to.give(Answer::Kept { upto: is_kept.then_some(upto), messages });
-            }
-        }
-    }
-}
-
-/// Copies messages from the log into the store.
-fn keep(log: &Log, store: &mut dyn Store, upto: Index, offsets: &[Offset]) -> bool {
-    let mut copies = Vec::new();
-    let mut bytes = 0;
-    for entry in offsets.chunk_by(|a, b| a.index == b.index) {
-        let index = entry[0].index;
-        if bytes > KEEP_BYTES_MAX {
-            if !store_copies(store, index - 1, &copies) {
-                return false;
-            }
-            copies.clear();
-            bytes = 0;
-        }
-        let batch = match log.read(index) {
-            Ok(Some(batch)) => batch,
-            // Gone already: who is owed them is told when they are read.
-            Ok(None) | Err(ReadError::Purged { .. }) => continue,
-            Err(error) => {
-                tracing::warn!(index, %error, "cannot copy owed messages before a purge");
-                return false;
-            }
-        };
-        RetainedMessage::copy(&batch, entry, &mut copies);
-        bytes = copies.iter().map(RetainedMessage::bytes).sum();
-    }
-    store_copies(store, upto, &copies)
-}
-
-fn store_copies(store: &mut dyn Store, upto: Index, copies: &[RetainedMessage]) -> bool {
-    let result = store.keep(upto, copies);
-    if let Err(error) = &result {
-        tracing::warn!(
-            error = error as &dyn Error,
-            "cannot keep owed messages; the log is not purged"
-        );
-    }
-    result.is_ok()
 }

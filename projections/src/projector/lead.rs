@@ -35,6 +35,11 @@ impl Lead {
         self.batch == Batch::Idle
     }
 
+    /// Everything up to here was handed to the projector.
+    pub(super) fn reached(&self) -> Index {
+        self.reached
+    }
+
     /// The views hold everything up to `index`.
     pub(super) fn note_applied(&mut self, index: Index) {
         if matches!(self.batch, Batch::At(at) if at <= index) {

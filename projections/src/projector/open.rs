@@ -3,6 +3,8 @@
 use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::checkpoint::{Meta, Store, StoreError, VERSION};
+use crate::projector::cut::Cut;
+use crate::projector::install::Install;
 use crate::projector::lead::Lead;
 use crate::projector::rules::Wanted;
 use crate::projector::{Append, Asked, Options, Projector, Started};
@@ -31,9 +33,12 @@ pub enum OpenError {
 
 impl Projector {
     /// Loads the checkpoint in `store`. If there is none, or it is damaged, of another version or
-    /// not of this log, the views begin empty and are folded from the log's beginning.
+    /// not of this log, the views begin empty and are folded from the log's beginning. Where that is
+    /// gone, a snapshot that was taken in beside `store` takes its place: the process ended when the log
+    /// had jumped and the projections had not.
     ///
-    /// `first` and `commit` are the first and the last committed index of the log.
+    /// `first` and `last` are the first and the last index of the log. What is in a checkpoint was
+    /// committed; one of several members may not know any more that it was.
     ///
     /// # Errors
     ///
@@ -42,9 +47,9 @@ impl Projector {
         options: Options,
         store: &mut dyn Store,
         first: Index,
-        commit: Index,
+        last: Index,
     ) -> Result<Self, OpenError> {
-        let (mut views, kept_upto) = match load(&options, store, first, commit) {
+        let (mut views, kept_upto) = match load_fitting(&options, store, first, last) {
             Ok(Some((meta, views))) => (views, meta.kept_upto),
             Ok(None) => (Views::new(options.limits), 0),
             Err(Unfit::Store(error)) => return Err(error.into()),
@@ -57,6 +62,8 @@ impl Projector {
                 (Views::new(options.limits), 0)
             }
         };
+        // Whatever is there was not needed, or is of no use.
+        store.beside().discard()?;
         let kept = store.kept_offsets()?.into_iter().collect();
         views.set_kept(kept_upto);
         let checkpointed = views.applied();
@@ -80,6 +87,8 @@ impl Projector {
             kept,
             kept_upto,
             next_sweep: Timestamp(0),
+            cut: Cut::default(),
+            install: Install::default(),
         })
     }
 }
@@ -101,11 +110,32 @@ impl From<StoreError> for Unfit {
     }
 }
 
+/// The checkpoint, or where it cannot be gone on from the snapshot beside it.
+fn load_fitting(
+    options: &Options,
+    store: &mut dyn Store,
+    first: Index,
+    last: Index,
+) -> Result<Option<(Meta, Views)>, Unfit> {
+    let unfit = match load(options, store, first, last) {
+        Err(Unfit::Rebuild(reason)) if first > 1 => reason,
+        result => return result,
+    };
+    let fits =
+        |meta: &Meta| meta.version == VERSION && meta.applied + 1 >= first && meta.applied <= last;
+    let Some(meta) = store.beside().meta()?.filter(fits) else {
+        return Err(Unfit::Rebuild(unfit));
+    };
+    tracing::info!(applied = meta.applied, "a snapshot that was taken in is put in place");
+    store.take_place()?;
+    load(options, store, first, last)
+}
+
 fn load(
     options: &Options,
     store: &mut dyn Store,
     first: Index,
-    commit: Index,
+    last: Index,
 ) -> Result<Option<(Meta, Views)>, Unfit> {
     let Some(meta) = store.meta()? else {
         if first > 1 {
@@ -118,8 +148,8 @@ fn load(
     if version != VERSION {
         return unfit(format!("the checkpoint has version {version}, this program {VERSION}"));
     }
-    if applied > commit {
-        return unfit(format!("the checkpoint ({applied}) is ahead of the log ({commit})"));
+    if applied > last {
+        return unfit(format!("the checkpoint ({applied}) is ahead of the log ({last})"));
     }
     if applied + 1 < first {
         return unfit(format!("the checkpoint ends at index {applied}"));

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::support::{EPOCH, World, table};
 
-const OPTIONS: Options = Options {
+pub(crate) const OPTIONS: Options = Options {
     node: 1,
     start: 1,
     limits: Limits { queued_messages: 3, queued_bytes: 1 << 20, owed_messages: usize::MAX },
@@ -24,7 +24,7 @@ const OPTIONS: Options = Options {
 const LONG_PAST: Timestamp = Timestamp::from_secs(EPOCH + 1_000_000);
 
 /// Everything that can be seen of views.
-fn seen(views: &Views) -> (String, u64, Vec<u8>, usize, u64) {
+pub(crate) fn seen(views: &Views) -> (String, u64, Vec<u8>, usize, u64) {
     let mut rows = views.snapshot().rows;
     rows.sort();
     let rows = rows.into_iter().flat_map(|(table, key, value)| {
@@ -34,7 +34,7 @@ fn seen(views: &Views) -> (String, u64, Vec<u8>, usize, u64) {
     (table(views), views.checksum(), rows.collect(), subscriptions, views.retained().bytes())
 }
 
-fn due(views: &mut Views) -> Vec<Due> {
+pub(crate) fn due(views: &mut Views) -> Vec<Due> {
     let mut out = Vec::new();
     views.due(LONG_PAST, usize::MAX, &mut out);
     out
@@ -42,7 +42,7 @@ fn due(views: &mut Views) -> Vec<Due> {
 
 /// Which consumer's drops come first hangs on hints, which may be too early in views that saw what
 /// was settled: all else has its place.
-fn in_order(mut due: Vec<Due>) -> Vec<Due> {
+pub(crate) fn in_order(mut due: Vec<Due>) -> Vec<Due> {
     due.sort_by_key(|due| match due {
         Due::Will { .. } | Due::SessionExpired { .. } => None,
         Due::MessageDropped { .. } | Due::SharedDropped { .. } => Some(format!("{due:?}")),
@@ -119,7 +119,7 @@ fn batch() -> impl Strategy<Value = String> {
     prop::collection::vec(event, 1..4).prop_map(|events| events.join(";"))
 }
 
-fn line() -> impl Strategy<Value = (String, bool)> {
+pub(crate) fn line() -> impl Strategy<Value = (String, bool)> {
     let pause = prop_oneof![3 => Just(0_u64), 1 => 1..12_u64];
     (batch(), pause, any::<bool>())
         .prop_map(|(batch, pause, saves)| (format!("{pause}|{batch}"), saves))

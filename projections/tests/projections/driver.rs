@@ -13,6 +13,7 @@ use ledgermq_core::packet::{ProtocolVersion, QoS, SubscriptionOptions};
 use ledgermq_core::quantity::ByteSize;
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_core::topic::TopicFilter;
+use ledgermq_log::testing::HandMade;
 use ledgermq_log::{Class, Log, LogThread, Producer, Wake};
 use ledgermq_projections::driver::{self, Driver};
 use ledgermq_projections::notice::{Notice, NoticeSink};
@@ -289,6 +290,73 @@ fn what_is_owed_outlives_the_purge_of_the_log() {
     node.stop();
     let node = Node::start_with(directory.path(), small(), pause);
     assert!(is_kept(&node));
+    node.stop();
+}
+
+/// What the projections wrote into the cut that the log wants.
+fn cut(snapshots: &HandMade) -> (Index, u64, Vec<u8>) {
+    let index = snapshots.want_cut();
+    loop {
+        if let Some(cut) = snapshots.take_cut() {
+            let (checksum, content) = cut.expect("it was written");
+            return (index, checksum, content);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// What they answer to a snapshot that came.
+fn answer(snapshots: &HandMade) -> Result<(), String> {
+    loop {
+        if let Some((_, result)) = snapshots.answer() {
+            return result;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_node_cuts_while_it_works_and_another_one_takes_that_in() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = ClientId::from("c");
+    let mut node = Node::start(directory.path());
+    let snapshots = HandMade::of(&node.log);
+    let epoch = node.open("c");
+    node.push(Some((&client, epoch)), &[subscribed("#")]);
+    for _ in 0..20 {
+        node.publish(None, "before");
+    }
+    node.settle();
+    (0..20).for_each(|number| node.publish(None, &format!("t/{number}")));
+    let (index, checksum, content) = cut(&snapshots);
+    for _ in 0..20 {
+        node.publish(None, "behind");
+    }
+    node.settle();
+    // It goes on, and the next one is of another state.
+    let (later, other, _) = cut(&snapshots);
+    assert!(later > index && other != checksum);
+
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let fresh = Node::start(elsewhere.path());
+    let received = HandMade::of(&fresh.log);
+    let beside = elsewhere.path().join("views.redb.new");
+    let mut damaged = content.clone();
+    damaged[40] ^= 1;
+    assert!(received.offer(index, checksum, &damaged).expect("it is shown"));
+    let why = answer(&received).expect_err("it is damaged");
+    assert!(why.starts_with("the snapshot is refused"), "{why}");
+    assert!(!beside.exists());
+    received.withdraw();
+    assert!(received.offer(index, checksum, &content).expect("it is shown"));
+    answer(&received).expect("it is sound");
+    assert!(beside.exists());
+    drop(received);
+    fresh.stop();
+    // The log did not jump: the next start has no need of it.
+    let fresh = Node::start(elsewhere.path());
+    assert!(!beside.exists());
+    fresh.stop();
     node.stop();
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod checkpoint;
+mod cutting;
 mod depth;
 mod driver;
 mod matrix;
@@ -11,6 +12,7 @@ mod projector;
 mod retained;
 mod sessions;
 mod shared;
+mod snapshot;
 mod support;
 mod topics;
 mod wills;

@@ -1,14 +1,19 @@
 //! The projections' turns: what `projections/src/driver.rs` does, with answers that come late.
 
 use std::collections::VecDeque;
+use std::error::Error;
+use std::sync::Arc;
 
 use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
-use ledgermq_log::{AppendError, Class, Derivation, Log, StateItem, StateTail, Ticket};
-use ledgermq_projections::checkpoint::{MemoryStore, Store};
+use ledgermq_log::{
+    AppendError, Class, CommittedBatch, Derivation, Incoming, Log, StateItem, StateTail, Ticket,
+};
+use ledgermq_projections::checkpoint::{ImportError, MemoryStore, Store, export, import};
 use ledgermq_projections::projector::{Options as ProjectorOptions, Output, Projector};
 use ledgermq_projections::reader::Reader;
+use ledgermq_projections::views::Limits;
 use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::node::Outside;
@@ -26,6 +31,11 @@ pub(crate) struct Projections {
     appending: Option<Ticket>,
     /// What was derived, in which term, and is on its way.
     deriving: Option<(u64, Derivation)>,
+    /// The last snapshot that came.
+    incoming: Option<Incoming>,
+    /// Batches behind a jump of the log, until the views have jumped.
+    ahead: Vec<Arc<CommittedBatch>>,
+    limits: Limits,
     started: Timestamp,
 }
 
@@ -44,15 +54,25 @@ impl Projections {
             checkpoint_interval: o.options.checkpoint_interval,
         };
         let status = log.status();
-        let projector =
-            Projector::open(options, &mut store, status.first_index, status.commit_index)
-                .map_err(|error| format!("the projections do not open: {error}"))?;
+        let projector = Projector::open(options, &mut store, status.first_index, status.last_index)
+            .map_err(|error| format!("the projections do not open: {error}"))?;
         let tail = log.tail_state(projector.next_index(), NoWake::shared());
         let reader = projector.reader();
         let asked = VecDeque::new();
         let started = o.now;
-        let (appending, deriving) = (None, None);
-        Ok(Self { projector, reader, store, tail, asked, appending, deriving, started })
+        Ok(Self {
+            projector,
+            reader,
+            store,
+            tail,
+            asked,
+            appending: None,
+            deriving: None,
+            incoming: None,
+            ahead: Vec::new(),
+            limits: o.options.queued,
+            started,
+        })
     }
 
     pub(crate) fn set_rules(&mut self, rules: Option<RuleList>) {
@@ -69,20 +89,17 @@ impl Projections {
         if self.projector.start() != log.incarnation() {
             self.projector.renew(log.incarnation());
         }
-        let mut batches = Vec::new();
-        let bytes = if o.rng.permille(300) { 1 } else { 256 << 10 };
-        let mut items = Vec::new();
-        let taken = self.tail.take(bytes, &mut items);
-        taken.map_err(|error| format!("the projections cannot read on: {error}"))?;
-        for item in items {
-            match item {
-                StateItem::Batch(batch) => batches.push(batch),
-                StateItem::Snapshot { .. } => return Err("a snapshot on a single node".to_owned()),
-            }
+        let (mut notices, mut out) = (Vec::new(), Vec::new());
+        let incoming = log.incoming();
+        let shown = incoming.as_ref().map(|it| (it.index, it.checksum));
+        self.projector.incoming(now, shown, &mut out);
+        if incoming.is_some() {
+            self.incoming = incoming;
         }
+        let batches = self.take_batches(o)?;
+        self.projector.cut_wanted(log.cut_wanted(), &mut out);
         self.projector.set_lead(log.leading(), self.tail.position() - 1);
         self.projector.purge_wanted(log.purge_wanted());
-        let (mut notices, mut out) = (Vec::new(), Vec::new());
         self.projector
             .turn(now, log.time(), &batches, &mut notices, &mut out)
             .map_err(|broken| format!("the views broke: {broken}"))?;
@@ -97,6 +114,30 @@ impl Projections {
         }
         self.perform(log, out, o);
         Ok(())
+    }
+
+    /// The next batches; none while the views have not followed a jump of the log.
+    fn take_batches(&mut self, o: &mut Outside<'_>) -> Result<Vec<Arc<CommittedBatch>>, String> {
+        if self.projector.is_installing() {
+            return Ok(Vec::new());
+        }
+        let mut batches = std::mem::take(&mut self.ahead);
+        let bytes = if o.rng.permille(300) { 1 } else { 256 << 10 };
+        let mut items = Vec::new();
+        let taken = self.tail.take(bytes, &mut items);
+        taken.map_err(|error| format!("the projections cannot read on: {error}"))?;
+        for item in items {
+            match item {
+                StateItem::Batch(batch) if self.projector.is_installing() => self.ahead.push(batch),
+                StateItem::Batch(batch) => batches.push(batch),
+                StateItem::Snapshot { index } => {
+                    o.say(format_args!("the log jumps to {index}"));
+                    batches.clear();
+                    self.projector.jumped(index).map_err(|error| error.to_string())?;
+                }
+            }
+        }
+        Ok(batches)
     }
 
     /// Answers what the projector asked for.
@@ -117,10 +158,20 @@ impl Projections {
                 let is_kept = self.keep(log, upto, &messages);
                 self.projector.kept(now, is_kept.then_some(upto), &messages, &mut out);
             }
-            Output::Append(_)
-            | Output::Derive { .. }
-            | Output::Checkpointed(_)
-            | Output::PurgeAllowed(_) => {}
+            Output::Cut(index) => self.cut(log, index, o),
+            Output::Import { index, checksum } => self.import(index, checksum, &mut out, o),
+            Output::TakePlace => {
+                let result = self.store.take_place();
+                o.say(format_args!("the snapshot is put in place: {}", result.is_ok()));
+                o.oracle.snapshots += u64::from(result.is_ok());
+                let taken = self.projector.took_place(now, result, &mut out);
+                taken.map_err(|error| format!("{error}: {:?}", error.source()))?;
+            }
+            Output::Discard => {
+                // What cannot be deleted is replaced by the next.
+                let _ = self.store.beside().discard();
+            }
+            _ => {}
         }
         self.perform(log, out, o);
         Ok(())
@@ -139,8 +190,8 @@ impl Projections {
                 self.projector.saved(now, result, &mut out);
             }
         }
-        // Changes that failed before are tried first; then the rest.
-        for _ in 0..2 {
+        // Changes that failed before are tried first, then those of a cut, then the rest.
+        for _ in 0..3 {
             let Some(changes) = self.projector.last_checkpoint() else { break };
             let result = self.store.commit(&changes);
             if result.is_err() {
@@ -151,7 +202,7 @@ impl Projections {
         }
         self.perform(log, out, o);
         let (applied, saved) = (self.reader.applied(), self.reader.checkpointed());
-        if !did_fail && saved < applied {
+        if !did_fail && saved < applied && !self.is_installing() {
             return Err(format!("the last checkpoint ends at {saved}, the views at {applied}"));
         }
         Ok(())
@@ -174,11 +225,55 @@ impl Projections {
                     events.write(&mut batch);
                     self.deriving = Some((term, log.derive(term, batch)));
                 }
-                Output::Save(_) | Output::Keep { .. } => self.asked.push_back(output),
+                Output::Save(_)
+                | Output::Keep { .. }
+                | Output::Cut(_)
+                | Output::Import { .. }
+                | Output::TakePlace
+                | Output::Discard => self.asked.push_back(output),
                 Output::Checkpointed(index) => log.checkpointed(index),
                 Output::PurgeAllowed(index) => log.purge_allowed(index),
+                Output::CutFailed(index) => {
+                    o.say(format_args!("the views are beyond the cut at {index}"));
+                    drop(log.begin_cut(index));
+                }
+                Output::Imported { index, result } => {
+                    o.say(format_args!("the snapshot at {index} was taken in: {result:?}"));
+                    log.imported(index, result);
+                }
             }
         }
+    }
+
+    /// Writes the views out for other nodes. Some writes fail, and the log wants another cut.
+    fn cut(&mut self, log: &Log, index: Index, o: &mut Outside<'_>) {
+        let store = &mut self.store;
+        let does_fail = o.rng.permille(100);
+        let mut write = || -> Result<(), Box<dyn Error>> {
+            let mut writer = log.begin_cut(index)?;
+            let meta = export(store, index, &mut writer)?;
+            if does_fail {
+                return Err("told to fail".into());
+            }
+            Ok(writer.finish(meta.checksum)?)
+        };
+        let result = write().map_err(|error| error.to_string());
+        o.say(format_args!("the views are cut at {index}: {result:?}"));
+    }
+
+    /// Takes the snapshot in: often in two steps, so that a crash leaves half of it.
+    fn import(&mut self, index: Index, checksum: u64, out: &mut Vec<Output>, o: &mut Outside<'_>) {
+        if o.rng.permille(300) {
+            let _ = self.store.beside().begin();
+            return self.asked.push_front(Output::Import { index, checksum });
+        }
+        let Some(incoming) = &self.incoming else { return };
+        let opened = incoming.open().map_err(ImportError::Read);
+        let result = opened.and_then(|mut from| {
+            import(&mut self.store, &mut *from, self.limits, index, checksum).map(Box::new)
+        });
+        let now = self.clock(o);
+        self.projector.imported(now, result, out);
     }
 
     fn look_for_receipt(&mut self, now: Timestamp) -> Result<(), String> {
@@ -202,7 +297,18 @@ impl Projections {
 
     /// Whether everything committed is applied.
     pub(crate) fn is_at_end(&self, commit: Index) -> bool {
-        self.tail.position() > commit
+        self.tail.position() > commit && !self.projector.is_installing()
+    }
+
+    /// Whether the log has jumped and the views have not.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.projector.is_installing()
+    }
+
+    /// Whether a snapshot is being taken in, or put in place.
+    pub(crate) fn is_amid_snapshot(&self) -> bool {
+        let is_of_it = |asked: &Output| matches!(asked, Output::Import { .. } | Output::TakePlace);
+        self.is_installing() || self.asked.iter().any(is_of_it)
     }
 
     /// An even clock from an arbitrary beginning.

@@ -28,6 +28,11 @@ pub(crate) struct SimSources {
 }
 
 impl SimSources {
+    /// Forgets what was read, and what was not there: the views are others.
+    pub(crate) fn forget(&mut self) {
+        *self = Self { reader: self.reader.take(), ..Self::default() };
+    }
+
     /// The reader thread answers some of what was asked.
     pub(crate) fn load(&mut self, log: &Log, rng: &mut Rng) -> Result<(), String> {
         let count = rng.size(1, 8);

@@ -7,7 +7,7 @@ use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
-use ledgermq_log::{Class, Gate, Log, Producer, Tail};
+use ledgermq_log::{Class, Gate, Log, Producer, Tail, TailError};
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::reader::Reader;
 
@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     asked: Vec<Asked>,
     /// Since when there is no quorum; whether its clients were sent away for that.
     cut_off: Option<(Timestamp, bool)>,
+    /// Part of the log is skipped: the first index that is there, and the incarnation that skips.
+    skipping: Option<(Index, u64)>,
 }
 
 /// A connection's end at the node.
@@ -70,6 +72,7 @@ impl Worker {
             sockets: BTreeMap::new(),
             asked: Vec::new(),
             cut_off: None,
+            skipping: None,
         }
     }
 
@@ -111,6 +114,7 @@ impl Worker {
     pub(crate) fn is_idle(&self, log: &Log) -> bool {
         self.inbox.is_empty()
             && self.asked.is_empty()
+            && self.skipping.is_none()
             && self.tail.position() > log.status().commit_index
     }
 
@@ -133,6 +137,7 @@ impl Worker {
         let now = self.clock(o);
         self.sources.reader = Some(projections.reader.clone());
         self.shard.retained_messages = projections.reader.retained_messages();
+        self.jump(log, now, o);
         if self.producer.renew() {
             self.shard.on_incarnation(now, self.producer.id());
         }
@@ -142,7 +147,7 @@ impl Worker {
         self.read(now, o);
         self.authenticate(now, o);
         self.hand_over(known, o);
-        self.take_committed(now, o)?;
+        self.take_committed(log, now, o)?;
         self.shard.retry(now, &mut self.sources);
         self.shard.tick(now, &mut self.sources);
         self.hand_over(known, o);
@@ -152,6 +157,22 @@ impl Worker {
         }
         self.write(now, o);
         Ok(())
+    }
+
+    /// Goes on behind a gap as soon as the node begins anew and the views have come as far.
+    fn jump(&mut self, log: &Log, now: Timestamp, o: &mut Outside<'_>) {
+        let Some((next, start)) = self.skipping else { return };
+        let Some(reader) = &self.sources.reader else { return };
+        let (applied, rules) =
+            reader.with(|views| (views.applied(), views.access().rules().clone()));
+        if applied + 1 < next || log.incarnation() == start {
+            return;
+        }
+        o.say(format_args!("a worker goes on at {}", applied + 1));
+        self.skipping = None;
+        self.sources.forget();
+        self.shard.jump(now, applied + 1, rules);
+        self.tail = log.tail_gapless(applied + 1, NoWake::shared());
     }
 
     fn refresh(&mut self, log: &Log, now: Timestamp, o: &Outside<'_>) {
@@ -165,7 +186,8 @@ impl Worker {
         let settings = &mut self.shard.settings;
         let did_take = settings.takes_publishes;
         let start = self.producer.id().start;
-        let is_known = self.sources.reader.as_ref().is_some_and(|views| views.is_ready_as(start));
+        let is_known = self.skipping.is_none()
+            && self.sources.reader.as_ref().is_some_and(|views| views.is_ready_as(start));
         let was_cut_off = settings.shortage == Refusal::Quorum;
         let is_cut_off = !has_quorum || !is_known;
         settings.shortage = if is_cut_off { Refusal::Quorum } else { Refusal::Storage };
@@ -264,10 +286,27 @@ impl Worker {
         });
     }
 
-    fn take_committed(&mut self, now: Timestamp, o: &mut Outside<'_>) -> Result<(), String> {
+    fn take_committed(
+        &mut self,
+        log: &Log,
+        now: Timestamp,
+        o: &mut Outside<'_>,
+    ) -> Result<(), String> {
+        if self.skipping.is_some() {
+            return Ok(());
+        }
         let mut batches = Vec::new();
-        let taken = self.tail.take(o.options.committed_bytes, &mut batches);
-        taken.map_err(|error| format!("a worker cannot read on: {error}"))?;
+        match self.tail.take(o.options.committed_bytes, &mut batches) {
+            Err(TailError::Gap { from, to }) if o.others.is_some() => {
+                o.say(format_args!("a worker skips {from} to {to}"));
+                let start = self.producer.id().start;
+                self.skipping = Some((to + 1, start));
+                if log.incarnation() == start {
+                    log.renew_incarnation();
+                }
+            }
+            taken => taken.map_err(|error| format!("a worker cannot read on: {error}"))?,
+        }
         for batch in batches {
             self.shard.on_committed(now, &batch, &mut self.sources);
         }

@@ -23,6 +23,10 @@ pub(super) struct Cluster {
     /// How often faults come: a partition, a pause, a clock that drifts, a connection that breaks,
     /// leadership that is handed over.
     pub(super) weights: [u32; KINDS],
+    /// Entries in the log beyond which the oldest are given up: who is farther behind needs a snapshot.
+    pub(super) hot_entries: u64,
+    /// Of a thousand crashes, those after which a node is away for long.
+    pub(super) absences: u32,
 }
 
 /// Kinds of faults that only several nodes have.
@@ -36,7 +40,9 @@ impl Cluster {
         let node_lost = Duration::from_secs(rng.range(4, 10));
         let step_max = *rng.pick(&[5_000, 20_000, 50_000]);
         let turns = 300 + u32::from(rng.small(0, 600));
-        Self { net, node_lost, step_max, turns, weights }
+        let hot_entries = if rng.permille(500) { rng.range(10, 150) } else { u64::MAX };
+        let absences = u32::from(rng.small(0, 400));
+        Self { net, node_lost, step_max, turns, weights, hot_entries, absences }
     }
 
     pub(super) fn advance(&mut self, now: Timestamp, rng: &mut Rng) {
@@ -90,6 +96,10 @@ impl World {
             }
             if self.rng.permille(600) {
                 self.turn_by(at, Node::turn)?;
+            }
+            let is_amid = |node: &Node| node.projections.is_amid_snapshot();
+            if self.seats[at].node.as_ref().is_some_and(is_amid) && self.rng.permille(10) {
+                self.crash(at, "power fails amid a snapshot");
             }
         }
         match self.rng.below(100) {

@@ -176,10 +176,12 @@ impl World {
         let dropped = node.dropped();
         self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
         self.say_of(at, format_args!("{why}"));
+        let absences = self.cluster.as_ref().map_or(0, |cluster| cluster.absences);
         let (seat, mut outside) = self.around(at);
         let id = seat.name.id;
         seat.remains = Some(node.crash(&mut outside));
-        let pause = Duration::from_millis(outside.rng.range(1, 3_000));
+        let most = if absences > 0 && outside.rng.permille(absences) { 40_000 } else { 3_000 };
+        let pause = Duration::from_millis(outside.rng.range(1, most));
         self.seats[at].restart_at = self.now.plus(pause);
         if let Some(cluster) = &mut self.cluster {
             cluster.net.links.died(id, self.now, &mut self.rng);

@@ -1,6 +1,7 @@
 //! Looking into the views: are they what the log says?
 
 use ledgermq_core::event::DeliveryRef;
+use ledgermq_core::offset::Index;
 use ledgermq_core::topic::TopicFilter;
 
 use crate::client::Client;
@@ -49,14 +50,19 @@ impl World {
         for seat in &self.seats {
             let Some(running) = &seat.node else { continue };
             let node = seat.name.id;
-            let (index, checksum) =
+            let (applied, checksum) =
                 running.projections.reader.with(|views| (views.applied(), views.checksum()));
+            let index = self.last_batch(applied);
             self.seen.push(Seen::State { node, fold: Fold::Views, index, checksum });
             let (passed, checksum) = running.log.admission();
-            let batches = &mut self.oracle.history.range(..=passed);
-            let index = batches.next_back().map_or(0, |(index, _)| *index);
+            let index = self.last_batch(passed);
             self.seen.push(Seen::State { node, fold: Fold::Admission, index, checksum });
         }
+    }
+
+    /// Index of the last batch up to an entry.
+    fn last_batch(&self, upto: Index) -> Index {
+        self.oracle.history.range(..=upto).next_back().map_or(0, |(index, _)| *index)
     }
 
     /// Tells what the views think is under way and owed.

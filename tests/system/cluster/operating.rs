@@ -164,7 +164,7 @@ fn the_vendors_commands_change_the_cluster_and_one_that_waits_holds_up_no_other(
     let files = Files::new();
     files.write_acl("topic readwrite #\nuser operator\ntopic $CONTROL/#\n");
     let acl = files.acl().display().to_string();
-    let cluster = Cluster::of_three_with(|options| options.set("gateway.acl_file", &acl));
+    let cluster = Cluster::of_three_with(move |options| options.set("gateway.acl_file", &acl));
     let leader = cluster.leader();
     let other = (leader + 1) % 3;
     let operator = |at: usize, id| {

@@ -10,9 +10,13 @@ use crate::support::broker::{Broker, Options, free_address, run_to_end};
 use crate::support::client::{Options as Connect, Refused};
 use crate::support::traffic::QUEUE;
 
-/// Three nodes that are members of one cluster.
+/// Nodes that are members of one cluster.
 pub(super) struct Cluster {
     pub(super) nodes: Vec<Broker>,
+    /// Where the first one is reached by the others.
+    address: String,
+    /// What every node is started with besides.
+    with: Box<dyn Fn(Options) -> Options>,
 }
 
 impl Cluster {
@@ -21,27 +25,28 @@ impl Cluster {
         Self::of_three_with(|options| options)
     }
 
-    /// The same with nodes that have these options, too.
-    pub(super) fn of_three_with(with: impl Fn(Options) -> Options) -> Self {
-        let address = free_address();
-        let first = with(node(1, &address.to_string())).start();
-        let mut cluster = Self { nodes: vec![first] };
+    /// As [`Cluster::of_three`], each with these options.
+    pub(super) fn of_three_with(with: impl Fn(Options) -> Options + 'static) -> Self {
+        let address = free_address().to_string();
+        let first = with(node(1, &address)).start();
+        let mut cluster = Self { nodes: vec![first], address, with: Box::new(with) };
         for id in [2, 3] {
-            cluster.join(id, &address.to_string(), &with);
+            cluster.join(id);
         }
         cluster.wait("three voters", |shown| shown["quorum"]["online"] == 3);
         cluster
     }
 
-    pub(super) fn join(&mut self, id: u64, by: &str, with: impl Fn(Options) -> Options) {
+    /// A fresh node joins.
+    pub(super) fn join(&mut self, id: u64) {
         let first = &self.nodes[0];
         let dir = first.dir.display().to_string();
         let (code, token, stderr) =
             run_to_end(&first.dir, &["cluster", "token", "--data-dir", &dir]);
         assert_eq!(code, 0, "{stderr}");
-        let joining = with(node(id, &free_address().to_string()))
+        let joining = (self.with)(node(id, &free_address().to_string()))
             .argument("--join")
-            .argument(by)
+            .argument(&self.address)
             .variable("LEDGERMQ_JOIN_TOKEN", token.trim());
         self.nodes.push(joining.start());
     }

@@ -1,8 +1,10 @@
 //! A shard that cannot go on where it was: behind a gap, and as another incarnation of the node.
 
-use ledgermq_core::event::{Event, MessagePublished};
-use ledgermq_core::identity::ProducerId;
-use ledgermq_core::packet::QoS;
+use ledgermq_core::event::{Event, MessagePublished, SessionOpened, Subscription};
+use ledgermq_core::identity::{ClientId, ProducerId};
+use ledgermq_core::offset::Offset;
+use ledgermq_core::packet::{QoS, SubscriptionOptions};
+use ledgermq_core::topic::TopicFilter;
 
 use super::client::{self, V3, V5};
 use super::world::World;
@@ -10,11 +12,15 @@ use super::world::World;
 const OTHER: ProducerId = ProducerId { node: 2, start: 1, local: 0 };
 
 fn publish_elsewhere(world: &mut World, payload: &[u8]) {
+    publish_elsewhere_to(world, "t", false, payload);
+}
+
+fn publish_elsewhere_to(world: &mut World, topic: &str, retain: bool, payload: &[u8]) {
     let message = MessagePublished {
         qos: QoS::AtLeastOnce,
-        retain: false,
+        retain,
         packet_id: None,
-        topic: "t",
+        topic,
         message_expiry_interval: None,
         properties: &[],
         payload,
@@ -60,6 +66,82 @@ fn behind_a_gap_every_connection_has_ended_and_the_log_goes_on() {
     publish_elsewhere(&mut world, b"now");
     world.settle();
     assert_eq!(world.received(other), ["t=now"]);
+}
+
+/// A session is opened on another node, which subscribes to `filter`.
+fn open_elsewhere(world: &mut World, client: &str, filter: &str) {
+    let id = ClientId::from(client);
+    let epoch = Offset::new(world.last_index() + 1, 0);
+    world.commit_from(OTHER, |events| {
+        let opened = SessionOpened {
+            client: client.into(),
+            username: None,
+            is_proven: false,
+            node: OTHER.node,
+            protocol: V5,
+            clean_start: false,
+            session_expiry_interval: 1_000,
+            keep_alive: 0,
+            peer: String::new(),
+            will: None,
+        };
+        events.push(None, None, &Event::SessionOpened(Box::new(opened)));
+    });
+    world.commit_from(OTHER, |events| {
+        let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() };
+        let filter = TopicFilter::new(filter).expect("a filter");
+        let subscriptions = vec![Subscription { filter, options, identifier: None }];
+        events.push(Some((&id, epoch)), None, &Event::Subscribed { subscriptions });
+    });
+}
+
+/// The views come by a snapshot, and nothing is in the log of what they are made of.
+#[test]
+fn behind_a_snapshot_new_connections_find_what_was_skipped() {
+    let mut world = World::default();
+    let local = world.subscriber(client::persistent("c"), "t", 1);
+    let transient = world.subscriber(client::connect(V5, "transient"), "gone", 1);
+    publish_elsewhere(&mut world, b"one");
+    open_elsewhere(&mut world, "far", "far/#");
+    open_elsewhere(&mut world, "moving", "m");
+    publish_elsewhere_to(&mut world, "r", true, b"kept");
+    publish_elsewhere_to(&mut world, "m", false, b"two");
+    while world.fold() {}
+    world.rest.notices.clear();
+    let last = world.last_index();
+    world.purge(last + 1);
+    world.skip();
+    world.renew(2);
+    world.settle();
+    assert!(world.is_closed(local) && world.is_closed(transient));
+    assert_eq!(world.shard().connections(), 0);
+
+    // What they are owed, wherever it was owed.
+    let again = world.open(client::persistent("c"));
+    assert_eq!(world.read(again).last().unwrap(), "t=one q1 #1");
+    let moved = world.open(client::persistent("moving"));
+    let received = world.read(moved);
+    assert!(received[0].starts_with("CONNACK 0x00"), "{received:?}");
+    assert_eq!(received.last().unwrap(), "m=two q1 #1");
+    // What is retained, and who subscribes.
+    let reader = world.subscriber(client::connect(V5, "reader"), "other", 1);
+    world.send(reader, &client::subscribe(2, "r", 1));
+    world.settle();
+    assert_eq!(world.read(reader), ["SUBACK 2 [01]", "r=kept q1 #1 retain"]);
+    for (number, (topic, answer)) in
+        [("far/x", "PUBACK 1"), ("gone", "PUBACK 2 0x10"), ("other", "PUBACK 3")].iter().enumerate()
+    {
+        let id = u16::try_from(number + 1).unwrap();
+        world.publish(reader, 1, id, topic, "m");
+        world.settle();
+        assert_eq!(world.read(reader)[0], *answer, "{topic}");
+    }
+    // And what comes from now on.
+    publish_elsewhere(&mut world, b"three");
+    publish_elsewhere_to(&mut world, "m", false, b"four");
+    world.settle();
+    assert_eq!(world.read(again), ["t=three q1 #2"]);
+    assert_eq!(world.read(moved), ["m=four q1 #2"]);
 }
 
 #[test]

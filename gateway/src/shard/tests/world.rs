@@ -409,6 +409,11 @@ impl World {
 
     // ---- what happened
 
+    /// Index of the last committed batch.
+    pub(super) fn last_index(&self) -> Index {
+        self.rest.history.last_index()
+    }
+
     /// Every event of the log that is none of a message, with a mark if it is void.
     pub(super) fn events(&self) -> Vec<(Event, bool)> {
         let mut events = Vec::new();

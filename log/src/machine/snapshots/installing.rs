@@ -5,6 +5,7 @@
 //! behind it a log that begins behind the snapshot.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledgermq_core::identity::ProducerId;
@@ -91,6 +92,9 @@ impl<S: LogStore> LogMachine<S> {
         self.shared.forget_cached();
         lock(&self.shared.ring).reset(index);
         self.answer_passed(index, time);
+        // Who read what is gone now, and not yet the gap, may take messages for lost that are in the
+        // snapshot: nothing that is decided so may leave.
+        self.shared.is_renewal_wanted.store(true, Ordering::Relaxed);
         lock(&self.shared.ring).wake_all();
         remove(&*self.snapshots.files, &ready.name);
         let counts = &mut self.snapshots.counts;

@@ -111,6 +111,9 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn take_cut(&mut self, now: Duration) {
+        if self.snapshots.offering.cut.is_none() {
+            return;
+        }
         let Some(end) = lock(&self.shared.snapshots).take_end() else { return };
         let Some(Running { place, .. }) = self.snapshots.offering.cut.take() else { return };
         let CutEnd::Finished(written) = end else {

@@ -35,6 +35,13 @@ impl Shared {
         Ok(opened)
     }
 
+    /// Lets go of the file and exchanges it: nobody opens it in between.
+    pub(super) fn exchange<E>(&self, exchange: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        *database = None;
+        exchange()
+    }
+
     /// Lets go of `failed`, unless the file was opened anew since.
     pub(super) fn close(&self, failed: &Arc<Database>) {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
