@@ -246,7 +246,8 @@ fn turn_until_stopped<S: LogStore>(
                 lines.notes.give_up(&describe(error), shared.start());
             }
             let members = Arc::clone(&lock(&shared.members));
-            lines.notes.look(&members, machine.is_in_doubt());
+            // Before the next turn, in which something leaves under a number taken in this one.
+            lines.notes.look(&members, shared.start(), machine.is_in_doubt());
         }
         let has_more = turned?;
         if has_more {

@@ -148,6 +148,7 @@ impl<S: LogStore> Replica<S> {
         };
         let configuration = recovered.configuration.clone();
         let storage = RaftStorage::new(&recovered, store.reader());
+        storage.learn_from(recovered.hard_state.commit);
         let logger = Logger::root(Discard, o!());
         let raw =
             RawNode::new(&config, storage, &logger).map_err(|error| failed("start", error))?;
@@ -180,6 +181,19 @@ impl<S: LogStore> Replica<S> {
     /// A tenth of a second passed.
     pub(crate) fn tick(&mut self) {
         self.raw.tick();
+        self.settle();
+    }
+
+    /// A tenth of a second passed for a node that must not stand for election. In time it forgets a
+    /// leader of which it hears nothing: as long as it hears one, raft gives no vote to others.
+    pub(crate) fn tick_without_standing(&mut self) {
+        let raft = &mut self.raw.raft;
+        raft.election_elapsed += 1;
+        if raft.state == StateRole::Follower
+            && raft.election_elapsed >= raft.randomized_election_timeout()
+        {
+            raft.become_follower(raft.term, 0);
+        }
         self.settle();
     }
 

@@ -141,10 +141,14 @@ impl Notes {
         self.dir.set_identity(&self.identity).map_err(setting)
     }
 
-    /// Notes the members, if they are others, and that the log is in place again. What cannot be
-    /// written is only missed when the log is lost.
-    pub(super) fn look(&mut self, members: &Members, is_in_doubt: bool) {
-        let noted = if members.index > self.members {
+    /// Notes the number under which the process writes, if it has taken another, the members, if they
+    /// are others, and that the log is in place again. What cannot be written is only missed when the
+    /// log is lost.
+    pub(super) fn look(&mut self, members: &Members, start: u64, is_in_doubt: bool) {
+        let noted = if start >= self.identity.start_min {
+            self.identity.start_min = start + 1;
+            self.dir.set_identity(&self.identity)
+        } else if members.index > self.members {
             self.members = members.index;
             self.dir.set_members(members)
         } else if self.is_repairing && !is_in_doubt {

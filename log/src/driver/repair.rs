@@ -42,7 +42,9 @@ pub(super) fn make_way(
     let is_noted = noted.as_ref().is_some_and(|repair| !repair.is_moved);
     let is_gone = || !options.dir.join("watermark").exists() && !options.dir.join("raft").exists();
     let has_derived = || options.derived.iter().any(|path| path.exists());
-    if !is_noted && !(has_derived() && is_gone() && has_others(options)) {
+    // A log that was lost with its directory leaves what was derived from it.
+    let is_lost = || has_derived() && is_gone() && has_others(options);
+    if !(is_noted || is_lost()) {
         return Ok(lock);
     }
     let away = away(&options.dir, now_millis);

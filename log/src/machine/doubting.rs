@@ -195,8 +195,8 @@ impl<S: LogStore> LogMachine<S> {
             && self.doubting.told.index <= configuration.index
     }
 
-    /// Whether time passes for raft: without, it stands for no election.
-    pub(super) fn may_tick(&self) -> bool {
+    /// Whether this node may stand for election.
+    pub(super) fn may_stand(&self) -> bool {
         self.doubting.is_sound() && self.is_admitted()
     }
 
@@ -205,7 +205,7 @@ impl<S: LogStore> LogMachine<S> {
         let is_sound = self.doubting.is_sound();
         match message.get_msg_type() {
             MessageType::MsgRequestVote => is_sound && message.term > self.doubting.vote_floor,
-            MessageType::MsgTimeoutNow => self.may_tick(),
+            MessageType::MsgTimeoutNow => self.may_stand(),
             _ => is_sound,
         }
     }

@@ -23,7 +23,8 @@ impl<S: LogStore> LogMachine<S> {
         if least <= now && !is_wanted {
             return;
         }
-        let start = least.max(now + 1);
+        // A snapshot may tell of a process that this node does not remember, since it lost its log.
+        let start = least.max(now + 1).max(self.admission.start_of(self.shared.node) + 1);
         tracing::warn!(
             before = now,
             start,

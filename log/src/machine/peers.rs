@@ -319,8 +319,10 @@ impl<S: LogStore> LogMachine<S> {
     /// A tenth of a second passed.
     pub(super) fn tick(&mut self, now: Now, peers: &mut dyn Peers) {
         self.proposing.may_ask_again();
-        if !self.replica.is_stuck() && self.may_tick() {
-            self.replica.tick();
+        match (self.replica.is_stuck(), self.may_stand(), self.is_in_doubt()) {
+            (true, ..) | (_, false, true) => {}
+            (_, true, _) => self.replica.tick(),
+            (_, false, false) => self.replica.tick_without_standing(),
         }
         self.steer(now);
         if self.replica.is_leader() {

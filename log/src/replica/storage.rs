@@ -60,6 +60,26 @@ impl RaftStorage {
         }
     }
 
+    /// Learns the terms of the entries from `from` on. Raft asks for those of what is committed where it
+    /// takes no answer but a term; should one of them be damaged later, it is known by then.
+    pub(super) fn learn_from(&self, from: Index) {
+        let mut next = from.max(self.truncated.0 + 1);
+        while next <= self.last.0 {
+            match self.read(next, self.last.0 + 1, READ_BYTES as u64) {
+                Ok(entries) if !entries.is_empty() => {
+                    let mut terms = self.terms.borrow_mut();
+                    entries.iter().for_each(|entry| terms.learn(entry.index, entry.term));
+                    next += entries.len() as u64;
+                }
+                Ok(_) => return,
+                Err(error) => {
+                    self.failed(next, &error);
+                    return;
+                }
+            }
+        }
+    }
+
     pub(super) fn hard_state(&self) -> &HardState {
         &self.hard_state
     }

@@ -46,8 +46,10 @@ pub(crate) struct Seat {
     pub(crate) remembered: Saved,
     /// It is one of a cluster that everybody knows from the beginning.
     pub(crate) is_fixed: bool,
-    /// It has begun before.
-    is_known: bool,
+    /// The least number of a start, as the files of the cluster note it, which outlive a log. None has
+    /// begun if it is 0: the first node then founds the cluster, and any other begins with what it is
+    /// sent.
+    start_min: u64,
     /// The members as it was told when it was let in, before its first process.
     pub(crate) told: Option<Arc<Members>>,
 }
@@ -106,7 +108,7 @@ impl Seat {
             remembered_at: None,
             remembered: Saved::default(),
             is_fixed: !grows,
-            is_known: false,
+            start_min: u64::from(id > 1),
             told: None,
         }
     }
@@ -157,6 +159,7 @@ impl Seat {
             Err(error) => return Err(format!("the log does not open: {error}")),
         };
         let producers: Vec<_> = (0..2).map(|_| log.producer(NoWake::shared())).collect();
+        self.start_min = self.start_min.max(log.start() + 1);
         let fold = Fold::open(&log, &mut self.saved)?;
         let counters = vec![0; producers.len()];
         let greeted = None;
@@ -166,10 +169,7 @@ impl Seat {
     }
 
     fn membership(&mut self) -> Membership {
-        // The first founds the cluster, once; the log of any other begins with what it is sent.
-        let start_min = u64::from(self.id > 1 || self.is_known);
-        self.is_known = true;
-        membership(self.id, start_min, self.told.take())
+        membership(self.id, self.start_min, self.told.take())
     }
 
     /// The log is not what it promised: the next process begins without it, as the driver would.
@@ -214,6 +214,7 @@ impl Seat {
         let mut out = Out::new(id, now, net, rng);
         let turned = process.machine.turn(at, &mut out);
         let votes = std::mem::take(&mut out.votes);
+        self.start_min = self.start_min.max(process.log.start() + 1);
         match turned {
             Ok(_) => {
                 let is_in_doubt = process.machine.is_in_doubt();

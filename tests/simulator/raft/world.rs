@@ -359,7 +359,11 @@ impl World {
         for seat in self.seats.iter().filter(|seat| seat.standing == Standing::In) {
             let process = seat.process.as_ref().ok_or("a node is down")?;
             if !process.machine.is_idle() {
-                return Err(format!("node {} has batches that are not admitted", seat.id));
+                let status = process.log.status();
+                return Err(format!(
+                    "node {} has batches that are not admitted; term {}, leader {}, commit {}, {:?}",
+                    seat.id, status.term, status.leader, status.commit_index, status.gate
+                ));
             }
             let status = process.log.status();
             leaders.push((status.term, status.leader, status.commit_index));
