@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ledgermq_core::offset::Timestamp;
+use ledgermq_core::offset::{Index, Timestamp};
 
 use crate::clock::Now;
 use crate::cluster::{Forward, Frame, Peers, Refused, Sent, Why};
@@ -25,8 +25,11 @@ const FRAME_BYTES: usize = 256 << 10;
 const FORWARDED_BYTES_MAX: usize = 16 << 20;
 /// For so long nothing more is sent on a full way.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What was sent to the leader and is not admitted after this is sent again.
+/// What was sent to the leader and is not admitted after this is sent again; then after twice the time,
+/// up to eight times, as long as the leader is the same: what is sent again on a slow way makes it
+/// slower.
 const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_DOUBLINGS_MAX: u32 = 3;
 
 /// Batches on their way into raft.
 #[derive(Default)]
@@ -53,6 +56,10 @@ struct Attempt {
     /// When something was admitted last.
     progress_at: Duration,
     has_progress: bool,
+    /// How often patience was over.
+    doublings: u32,
+    /// Patience is over when the fold has come as far: what was sent may stand up to there.
+    doubted_at: Option<Index>,
     /// Nothing is sent before.
     not_before: Duration,
     /// It began for a gap: what came void behind the gap is no news.
@@ -117,8 +124,15 @@ impl Proposing {
         self.outbox.begin();
     }
 
-    /// Begins again if it is in doubt whether what was sent arrives.
-    fn keep_attempt(&mut self, term: u64, leader: u64, leads: bool, now: Duration) {
+    /// Begins again if it is in doubt whether what was sent arrives. `folded` is the entry up to which
+    /// this node would have seen it, `told` that to which the leader has come: who is behind must not
+    /// send again what it has only not seen yet, and so come to be further behind.
+    fn keep_attempt(
+        &mut self,
+        (term, leader, leads): (u64, u64, bool),
+        (folded, told): (Index, Index),
+        now: Duration,
+    ) {
         let attempt = &mut self.attempt;
         if (attempt.term, attempt.leader) != (term, leader) {
             *attempt = Attempt { term, leader, progress_at: now, ..Attempt::default() };
@@ -128,8 +142,13 @@ impl Proposing {
         // Raft loses nothing that it took from its own node before the term ends.
         if std::mem::take(&mut attempt.has_progress) || leads || self.outbox.sent_bytes() == 0 {
             attempt.progress_at = now;
-        } else if now.saturating_sub(attempt.progress_at) >= PATIENCE {
+            attempt.doubted_at = None;
+        } else if now.saturating_sub(attempt.progress_at) >= PATIENCE * (1 << attempt.doublings)
+            && folded >= *attempt.doubted_at.get_or_insert(told)
+        {
             attempt.progress_at = now;
+            attempt.doubted_at = None;
+            attempt.doublings = PATIENCE_DOUBLINGS_MAX.min(attempt.doublings + 1);
             attempt.is_for_gap = false;
             self.begin_again();
         }
@@ -186,7 +205,8 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn propose(&mut self, now: Now, time: Timestamp, peers: &mut dyn Peers) {
         let (term, leader) = (self.replica.term(), self.replica.leader());
         let leads = self.replica.is_leader();
-        self.proposing.keep_attempt(term, leader, leads, now.monotonic);
+        let reached = (self.admission.applied(), self.peers.applied(leader));
+        self.proposing.keep_attempt((term, leader, leads), reached, now.monotonic);
         if !leads {
             self.refuse_forwarded(peers);
         }
