@@ -175,8 +175,8 @@ mod tests {
             joined: 1,
             is_held: false,
         };
-        let mut members = Members::default();
-        members.nodes = (1..=5).map(|id| (id, member(id))).collect();
+        let nodes = (1..=5).map(|id| (id, member(id))).collect();
+        let mut members = Members { nodes, ..Members::default() };
         members.nodes.get_mut(&5).unwrap().mqtt.clear();
         let nodes = vec![
             node(1, true, false),
