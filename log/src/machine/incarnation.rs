@@ -24,7 +24,8 @@ impl<S: LogStore> LogMachine<S> {
             return;
         }
         // A snapshot may tell of a process that this node does not remember, since it lost its log.
-        let start = least.max(now + 1).max(self.admission.start_of(self.shared.node) + 1);
+        let known = self.admission.known_start(self.shared.node);
+        let start = least.max(now + 1).max(known + 1);
         tracing::warn!(
             before = now,
             start,
