@@ -17,6 +17,7 @@ mod quorum;
 mod sys;
 mod tokens;
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -111,15 +112,17 @@ pub(crate) enum NodeError {
 /// Runs a node until SIGTERM or SIGINT, and stops it in order.
 pub(crate) fn run(config: &Config) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config)).map_err(|error| {
-        match ledgermq_log::given_up(&config.node.data_dir) {
-            Some(why) => NodeError::Again(why),
-            None => error,
-        }
+    let given_up = || ledgermq_log::given_up(&config.node.data_dir);
+    // One that began so and did not get as far as to open its log would begin again for ever.
+    let was_given_up = given_up().is_some();
+    let has_opened = Cell::new(false);
+    runtime.block_on(serve(config, &has_opened)).map_err(|error| match given_up() {
+        Some(why) if has_opened.get() || !was_given_up => NodeError::Again(why),
+        _ => error,
     })
 }
 
-async fn serve(config: &Config) -> Result<(), NodeError> {
+async fn serve(config: &Config, has_opened: &Cell<bool>) -> Result<(), NodeError> {
     let mut config = config.clone();
     let descriptors = Descriptors::claim(&config.log, config.gateway.limits.connections)?;
     config.gateway.limits.connections = descriptors.connections;
@@ -131,6 +134,7 @@ async fn serve(config: &Config) -> Result<(), NodeError> {
     let api = Server::bind(&config.api)?;
 
     let Some((mut parts, seats)) = open(config, &mut signals).await? else { return Ok(()) };
+    has_opened.set(true);
     let level = parts.level.clone();
     let (door, questions) = control::door();
     let seats = seats.with_control(door);

@@ -262,7 +262,10 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(index) = self.turned.restored.take() {
             self.jumped(index, now.monotonic, peers);
         }
-        if let Some(index) = self.replica.take_unreadable() {
+        // Who is alone cannot be helped: raft was told that it is gone, and sends a snapshot.
+        if let Some(index) = self.replica.take_unreadable()
+            && self.has_others()
+        {
             self.found_damaged(index, now.monotonic);
         }
         match written {

@@ -65,6 +65,8 @@ pub(super) struct Doubting {
     pub(super) told: Arc<Members>,
     /// By node: its admission, and the last entry that it was seen to acknowledge since.
     acked: BTreeMap<u64, (Index, Index)>,
+    /// This node led when that was noted last: it may hold what is not committed.
+    has_led: bool,
     /// What of that is written.
     acked_written: BTreeMap<u64, (Index, Index)>,
     acked_at: Duration,
@@ -142,6 +144,7 @@ impl Doubting {
             told,
             acked_written: acked.clone(),
             acked,
+            has_led: false,
             acked_at: now.monotonic,
             damaged: None,
             contradicted: None,
@@ -360,6 +363,9 @@ impl<S: LogStore> LogMachine<S> {
             self.found_damaged(index, now);
         }
         let Some((index, since)) = self.doubting.damaged else { return Ok(()) };
+        if !self.can_be_spared() {
+            return Ok(());
+        }
         let is_leader = self.replica.is_leader() && self.has_others();
         if !is_leader || now.saturating_sub(since) >= HAND_OVER_MAX {
             return Err(TurnError::Damaged { index, what: "it cannot be read" });
@@ -368,6 +374,14 @@ impl<S: LogStore> LogMachine<S> {
             self.transfer(to);
         }
         Ok(())
+    }
+
+    /// Whether the others are there that let this node out and in again: a majority of the voters
+    /// without it, and a leader. Before, its log serves, but for the entry that is damaged.
+    fn can_be_spared(&self) -> bool {
+        let voters: Vec<u64> = self.newest_members().voters().collect();
+        let others = voters.iter().filter(|voter| self.peers.is_connected(**voter)).count();
+        self.replica.leader() != 0 && others > voters.len() / 2
     }
 
     /// Notes what the followers have acknowledged: said to them when they greet, before anything
@@ -383,7 +397,27 @@ impl<S: LogStore> LogMachine<S> {
                 is_news = true;
             }
         }
+        let has_led = std::mem::replace(&mut self.doubting.has_led, self.replica.is_leader());
+        if has_led && !self.doubting.has_led {
+            // What it saw as a leader and was not committed promised nothing: others may lead now.
+            let committed = self.replica.committed();
+            self.doubting.acked.values_mut().for_each(|acked| acked.1 = acked.1.min(committed));
+        }
         is_news
+    }
+
+    /// A peer says how far it has folded the log: all of that is committed, and durable there.
+    pub(super) fn note_applied(&mut self, peer: u64, applied: Index) {
+        let member = self.newest_members().nodes.get(&peer);
+        let joined = member.map_or(0, |member| member.joined);
+        // Said by the process before its log was given up.
+        if applied < joined {
+            return;
+        }
+        let acked = self.doubting.acked.entry(peer).or_default();
+        if acked.0 != joined || acked.1 < applied {
+            *acked = (joined, applied);
+        }
     }
 
     /// Writes it down now and then, with what is written anyway.
@@ -395,14 +429,18 @@ impl<S: LogStore> LogMachine<S> {
             return;
         }
         *acked_at = now;
+        let committed = self.replica.committed();
         for (node, (joined, index)) in &*acked {
-            if acked_written.get(node) != Some(&(*joined, *index)) {
+            let index = (*index).min(committed);
+            if acked_written.get(node) != Some(&(*joined, index)) {
                 let key = [ACKED_PREFIX, &node.to_be_bytes()].concat();
                 let value = [joined.to_be_bytes(), index.to_be_bytes()].concat();
                 self.extra.puts.push((key, value));
             }
         }
-        acked_written.clone_from(acked);
+        let kept =
+            acked.iter().map(|(node, (joined, index))| (*node, (*joined, (*index).min(committed))));
+        *acked_written = kept.collect();
     }
 
     /// By node: the last entry that it was seen to acknowledge since it was let in.

@@ -312,6 +312,7 @@ impl<S: LogStore> LogMachine<S> {
             self.peers.safe = self.peers.safe.max(pulse.safe_time);
         }
         self.hear_of_acked(from, &pulse);
+        self.note_applied(from, pulse.applied);
         let known = self.peers.known.entry(from).or_default();
         (known.applied, known.pulse) = (pulse.applied, Some(pulse));
     }

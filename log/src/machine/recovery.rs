@@ -4,6 +4,7 @@
 mod tests;
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::clock::{LeaderClock, Now};
 use crate::cluster::{Members, NoPeers};
 use crate::committed::CommittedBatch;
 use crate::config::Config;
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use crate::log::Log;
 use crate::machine::commands::Commands;
 use crate::machine::doubting::{Doubting, Found};
@@ -194,7 +195,7 @@ impl<S: LogStore> LogMachine<S> {
             let from = self.admission.applied() + 1;
             reader
                 .read(from, READ_BYTES, &mut entries)
-                .map_err(|error| damaged(reader, from, &error))?;
+                .map_err(|error| unreadable(reader, from, &error))?;
             if entries.is_empty() {
                 return Err(damaged(reader, from, &crate::store::Missing));
             }
@@ -256,7 +257,7 @@ fn last_time(
 ) -> Result<Timestamp, OpenError> {
     let mut entries = Vec::new();
     for index in (recovered.truncated.0 + 1..=upto).rev() {
-        reader.read(index, 1, &mut entries).map_err(|error| damaged(reader, index, &error))?;
+        reader.read(index, 1, &mut entries).map_err(|error| unreadable(reader, index, &error))?;
         // Raft's own entries tell no time.
         let Some(entry) = entries.drain(..).next() else { continue };
         if !entry.data.is_empty() && entry.get_entry_type() == EntryType::EntryNormal {
@@ -266,6 +267,18 @@ fn last_time(
         }
     }
     Ok(Timestamp::default())
+}
+
+/// An entry cannot be read. What the disk refuses is no damage: the log may be good.
+fn unreadable(reader: &dyn LogReader, index: Index, error: &ReadError) -> OpenError {
+    match error {
+        ReadError::Io { what, .. } => OpenError::Io {
+            action: "read",
+            path: reader.locate(index).unwrap_or_default().0,
+            source: io::Error::other(what.to_string()),
+        },
+        ReadError::Damaged { .. } | ReadError::Purged { .. } => damaged(reader, index, error),
+    }
 }
 
 fn damaged(reader: &dyn LogReader, index: Index, error: &dyn Error) -> OpenError {

@@ -192,7 +192,9 @@ impl RaftStorage {
     }
 
     fn failed(&self, index: Index, error: &ReadError) -> raft::Error {
-        if !matches!(error, ReadError::Purged { .. }) {
+        // What the disk refuses for once may be read the next time: raft asks again, or sends a
+        // snapshot.
+        if matches!(error, ReadError::Damaged { .. }) {
             self.unreadable.set(Some(index));
         }
         StorageError::Compacted.into()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::network::Network;
-use crate::node::Remains;
+use crate::node::{Node, Remains};
 use crate::peers::Links;
 use crate::rng::Rng;
 use crate::world::World;
@@ -79,6 +79,8 @@ fn partitions_come_and_are_mended() {
     for seed in 1..=20 {
         let mut world = World::new(seed, 3, false);
         world.revive().unwrap();
+        // A process is there for the others when it has said who it is.
+        (0..3).for_each(|at| world.turn_by(at, Node::turn_log).unwrap());
         world.strike_cluster(0);
         cut += u32::from(is_any_path_cut(&world));
         world.heal();

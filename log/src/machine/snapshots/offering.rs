@@ -12,11 +12,19 @@ use crate::shared::lock;
 use crate::snapshots::{Cut, CutEnd, Prologue, Written};
 use crate::store::{Configuration, LogStore};
 
+/// Pause after a cut that failed, twice as long after the next one, and so on: a disk that has no room
+/// for it must not be filled again at once.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_DOUBLINGS_MAX: u32 = 4;
+
 /// The cut that is made, and the snapshot that is at hand.
 #[derive(Default)]
 pub(super) struct Offering {
     cut: Option<Running>,
     pub(super) offered: Option<Offered>,
+    /// No cut is begun before; and so many failed in a row.
+    not_before: Duration,
+    failures: u32,
 }
 
 /// A cut that the projections write.
@@ -63,6 +71,7 @@ impl<S: LogStore> LogMachine<S> {
         self.drop_unused(now);
         let is_wanted = self.replica.take_snapshot_wanted();
         let may_cut = self.snapshots.offering.cut.is_none()
+            && now >= self.snapshots.offering.not_before
             // Only one is kept: who is being sent the last one gets it whole.
             && self.snapshots.sending.is_idle()
             && !self.replica.is_stuck()
@@ -119,8 +128,12 @@ impl<S: LogStore> LogMachine<S> {
         let CutEnd::Finished(written) = end else {
             tracing::warn!(index = place.index, "the projections could not write a snapshot");
             self.snapshots.counts.failed += 1;
+            let offering = &mut self.snapshots.offering;
+            offering.not_before = now + PAUSE * (1 << offering.failures);
+            offering.failures = PAUSE_DOUBLINGS_MAX.min(offering.failures + 1);
             return remove(&*self.snapshots.files, &place.name);
         };
+        self.snapshots.offering.failures = 0;
         self.drop_offered();
         tracing::info!(index = place.index, bytes = written.bytes, "a snapshot is ready");
         self.snapshots.counts.made += 1;
