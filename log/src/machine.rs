@@ -171,14 +171,12 @@ impl<S: LogStore> LogMachine<S> {
         let may_write = self.may_write(now);
         if may_write {
             self.keep_number(now)?;
+            self.tell_peers_number(peers);
             self.keep_time(now.monotonic)?;
         }
         self.derive(time, may_write && self.is_number_kept);
         if may_write {
-            // Before anything counts by what was acknowledged.
-            if self.note_acked() {
-                self.tell_peers(peers);
-            }
+            self.note_acked();
             self.keep_acked(now.monotonic);
             self.propose(now, time, peers);
             self.restore_imported();

@@ -227,6 +227,12 @@ impl<S: LogStore> Replica<S> {
         &self.configuration
     }
 
+    /// Whether a change of several votes is under way, for which a majority of the voters before it
+    /// is needed as well.
+    pub(crate) fn is_joint(&self) -> bool {
+        !self.configuration.state.voters_outgoing.is_empty()
+    }
+
     /// What the nodes of the cluster are, as applied.
     pub(crate) fn members(&self) -> &Members {
         &self.members
@@ -327,8 +333,7 @@ impl<S: LogStore> Replica<S> {
     /// applied yet. Whether it counts is known when it is applied.
     pub(crate) fn propose_change(&mut self, change: &MemberChange) -> bool {
         // Raft takes a change that must wait for another, and makes an empty entry of it.
-        let is_joint = !self.configuration.state.voters_outgoing.is_empty();
-        let must_wait = is_joint != matches!(change, MemberChange::LeaveJoint);
+        let must_wait = self.is_joint() != matches!(change, MemberChange::LeaveJoint);
         if self.is_stuck() || must_wait || self.raw.raft.has_pending_conf() {
             return false;
         }

@@ -153,7 +153,6 @@ impl Net {
             start: local.start,
             last: local.last,
             commit: local.commit,
-            acked: local.acked.get(&peer).copied().unwrap_or(0),
             first: local.first,
             members_index: local.members.index,
             version: String::new(),

@@ -75,8 +75,6 @@ pub struct Local {
     pub commit: Index,
     /// First entry of the log.
     pub first: Index,
-    /// The last entry that each node was seen to acknowledge.
-    pub acked: BTreeMap<u64, Index>,
     /// The newest start epoch of each node as which a process is known to have run.
     pub starts: BTreeMap<u64, u64>,
 }

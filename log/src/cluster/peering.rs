@@ -251,7 +251,6 @@ impl Peering {
             start: self.local.start,
             last: self.local.last,
             commit: self.local.commit,
-            acked: self.local.acked.get(&peer).copied().unwrap_or(0),
             first: self.local.first,
             members_index: self.local.members.index,
             version: self.me.version.clone(),

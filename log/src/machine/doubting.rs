@@ -384,17 +384,15 @@ impl<S: LogStore> LogMachine<S> {
         self.replica.leader() != 0 && others > voters.len() / 2
     }
 
-    /// Notes what the followers have acknowledged: said to them when they greet, before anything
-    /// counts by it. Answers whether it is news.
-    pub(super) fn note_acked(&mut self) -> bool {
-        let mut is_news = false;
+    /// Notes what the followers have acknowledged, before anything counts by it: a pulse says it to
+    /// each of them when it has greeted.
+    pub(super) fn note_acked(&mut self) {
         let members = self.replica.members();
         for (node, matched, _) in self.replica.followers() {
             let joined = members.nodes.get(&node).map_or(0, |member| member.joined);
             let acked = self.doubting.acked.entry(node).or_default();
             if acked.0 != joined || acked.1 < matched {
                 *acked = (joined, matched);
-                is_news = true;
             }
         }
         let has_led = std::mem::replace(&mut self.doubting.has_led, self.replica.is_leader());
@@ -403,7 +401,6 @@ impl<S: LogStore> LogMachine<S> {
             let committed = self.replica.committed();
             self.doubting.acked.values_mut().for_each(|acked| acked.1 = acked.1.min(committed));
         }
-        is_news
     }
 
     /// A peer says how far it has folded the log: all of that is committed, and durable there.
@@ -443,12 +440,7 @@ impl<S: LogStore> LogMachine<S> {
         *acked_written = kept.collect();
     }
 
-    /// By node: the last entry that it was seen to acknowledge since it was let in.
-    pub(super) fn acked(&self) -> BTreeMap<u64, Index> {
-        let acked = self.doubting.acked.keys();
-        acked.map(|node| (*node, self.acked_of(*node))).collect()
-    }
-
+    /// The last entry that `node` was seen to acknowledge since it was let in.
     pub(super) fn acked_of(&self, node: u64) -> Index {
         let member = self.newest_members().nodes.get(&node);
         self.doubting.acked_of(node, member.map_or(0, |member| member.joined))

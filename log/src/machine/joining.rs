@@ -68,6 +68,11 @@ impl Joining {
     pub(super) fn cluster(&self) -> Option<ClusterId> {
         self.identity().map(|identity| identity.cluster)
     }
+
+    /// What was said in greetings is said again.
+    pub(super) fn unsay(&mut self) {
+        self.said = None;
+    }
 }
 
 impl<S: LogStore> LogMachine<S> {
@@ -162,8 +167,12 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    /// Says in greetings how far this node is, and whom it knows.
+    /// Says in greetings how far this node is, and whom it knows. Under a number that does not outlive
+    /// this process it greets nobody.
     pub(super) fn tell_peers(&mut self, peers: &mut dyn Peers) {
+        if !self.is_number_kept && self.joining.said.is_some() {
+            return;
+        }
         let applied = Arc::clone(&lock(&self.shared.members));
         let told = &self.doubting.told;
         let members = if told.index > applied.index { Arc::clone(told) } else { applied };
@@ -173,7 +182,6 @@ impl<S: LogStore> LogMachine<S> {
             last: self.replica.last_durable(),
             commit: self.replica.committed(),
             first: self.shared.reader.first_index(),
-            acked: self.acked(),
             starts: starts.collect(),
             members,
         };
@@ -187,6 +195,15 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn tell_peers_first(&mut self, peers: &mut dyn Peers) {
         if self.joining.said.is_none() {
             self.show_members();
+            self.tell_peers(peers);
+        }
+    }
+
+    /// Says at once that this process goes by another number: who is greeted under one that was
+    /// declared lost takes it for a disk that was rolled back.
+    pub(super) fn tell_peers_number(&mut self, peers: &mut dyn Peers) {
+        let said = self.joining.said.as_ref().map(|local| local.start);
+        if self.is_number_kept && said != Some(self.shared.start()) {
             self.tell_peers(peers);
         }
     }

@@ -221,6 +221,8 @@ impl<S: LogStore> LogMachine<S> {
                 "the disk of the log is full: make room and start again".to_owned(),
             ));
         }
+        // The peers are not there yet, and have heard nothing.
+        self.joining.unsay();
         Ok(())
     }
 }

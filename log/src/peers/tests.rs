@@ -306,7 +306,6 @@ fn hello(node: u64, boot: u128, session: u64, lane: Lane) -> Hello {
         start: u64::try_from(boot).unwrap(),
         last: (0, 0),
         commit: 0,
-        acked: 0,
         first: 1,
         members_index: 1,
         version: "test".into(),

@@ -44,8 +44,6 @@ pub struct Hello {
     pub last: (Index, u64),
     /// What it knows to be committed.
     pub commit: Index,
-    /// The last entry that it saw the receiver acknowledge, as a leader; 0 if none.
-    pub acked: Index,
     /// First entry of its log.
     pub first: Index,
     /// Index of the last change of the membership that it has applied.
@@ -64,7 +62,7 @@ impl Hello {
         out.extend_from_slice(&self.boot.to_le_bytes());
         put_numbers(out, &[self.session, self.generation, self.node, self.start]);
         put_numbers(out, &[self.last.0, self.last.1]);
-        put_numbers(out, &[self.commit, self.acked, self.first, self.members_index]);
+        put_numbers(out, &[self.commit, self.first, self.members_index]);
         put_text(out, &self.version, VERSION_BYTES_MAX);
         put_text(out, &self.address, ADDRESS_BYTES_MAX);
     }
@@ -87,7 +85,6 @@ impl Hello {
             start: reader.u64()?,
             last: (reader.u64()?, reader.u64()?),
             commit: reader.u64()?,
-            acked: reader.u64()?,
             first: reader.u64()?,
             members_index: reader.u64()?,
             version: reader.text(VERSION_BYTES_MAX)?,

@@ -80,7 +80,6 @@ pub(super) fn hello(lane: Lane) -> Hello {
         start: 17,
         last: (100, 7),
         commit: 99,
-        acked: 98,
         first: 50,
         members_index: 12,
         version: "0.1.0".into(),

@@ -10,12 +10,9 @@ use super::*;
 use crate::class::Class;
 use crate::clock::Now;
 use crate::cluster::{Frame, NoPeers, PeerInput};
-use crate::config::Config;
 use crate::deriving::Derivation;
 use crate::log::Log;
-use crate::machine::Beginning;
-use crate::snapshots::MemoryFiles;
-use crate::space::Monitor;
+use crate::machine::testing::{START, beginning};
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::store::{Configuration, Unit};
 use crate::wake::Wake;
@@ -40,22 +37,10 @@ impl World {
         let mut store = SimulatedStore::open(&disk).expect("an empty disk");
         let configuration = Some(Configuration::of_voters(voters));
         store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
-        let config = Config::default();
-        let now = Now { wall: Timestamp::from_secs(1_700_000_000), monotonic: Duration::ZERO };
-        let beginning = Beginning {
-            node: 1,
-            seed: 7,
-            membership: None,
-            node_lost: Duration::from_secs(10),
-            space: Monitor::new(&config, Box::new(disk.clone())),
-            config,
-            snapshots: Arc::new(MemoryFiles::default()),
-            catch_up_rate: 64 << 20,
-            stopwatch: Box::new(|| Duration::ZERO),
-        };
-        let (log, mut machine) = LogMachine::recover(store, beginning, now).expect("an empty log");
+        let (log, mut machine) =
+            LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
         machine.trust();
-        Self { log, machine, disk, now }
+        Self { log, machine, disk, now: START }
     }
 
     /// Node 1 as the leader of three, all of whose entries are at a second one.

@@ -1,15 +1,9 @@
 //! Who is told what before it takes part.
 
-use ledgermq_core::offset::Timestamp;
-
 use super::*;
-use crate::cluster::frame::Lane;
 use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput};
-use crate::config::Config;
 use crate::log::Log;
-use crate::machine::Beginning;
-use crate::snapshots::MemoryFiles;
-use crate::space::Monitor;
+use crate::machine::testing::{START, beginning, hello};
 use crate::store::Configuration;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 
@@ -42,21 +36,9 @@ impl World {
         let mut store = SimulatedStore::open(&disk).expect("an empty disk");
         let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
         store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
-        let config = Config::default();
-        let now = Now { wall: Timestamp::from_secs(1_700_000_000), monotonic: Duration::ZERO };
-        let beginning = Beginning {
-            node: 1,
-            seed: 7,
-            membership: None,
-            node_lost: Duration::from_secs(10),
-            space: Monitor::new(&config, Box::new(disk.clone())),
-            config,
-            snapshots: Arc::new(MemoryFiles::default()),
-            catch_up_rate: 64 << 20,
-            stopwatch: Box::new(|| Duration::ZERO),
-        };
-        let (log, machine) = LogMachine::recover(store, beginning, now).expect("an empty log");
-        Self { log, machine, now, sent: Sink::default() }
+        let (log, machine) =
+            LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
+        Self { log, machine, now: START, sent: Sink::default() }
     }
 
     fn turn(&mut self, millis: u64) -> Result<(), TurnError> {
@@ -66,22 +48,7 @@ impl World {
 
     /// `peer` greets, and says what it saw of the process that began as `start`.
     fn hear(&mut self, peer: u64, acked: Index, greeted: u64) {
-        let hello = Hello {
-            lane: Lane::Log,
-            cluster: ClusterId([1; 16]),
-            boot: 1,
-            session: 1,
-            generation: 1,
-            node: peer,
-            start: 40 + peer,
-            last: (0, 0),
-            commit: 0,
-            acked: 0,
-            first: 1,
-            members_index: 0,
-            version: String::new(),
-            address: String::new(),
-        };
+        let hello = Hello { cluster: ClusterId([1; 16]), start: 40 + peer, ..hello(peer) };
         self.machine.receive(PeerInput::Connected { peer, hello });
         let pulse = Pulse { term: 4, acked, greeted, ..Pulse::default() };
         self.machine.receive(PeerInput::Frame { from: peer, frame: Frame::Pulse(Box::new(pulse)) });

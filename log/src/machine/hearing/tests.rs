@@ -1,13 +1,8 @@
 //! What was heard outlives the process.
 
-use std::sync::Arc;
-
 use crate::clock::Now;
 use crate::cluster::NoPeers;
-use crate::config::Config;
-use crate::machine::Beginning;
-use crate::snapshots::MemoryFiles;
-use crate::space::Monitor;
+use crate::machine::testing::{START, beginning};
 use crate::store::Configuration;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 
@@ -16,21 +11,8 @@ use super::*;
 const WALL: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 fn open(disk: &SimulatedDisk) -> LogMachine<SimulatedStore> {
-    let config = Config::default();
-    let beginning = Beginning {
-        node: 1,
-        seed: 7,
-        membership: None,
-        node_lost: Duration::from_secs(10),
-        space: Monitor::new(&config, Box::new(disk.clone())),
-        config,
-        snapshots: Arc::new(MemoryFiles::default()),
-        catch_up_rate: 64 << 20,
-        stopwatch: Box::new(|| Duration::ZERO),
-    };
     let store = SimulatedStore::open(disk).expect("it opens");
-    let now = Now { wall: WALL, monotonic: Duration::ZERO };
-    LogMachine::recover(store, beginning, now).expect("it is sound").1
+    LogMachine::recover(store, beginning(1, disk), START).expect("it is sound").1
 }
 
 fn turn(machine: &mut LogMachine<SimulatedStore>, millis: u64) {

@@ -4,18 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::event::{BatchBuilder, Event};
-use ledgermq_core::offset::Timestamp;
 
 use super::*;
 use crate::class::Class;
 use crate::clock::Now;
-use crate::cluster::NoPeers;
-use crate::config::Config;
+use crate::cluster::{Frame, JoinAnswer, Local, NoPeers, Peers, Sent};
 use crate::error::AppendError;
 use crate::log::Log;
-use crate::machine::Beginning;
-use crate::snapshots::MemoryFiles;
-use crate::space::Monitor;
+use crate::machine::testing::{START, beginning};
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::wake::Wake;
 
@@ -33,22 +29,10 @@ struct World {
 
 impl World {
     fn open(disk: &SimulatedDisk) -> Self {
-        let config = Config::default();
-        let now = Now { wall: Timestamp::from_secs(1_700_000_000), monotonic: Duration::ZERO };
-        let beginning = Beginning {
-            node: 1,
-            seed: 7,
-            membership: None,
-            node_lost: Duration::from_secs(10),
-            space: Monitor::new(&config, Box::new(disk.clone())),
-            config,
-            snapshots: Arc::new(MemoryFiles::default()),
-            catch_up_rate: 64 << 20,
-            stopwatch: Box::new(|| Duration::ZERO),
-        };
         let store = SimulatedStore::open(disk).expect("it opens");
-        let (log, machine) = LogMachine::recover(store, beginning, now).expect("it is sound");
-        Self { log, machine, now }
+        let (log, machine) =
+            LogMachine::recover(store, beginning(1, disk), START).expect("it is sound");
+        Self { log, machine, now: START }
     }
 
     fn turn(&mut self) {
@@ -195,4 +179,40 @@ fn nothing_is_proposed_before_the_number_is_written_down() {
     assert!(!world.machine.has_work(world.now.monotonic), "it has no way yet");
     world.turn();
     assert!(ticket.try_receipt().expect("it runs").is_some());
+}
+
+/// What greetings say, by what the machine told the peers.
+#[derive(Default)]
+struct Greetings(Vec<u64>);
+
+impl Peers for Greetings {
+    fn send(&mut self, _to: u64, _frame: &Frame) -> Sent {
+        Sent::Down
+    }
+
+    fn update(&mut self, local: &Local) {
+        self.0.push(local.start);
+    }
+
+    fn answer(&mut self, _id: u64, _answer: JoinAnswer) {}
+}
+
+/// Whoever is greeted by the number of a process that was lost takes its disk for a copy, and does not
+/// speak with it for half a minute.
+#[test]
+fn greetings_say_the_new_number_as_soon_as_it_is_written_down() {
+    let disk = SimulatedDisk::new(1, 1 << 20);
+    let mut world = World::open(&disk);
+    let mut peers = Greetings::default();
+    let first = world.log.incarnation();
+    let mut turn = |world: &mut World| {
+        world.now.monotonic += Duration::from_millis(1);
+        world.machine.turn(world.now, &mut peers).expect("a good disk");
+        peers.0.last().copied()
+    };
+    assert_eq!(turn(&mut world), Some(first));
+    world.log.renew_incarnation();
+    assert_eq!(turn(&mut world), Some(first), "it is not written down yet");
+    assert_eq!(world.log.incarnation(), first + 1);
+    assert_eq!(turn(&mut world), Some(first + 1));
 }

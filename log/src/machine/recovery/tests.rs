@@ -6,27 +6,14 @@ use raft::eraftpb::Entry;
 use super::*;
 use crate::class::Class;
 use crate::envelope::{self, ENVELOPE_BYTES};
-use crate::snapshots::MemoryFiles;
+use crate::machine::testing::{START, beginning};
 use crate::staging;
 use crate::store::Configuration;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 
 fn open(disk: &SimulatedDisk) -> (Log, LogMachine<SimulatedStore>) {
-    let config = Config::default();
-    let now = Now { wall: Timestamp::from_secs(1_700_000_000), monotonic: Duration::ZERO };
-    let beginning = Beginning {
-        node: 1,
-        seed: 7,
-        membership: None,
-        node_lost: Duration::from_secs(10),
-        space: Monitor::new(&config, Box::new(disk.clone())),
-        config,
-        snapshots: Arc::new(MemoryFiles::default()),
-        catch_up_rate: 64 << 20,
-        stopwatch: Box::new(|| Duration::ZERO),
-    };
     let store = SimulatedStore::open(disk).expect("it opens");
-    LogMachine::recover(store, beginning, now).expect("it is sound")
+    LogMachine::recover(store, beginning(1, disk), START).expect("it is sound")
 }
 
 /// One of several waits for others before anything is committed; but what its projections read first

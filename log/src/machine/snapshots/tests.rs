@@ -174,7 +174,6 @@ fn hello(node: u64) -> Hello {
         start: 1,
         last: (0, 0),
         commit: 0,
-        acked: 0,
         first: 1,
         members_index: 0,
         version: String::new(),
