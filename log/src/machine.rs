@@ -178,6 +178,7 @@ impl<S: LogStore> LogMachine<S> {
         if may_write {
             self.note_acked();
             self.keep_acked(now.monotonic);
+            self.leave_joint();
             self.propose(now, time, peers);
             self.restore_imported();
             if !self.snapshots.is_installing() {

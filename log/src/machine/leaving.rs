@@ -4,6 +4,9 @@
 //! That a node drains is known to its process only, which ends it, and to those that hear its pulse.
 //! It stands not in the log: a node that was drained and died serves when it is back.
 
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
 use std::sync::atomic::Ordering;
 
 use crate::cluster::{Answer, DRAINING};
@@ -35,6 +38,11 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn hand_over_if_asked(&mut self) {
         let is_stopping = *lock(&self.shared.is_handing_over);
         if !self.replica.is_leader() || !is_stopping && !self.is_draining() {
+            return;
+        }
+        // While voters change, the others may be no quorum without this node: of one voter that
+        // becomes three, it is still the majority of the one. That ends within a few turns.
+        if self.replica.is_joint() {
             return;
         }
         // Two that are drained would hand it to and fro.

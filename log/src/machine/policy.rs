@@ -104,8 +104,8 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Finishes what was begun, and gives votes. Says whether it proposed something.
     fn settle_members(&mut self) -> bool {
-        if !self.replica.configuration().state.voters_outgoing.is_empty() {
-            return self.replica.propose_change(&MemberChange::LeaveJoint);
+        if self.replica.is_joint() {
+            return self.leave_joint();
         }
         if let Some(change) = self.own_change() {
             return self.replica.propose_change(&change);
@@ -118,6 +118,12 @@ impl<S: LogStore> LogMachine<S> {
         }
         let nodes = self.due_promotion();
         !nodes.is_empty() && self.replica.propose_change(&MemberChange::Promote { nodes })
+    }
+
+    /// Ends a change of several votes as soon as it may be, for until then a majority of the voters
+    /// before it is needed as well: of one, that one. Says whether it proposed to.
+    pub(super) fn leave_joint(&mut self) -> bool {
+        self.replica.is_joint() && self.replica.propose_change(&MemberChange::LeaveJoint)
     }
 
     /// The learners that get a vote now. An even number of voters bears no more losses than one

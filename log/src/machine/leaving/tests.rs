@@ -1,0 +1,112 @@
+//! When leadership is handed over, and when it is kept for a moment.
+
+use std::time::Duration;
+
+use ledgermq_core::offset::Index;
+use raft::eraftpb::{Message, MessageType};
+
+use super::*;
+use crate::clock::Now;
+use crate::cluster::{ClusterId, Frame, MemberChange, Members, NoPeers, PeerInput, Role, Standing};
+use crate::machine::testing::{START, beginning, hello};
+use crate::replica::MEMBERS_KEY;
+use crate::store::simulated::{SimulatedDisk, SimulatedStore};
+use crate::store::{Configuration, Unit};
+
+/// Node 1 votes alone and is about to have two others vote, whose answers are made up.
+struct World {
+    machine: LogMachine<SimulatedStore>,
+    now: Now,
+}
+
+impl World {
+    fn new() -> Self {
+        let disk = SimulatedDisk::new(1, 1 << 20);
+        let mut store = SimulatedStore::open(&disk).expect("an empty disk");
+        let mut configuration = Configuration::of_voters(&[1]);
+        configuration.state.learners = vec![2, 3];
+        let unit = Unit {
+            configuration: Some(configuration),
+            puts: vec![(MEMBERS_KEY.to_vec(), members().encode())],
+            ..Unit::default()
+        };
+        store.write(&unit, true).expect("room");
+        let (_, mut machine) =
+            LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
+        machine.trust();
+        let mut world = Self { machine, now: START };
+        for peer in [2, 3] {
+            world.machine.receive(PeerInput::Connected { peer, hello: hello(peer) });
+        }
+        world.turn();
+        world
+    }
+
+    fn turn(&mut self) {
+        self.now.monotonic += Duration::from_millis(50);
+        self.machine.turn(self.now, &mut NoPeers).expect("a good disk");
+    }
+
+    /// The others have everything up to `index`.
+    fn acknowledge(&mut self, index: Index) {
+        for from in [2, 3] {
+            let mut message = Message::new();
+            (message.from, message.to, message.index) = (from, 1, index);
+            message.term = self.machine.replica.term();
+            message.set_msg_type(MessageType::MsgAppendResponse);
+            self.machine.receive(PeerInput::Frame { from, frame: Frame::raft(message) });
+        }
+        self.turn();
+    }
+}
+
+fn members() -> Members {
+    let mut members = Members::default();
+    let address = |node: u64| format!("node:{node}");
+    let found = MemberChange::Found {
+        cluster: ClusterId([1; 16]),
+        generation: 1,
+        node: 1,
+        address: address(1),
+        mqtt: Vec::new(),
+        key: [0; 32],
+    };
+    assert!(members.apply(1, &found));
+    for node in [2, 3] {
+        let join = MemberChange::Join {
+            node,
+            address: address(node),
+            mqtt: Vec::new(),
+            role: Role::Log,
+            key: [0; 32],
+            token: [u8::try_from(node).expect("few"); 8],
+            expires_s: 1_800_000_000,
+            at_s: 1_700_000_000,
+        };
+        assert!(members.apply(node, &join));
+        assert_eq!(members.nodes[&node].standing, Standing::Learner);
+    }
+    members
+}
+
+/// CI, 2026-12-01: the founder stopped in that moment, and the two others never had a leader.
+#[test]
+fn leadership_is_not_handed_over_while_the_others_are_no_quorum() {
+    let mut world = World::new();
+    // They are there, and could lead.
+    world.acknowledge(world.machine.replica.last_index());
+    assert!(world.machine.propose_change(&MemberChange::Promote { nodes: vec![2, 3] }));
+    world.turn();
+    assert!(world.machine.is_joint());
+    *lock(&world.machine.shared.is_handing_over) = true;
+    for _ in 0..10 {
+        world.turn();
+        assert!(world.machine.is_joint() && !world.machine.replica.is_transferring());
+    }
+    world.acknowledge(world.machine.replica.last_index());
+    assert!(!world.machine.is_joint(), "it is left as soon as the others have that");
+    for _ in 0..3 {
+        world.turn();
+    }
+    assert!(world.machine.replica.is_transferring());
+}
