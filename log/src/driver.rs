@@ -93,9 +93,16 @@ fn try_open(options: Options) -> Result<(Log, LogThread), OpenError> {
         .map_or(ClusterConfig::default().catch_up_rate, |cluster| cluster.config.catch_up_rate);
     let place =
         cluster.map(|cluster| membership::enter(cluster, node, millis / 1000)).transpose()?;
-    let store = EngineStore::open(&options, lock, millis)?;
+    let mut store = EngineStore::open(&options, lock, millis)?;
     let bell = Arc::new(Bell::default());
     let place = place.flatten();
+    if place.is_some() {
+        store.write_beside(Arc::clone(&bell) as Arc<dyn Wake>).map_err(|source| OpenError::Io {
+            action: "start a thread for",
+            path: dir.clone(),
+            source,
+        })?;
+    }
     let (membership, mut peers) = match place {
         None => (None, None),
         Some(place) => {

@@ -37,7 +37,7 @@ use crate::cluster::doubt::Shortness;
 use crate::committed::{CommittedBatch, Voids};
 use crate::config::{Config, Durability};
 use crate::receipt::Receipt;
-use crate::replica::{Replica, Turned};
+use crate::replica::{Replica, Syncing, Turned};
 use crate::shared::{Shared, lock};
 use crate::space::Monitor;
 use crate::status::Buckets;
@@ -126,6 +126,8 @@ pub struct LogMachine<S: LogStore> {
     last_time: Timestamp,
     counts: Counts,
     keeping: keeping::Keeping,
+    /// When the write under way began, by the stopwatch.
+    write_began: Option<Duration>,
     /// Reads a monotonic clock, to time the syncs.
     stopwatch: Box<dyn FnMut() -> Duration + Send>,
 }
@@ -170,6 +172,7 @@ impl<S: LogStore> LogMachine<S> {
         let time = self.clock.now();
         let may_write = self.may_write(now);
         if may_write {
+            self.resume(now, peers)?;
             self.keep_number(now)?;
             self.tell_peers_number(peers);
             self.keep_time(now.monotonic)?;
@@ -181,9 +184,7 @@ impl<S: LogStore> LogMachine<S> {
             self.leave_joint();
             self.propose(now, time, peers);
             self.restore_imported();
-            if !self.snapshots.is_installing() {
-                self.checkpoint.step(&self.admission, &mut self.extra);
-            }
+            self.step_checkpoint();
             self.write(now, peers)?;
         }
         self.sync_if_due(now)?;
@@ -193,7 +194,8 @@ impl<S: LogStore> LogMachine<S> {
         self.renew_if_due();
         self.keep(now)?;
         self.report(time);
-        Ok(self.retry.is_none() && (self.may_propose(now.monotonic) || self.checkpoint.is_due()))
+        let may_checkpoint = self.checkpoint.is_due() && !self.replica.is_writing();
+        Ok(self.retry.is_none() && (self.may_propose(now.monotonic) || may_checkpoint))
     }
 
     /// Whether everything that was pushed is committed here.
@@ -215,6 +217,7 @@ impl<S: LogStore> LogMachine<S> {
         is_mark_wanted
             || (may_write
                 && (!self.extra.is_empty()
+                    || self.replica.has_written()
                     || self.has_inputs()
                     || self.may_propose(now)
                     || has_derived()))
@@ -247,12 +250,44 @@ impl<S: LogStore> LogMachine<S> {
         may
     }
 
+    /// Hears whether the write beside the turns has ended, and goes on from there.
+    fn resume(&mut self, now: Now, peers: &mut dyn Peers) -> Result<(), TurnError> {
+        if !self.replica.has_written() {
+            return Ok(());
+        }
+        self.turn_replica(now, peers, |replica, send, turned| replica.resume(send, turned))
+    }
+
+    /// Does what raft has ready, and writes.
     fn write(&mut self, now: Now, peers: &mut dyn Peers) -> Result<(), TurnError> {
-        let is_fsync = self.config.durability == Durability::Fsync;
+        let syncing = match self.config.durability {
+            Durability::OsCache => Syncing::Later,
+            Durability::Fsync if self.has_others() => Syncing::Beside,
+            Durability::Fsync => Syncing::Within,
+        };
+        let mut extra = std::mem::take(&mut self.extra);
+        let written = self.turn_replica(now, peers, |replica, send, turned| {
+            replica.turn(&mut extra, syncing, send, turned)
+        });
+        self.extra = extra;
+        written
+    }
+
+    fn turn_replica(
+        &mut self,
+        now: Now,
+        peers: &mut dyn Peers,
+        turn: impl FnOnce(
+            &mut Replica<S>,
+            crate::replica::Send<'_>,
+            &mut Turned,
+        ) -> Result<(), StoreError>,
+    ) -> Result<(), TurnError> {
         let before = (self.stopwatch)();
-        let mut outgoing = self.peers.outgoing(self.heard(), peers);
+        let heard = self.heard();
+        let mut outgoing = self.peers.outgoing(heard, peers);
         let mut send = |message| outgoing.send(message);
-        let written = self.replica.turn(&mut self.extra, is_fsync, &mut send, &mut self.turned);
+        let written = turn(&mut self.replica, &mut send, &mut self.turned);
         let (lost, snapshots) = outgoing.end();
         lost.into_iter().for_each(|peer| self.replica.unreachable(peer));
         for (to, index) in snapshots {
@@ -269,7 +304,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         match written {
             Ok(()) => {
-                self.keeping.wrote_checkpoint(self.checkpoint.index());
+                self.keeping.wrote(self.replica.extras_written());
                 if self.retry.take().is_some() && !self.awaits_sync {
                     self.space.found_room();
                 }
@@ -277,18 +312,27 @@ impl<S: LogStore> LogMachine<S> {
             Err(StoreError::NoSpace) => self.on_no_space(now),
             Err(error) => return Err(error.into()),
         }
+        self.count_written(before);
+        Ok(())
+    }
+
+    /// Takes note of what was written, in a turn that began when the stopwatch said `before`.
+    fn count_written(&mut self, before: Duration) {
         let is_unsynced = std::mem::take(&mut self.turned.is_unsynced);
         self.is_unsynced |= is_unsynced;
         let written = std::mem::take(&mut self.turned.written);
+        let began = self.write_began.take_if(|_| written > 0).unwrap_or(before);
         if written > 0 {
             self.space.wrote(written as u64);
-            self.keeping.wrote(written as u64);
+            self.keeping.grew(written as u64);
             if !is_unsynced {
-                self.counts.last_sync = (self.stopwatch)().saturating_sub(before);
+                self.counts.last_sync = (self.stopwatch)().saturating_sub(began);
                 self.counts.syncs.record(self.counts.last_sync);
             }
         }
-        Ok(())
+        if self.replica.is_writing() && self.write_began.is_none() {
+            self.write_began = Some((self.stopwatch)());
+        }
     }
 
     /// With `durability = "os-cache"`: syncs what was written. A full disk does not keep it back,

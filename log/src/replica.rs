@@ -11,9 +11,10 @@ mod storage;
 mod terms;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
+mod writing;
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 
@@ -24,8 +25,10 @@ use crate::deriving::Leading;
 use crate::store::{Configuration, LogStore, StoreError, Unit};
 
 pub(crate) use snapshots::Restored;
+pub(crate) use writing::Syncing;
 
 use storage::RaftStorage;
+use writing::Writing;
 
 /// Ticks between heartbeats.
 const HEARTBEAT_TICKS: usize = 3;
@@ -47,9 +50,7 @@ pub(crate) const MEMBERS_KEY: &[u8] = b"C";
 pub(crate) struct Replica<S> {
     raw: RawNode<RaftStorage>,
     store: S,
-    /// A write for which the disk had no space; it comes first when there is some. Until then raft
-    /// must not be told anything: it waits for the end of what it had ready.
-    stuck: Option<Stuck>,
+    writing: Writing,
     /// Peers that were lost meanwhile.
     lost: Vec<u64>,
     /// Snapshots that were taken by their receivers meanwhile, or were not.
@@ -63,17 +64,8 @@ pub(crate) struct Replica<S> {
     members: Members,
     /// They changed since the last write.
     is_configuration_unwritten: bool,
-    /// The commit index that was written last.
-    written_commit: Index,
     /// The last term in which this node led, and its first entry of that term.
     led: Leading,
-}
-
-/// What raft had ready when the disk was full.
-struct Stuck {
-    ready: raft::Ready,
-    unit: Unit,
-    sync: bool,
 }
 
 /// What a turn brought.
@@ -123,7 +115,7 @@ impl<S: LogStore> Replica<S> {
     pub(crate) fn new(birth: Birth, mut store: S) -> Result<Self, StoreError> {
         let Birth { node, seed, applied, is_founder, members } = birth;
         let mut recovered = store.recovered();
-        let written_commit = recovered.hard_state.commit;
+        let writing = Writing::new(&recovered);
         // The commit index on disk lags behind; what was applied is committed.
         recovered.hard_state.commit = recovered.hard_state.commit.max(applied);
         if recovered.configuration.is_empty() && is_founder {
@@ -155,7 +147,7 @@ impl<S: LogStore> Replica<S> {
         let mut replica = Self {
             raw,
             store,
-            stuck: None,
+            writing,
             lost: Vec::new(),
             reports: Vec::new(),
             restoring: None,
@@ -163,7 +155,6 @@ impl<S: LogStore> Replica<S> {
             configuration,
             members,
             is_configuration_unwritten: false,
-            written_commit,
             led: Leading { term: 0, first: 0 },
         };
         replica.settle();
@@ -243,11 +234,6 @@ impl<S: LogStore> Replica<S> {
         self.raw.raft.raft_log.last_index()
     }
 
-    /// Index and term of the last entry that was written.
-    pub(crate) fn last_durable(&self) -> (Index, u64) {
-        self.raw.store().last()
-    }
-
     /// How far the log is known to be committed.
     pub(crate) fn committed(&self) -> Index {
         self.raw.raft.raft_log.committed
@@ -256,16 +242,6 @@ impl<S: LogStore> Replica<S> {
     /// An entry that could not be read for a follower.
     pub(crate) fn take_unreadable(&self) -> Option<Index> {
         self.raw.store().take_unreadable()
-    }
-
-    /// Whether a write waits for space on the disk.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.stuck.is_some()
-    }
-
-    /// Bytes of the write that waits for space on the disk.
-    pub(crate) fn stuck_bytes(&self) -> usize {
-        self.stuck.as_ref().map_or(0, |stuck| stuck.unit.bytes())
     }
 
     /// Takes a peer's message; `false` if it makes no sense to raft now.
@@ -377,54 +353,6 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
-    /// Does all that is ready, and writes the keys of `extra` in the same unit. With `sync` what is
-    /// written is durable before anything leaves that promises it; without, only votes and terms
-    /// are.
-    ///
-    /// A write is always synced before the next begins (recovery counts on it), so nothing may be
-    /// written to the store beside this.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NoSpace`]: nothing is lost, and the next turn tries the same write again.
-    /// Any other error is final.
-    pub(crate) fn turn(
-        &mut self,
-        extra: &mut Unit,
-        sync: bool,
-        send: Send<'_>,
-        turned: &mut Turned,
-    ) -> Result<(), StoreError> {
-        if let Some(stuck) = self.stuck.take() {
-            self.persist(stuck, send, turned)?;
-            std::mem::take(&mut self.lost).into_iter().for_each(|peer| self.unreachable(peer));
-            self.report_late();
-        }
-        if !self.raw.has_ready() && (!extra.is_empty() || self.is_configuration_unwritten) {
-            self.add_configuration(extra);
-            let sync = sync || extra.configuration.is_some();
-            self.store.write(extra, sync)?;
-            turned.note(extra, sync);
-            *extra = Unit::default();
-        }
-        while self.raw.has_ready() {
-            let mut ready = self.raw.ready();
-            ready.take_messages().into_iter().for_each(&mut *send);
-            let committed = ready.take_committed_entries();
-            self.apply(committed, turned);
-            let state = self.hard_state(ready.hs());
-            // A vote, a term, and who is in must hold whatever comes with it.
-            let sync = sync || self.is_vote_or_term(&state) || self.is_configuration_unwritten;
-            let entries = ready.take_entries();
-            let mut unit = Unit { entries, hard_state: Some(state), ..std::mem::take(extra) };
-            let sync = self.add_snapshot(&ready, &mut unit, turned) || sync;
-            self.add_configuration(&mut unit);
-            self.persist(Stuck { ready, unit, sync }, send, turned)?;
-        }
-        self.step_down_if_removed();
-        Ok(())
-    }
-
     /// Hands out committed entries; a change of the configuration holds from its entry on.
     fn apply(&mut self, mut committed: Vec<Entry>, turned: &mut Turned) {
         committed.iter().for_each(|entry| self.apply_change(entry));
@@ -461,102 +389,17 @@ impl<S: LogStore> Replica<S> {
         self.raw.mut_store().set_cache_bytes(bytes);
     }
 
-    fn add_configuration(&mut self, unit: &mut Unit) {
-        if std::mem::take(&mut self.is_configuration_unwritten) {
-            unit.configuration = Some(self.configuration.clone());
-            unit.puts.push((MEMBERS_KEY.to_vec(), self.members.encode()));
-        }
-    }
-
     /// A leader that has no vote any more leads no longer: raft would let it.
     fn step_down_if_removed(&mut self) {
+        let is_stuck = self.is_stuck();
         let raft = &mut self.raw.raft;
         if raft.state == StateRole::Leader
-            && self.stuck.is_none()
+            && !is_stuck
             && !self.configuration.is_empty()
             && !self.configuration.is_voter(raft.id)
         {
             raft.become_follower(raft.term, 0);
         }
-    }
-
-    /// The state to write: raft tells only changes of term and vote, and its commit index with the
-    /// [`raft::LightReady`] of the turn before.
-    fn hard_state(&self, changed: Option<&HardState>) -> HardState {
-        let known = self.raw.store().hard_state();
-        let mut state = changed.unwrap_or(known).clone();
-        state.commit = state.commit.max(known.commit);
-        state
-    }
-
-    /// Whether `state` brings another term or vote than what is written.
-    fn is_vote_or_term(&self, state: &HardState) -> bool {
-        let known = self.raw.store().hard_state();
-        (state.term, state.vote) != (known.term, known.vote)
-    }
-
-    fn persist(
-        &mut self,
-        stuck: Stuck,
-        send: Send<'_>,
-        turned: &mut Turned,
-    ) -> Result<(), StoreError> {
-        let Stuck { mut ready, unit, sync } = stuck;
-        // A commit index alone needs no write of its own: it goes with the next one, and what is
-        // lost of it by a crash is found again by the election.
-        let is_needed = !unit.entries.is_empty()
-            || unit.snapshot.is_some()
-            || unit.configuration.is_some()
-            || !unit.puts.is_empty()
-            || !unit.deletes.is_empty()
-            || unit.hard_state.as_ref().is_some_and(|state| self.is_vote_or_term(state));
-        if is_needed {
-            match self.store.write(&unit, sync) {
-                Ok(()) => {}
-                Err(StoreError::NoSpace) => {
-                    self.stuck = Some(Stuck { ready, unit, sync });
-                    return Err(StoreError::NoSpace);
-                }
-                Err(error) => return Err(error),
-            }
-            turned.note(&unit, sync);
-        }
-        if let Some(state) = unit.hard_state {
-            if is_needed {
-                self.written_commit = state.commit;
-            }
-            self.raw.mut_store().set_hard_state(state);
-        }
-        if let Some(snapshot) = unit.snapshot {
-            self.raw.mut_store().install(snapshot);
-            turned.restored = Some(snapshot.0);
-        }
-        self.raw.mut_store().append(unit.entries);
-        ready.take_persisted_messages().into_iter().for_each(&mut *send);
-        let mut light = self.raw.advance_append(ready);
-        if let Some(commit) = light.commit_index() {
-            self.raw.mut_store().set_commit(commit);
-        }
-        light.take_messages().into_iter().for_each(send);
-        let committed = light.take_committed_entries();
-        self.apply(committed, turned);
-        self.raw.advance_apply();
-        let applied = self.raw.raft.raft_log.applied;
-        self.raw.mut_store().applied(applied);
-        self.settle();
-        Ok(())
-    }
-
-    /// Writes down how far the log is committed, if less is on the disk: a process that starts again
-    /// knows it then before it hears of anybody.
-    pub(crate) fn keep_commit(&mut self) -> Result<(), StoreError> {
-        let state = self.raw.store().hard_state().clone();
-        let commit = state.commit;
-        if !self.is_stuck() && commit > self.written_commit {
-            self.store.write(&Unit { hard_state: Some(state), ..Unit::default() }, true)?;
-            self.written_commit = commit;
-        }
-        Ok(())
     }
 
     /// The store, for what is beside the entries.

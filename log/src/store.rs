@@ -12,6 +12,7 @@ pub mod suite;
 mod tests;
 mod watermark;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +61,26 @@ impl Unit {
             (None, Some(first)) => first.index - 1,
             (None, None) => Index::MAX,
         }
+    }
+
+    /// Makes of this write and a later one a single one, with what both leave behind.
+    pub(crate) fn add(&mut self, later: Self) {
+        debug_assert!(self.snapshot.is_none() && later.snapshot.is_none(), "it is written alone");
+        if let Some(first) = later.entries.first() {
+            let kept = self.entries.partition_point(|entry| entry.index < first.index);
+            self.entries.truncate(kept);
+            self.entries.extend(later.entries);
+        }
+        self.hard_state = later.hard_state.or(self.hard_state.take());
+        self.configuration = later.configuration.or(self.configuration.take());
+        if !later.puts.is_empty() || !later.deletes.is_empty() {
+            let puts: BTreeSet<&[u8]> = later.puts.iter().map(|(key, _)| &key[..]).collect();
+            let deletes: BTreeSet<&[u8]> = later.deletes.iter().map(|key| &key[..]).collect();
+            self.puts.retain(|(key, _)| !puts.contains(&key[..]) && !deletes.contains(&key[..]));
+            self.deletes.retain(|key| !puts.contains(&key[..]) && !deletes.contains(&key[..]));
+        }
+        self.puts.extend(later.puts);
+        self.deletes.extend(later.deletes);
     }
 
     /// About how many bytes the write has.
@@ -131,6 +152,21 @@ pub trait LogStore: Send + 'static {
     ///
     /// See [`StoreError`].
     fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError>;
+
+    /// Begins to write the unit and to sync it; [`LogStore::end`] tells the outcome, and nothing else is
+    /// begun before. Whatever else writes or syncs waits for it first.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`]: nothing was begun.
+    fn begin(&mut self, unit: &Unit) -> Result<(), StoreError>;
+
+    /// The outcome of the write that was begun, once: then it is durable, or did not happen. `None`
+    /// while it is under way, for which `wait` lets no time pass, or if none was begun.
+    fn end(&mut self, wait: bool) -> Option<Result<(), StoreError>>;
+
+    /// Whether [`LogStore::end`] has an outcome to tell.
+    fn has_ended(&self) -> bool;
 
     /// Makes everything written so far durable.
     ///

@@ -129,7 +129,7 @@ impl Net {
                     up[at] = event == Event::Connected;
                     match (before, *up == [true; 3]) {
                         (false, true) => {
-                            let hello = self.hello(peer, node);
+                            let hello = self.hello(peer);
                             return Some(PeerInput::Connected { peer, hello });
                         }
                         (true, false) => return Some(PeerInput::Disconnected { peer }),
@@ -140,8 +140,8 @@ impl Net {
         }
     }
 
-    /// What `node` says to `peer`, with whom it has a connection on each lane now.
-    fn hello(&self, node: u64, peer: u64) -> Hello {
+    /// What `node` says on each lane of a connection.
+    fn hello(&self, node: u64) -> Hello {
         let local = self.locals.get(&node).cloned().unwrap_or_default();
         Hello {
             lane: frame::Lane::Log,

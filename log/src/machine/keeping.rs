@@ -8,6 +8,7 @@ use ledgermq_core::offset::Index;
 
 use crate::clock::Now;
 use crate::machine::{LogMachine, TurnError};
+use crate::replica::Syncing;
 use crate::shared::{Shared, lock};
 use crate::store::{LogStore, StoreError};
 
@@ -29,6 +30,9 @@ pub(super) struct Keeping {
     awaits_checkpoint: bool,
     /// The checkpoint of admission that is on the disk.
     checkpoint: Index,
+    /// The one that is on its way there: it is there when the replica has written so many units of
+    /// keys.
+    coming: Option<(u64, Index)>,
 }
 
 impl Keeping {
@@ -41,22 +45,31 @@ impl Keeping {
             purge_wanted: None,
             awaits_checkpoint: false,
             checkpoint,
+            coming: None,
         }
     }
 
-    pub(super) fn wrote(&mut self, bytes: u64) {
+    /// The log on the disk grew by so many bytes.
+    pub(super) fn grew(&mut self, bytes: u64) {
         self.is_marked = false;
         self.written += bytes;
     }
 
-    /// Everything was written, the checkpoint of admission up to here among it.
-    pub(super) fn wrote_checkpoint(&mut self, index: Index) {
-        self.checkpoint = index;
+    /// A checkpoint of admission is whole with the unit of keys of that number.
+    fn checkpoint_comes(&mut self, unit: u64, index: Index) {
+        self.coming = Some((unit, index));
+    }
+
+    /// So many units of keys were written.
+    pub(super) fn wrote(&mut self, units: u64) {
+        if let Some((_, index)) = self.coming.take_if(|(unit, _)| *unit <= units) {
+            self.checkpoint = index;
+        }
     }
 
     /// The log has jumped to a snapshot, which is a checkpoint of admission.
     pub(super) fn jumped(&mut self, index: Index) {
-        self.checkpoint = index;
+        (self.checkpoint, self.coming) = (index, None);
         (self.purge_wanted, self.awaits_checkpoint) = (None, false);
     }
 
@@ -144,10 +157,25 @@ impl<S: LogStore> LogMachine<S> {
         self.checkpoint.want();
         while self.checkpoint.is_due() {
             self.checkpoint.step(&self.admission, &mut self.extra);
+            let Self { replica, extra, turned, .. } = self;
             // What leaves now would reach nobody: the process ends.
-            self.replica.turn(&mut self.extra, true, &mut |_| {}, &mut self.turned)?;
+            replica.turn(extra, Syncing::Within, &mut |_| {}, turned)?;
         }
         Ok(())
+    }
+
+    /// Puts the next piece of a checkpoint of admission into the next write, if one is due: one piece
+    /// for each write.
+    pub(super) fn step_checkpoint(&mut self) {
+        if self.snapshots.is_installing() || self.replica.is_writing() {
+            return;
+        }
+        let before = self.checkpoint.index();
+        self.checkpoint.step(&self.admission, &mut self.extra);
+        if self.checkpoint.index() != before {
+            let unit = self.replica.extras_taken() + 1;
+            self.keeping.checkpoint_comes(unit, self.checkpoint.index());
+        }
     }
 
     /// How far the logs of the members are known to reach who are heard: what one of them lacks is

@@ -168,6 +168,7 @@ impl<S: LogStore> LogMachine<S> {
             last_time,
             counts: Counts::default(),
             keeping: Keeping::new(now.monotonic, checkpoint_index),
+            write_began: None,
             stopwatch,
         };
         machine.peers.kept = kept;

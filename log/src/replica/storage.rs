@@ -84,10 +84,6 @@ impl RaftStorage {
         &self.hard_state
     }
 
-    pub(super) fn last(&self) -> (Index, u64) {
-        self.last
-    }
-
     pub(super) fn set_hard_state(&mut self, state: HardState) {
         self.hard_state = state;
     }

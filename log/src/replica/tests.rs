@@ -1,5 +1,7 @@
 //! Transcripts: what a replica does with each input, as text.
 
+mod beside;
+
 use std::fmt::Write as _;
 
 use raft::eraftpb::MessageType;
@@ -11,7 +13,7 @@ use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 struct Script {
     disk: SimulatedDisk,
     replica: Option<Replica<SimulatedStore>>,
-    sync: bool,
+    syncing: Syncing,
 }
 
 impl Script {
@@ -21,7 +23,7 @@ impl Script {
         let configuration = Some(Configuration::of_voters(voters));
         store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
         drop(store);
-        Self { disk, replica: None, sync: true }
+        Self { disk, replica: None, syncing: Syncing::Within }
     }
 
     fn replica(&mut self) -> &mut Replica<SimulatedStore> {
@@ -76,10 +78,10 @@ impl Script {
 
     fn turn(&mut self) -> String {
         let mut turned = Turned::default();
-        let sync = self.sync;
+        let syncing = self.syncing;
         let mut messages = Vec::new();
         let mut send = |message| messages.push(message);
-        let result = self.replica().turn(&mut Unit::default(), sync, &mut send, &mut turned);
+        let result = self.replica().turn(&mut Unit::default(), syncing, &mut send, &mut turned);
         let mut text = String::new();
         if let Err(error) = result {
             writeln!(text, "  {error}").expect("text");
@@ -313,7 +315,7 @@ fn leadership_goes_to_one_at_a_time() {
 #[test]
 fn a_vote_is_durable_even_where_entries_are_not() {
     let mut script = Script::new(&[1, 2, 3]);
-    script.sync = false;
+    script.syncing = Syncing::Later;
     check(
         script,
         "start 0\n ticks 23\n turn\n from 2 pregranted 1 0\n turn\n crash\n start 0\n turn",
@@ -353,7 +355,7 @@ fn a_term_is_synced_with_the_entries_that_come_with_it() {
         assert!(replica.step(append));
         let (mut turned, mut messages) = (Turned::default(), Vec::new());
         let mut send = |message| messages.push(message);
-        replica.turn(&mut Unit::default(), false, &mut send, &mut turned).expect("room");
+        replica.turn(&mut Unit::default(), Syncing::Later, &mut send, &mut turned).expect("room");
         assert!(messages.iter().any(|message| message.term == 7), "it answers");
         drop(replica);
         disk.crash();

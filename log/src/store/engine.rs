@@ -3,6 +3,7 @@
 mod open;
 mod read;
 mod scan;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,11 +21,15 @@ use crate::error::OpenError;
 use crate::store::files::Files;
 use crate::store::raw::{RawEntries, RawEntry};
 use crate::store::watermark::{Watermark, WatermarkFile};
-use crate::store::{LogReader, LogStore, Recovered, StoreError, Unit, configuration};
+use crate::store::{
+    Configuration, LogReader, LogStore, Recovered, StoreError, Unit, configuration,
+};
+use crate::wake::Wake;
 
 pub(crate) use open::DirLock;
 
 use read::EngineReader;
+use writer::Writer;
 
 /// raft-engine's group that holds the entries.
 const ENTRIES: u64 = 1;
@@ -53,10 +58,46 @@ pub(crate) struct EngineStore {
     last: (Index, u64),
     truncated: (Index, u64),
     hard_state: HardState,
+    /// Writes beside this thread; none if all is written by it.
+    writer: Option<Writer>,
+    /// The write that was begun.
+    begun: Option<Begun>,
     #[cfg(test)]
     pub(super) after_step: Option<Box<dyn FnMut() + Send>>,
     /// Held for the life of the store.
     _lock: DirLock,
+}
+
+/// A write that was begun and whose outcome nobody was told.
+struct Begun {
+    trace: Trace,
+    /// What became of it, once that is known here.
+    outcome: Option<Result<(), StoreError>>,
+}
+
+/// What of a unit is remembered when it is written.
+struct Trace {
+    snapshot: Option<(Index, u64)>,
+    /// The first entry, and the last one with its term.
+    entries: Option<(Index, (Index, u64))>,
+    hard_state: Option<HardState>,
+    configuration: Option<Configuration>,
+    puts: Vec<Vec<u8>>,
+    deletes: Vec<Vec<u8>>,
+}
+
+impl Trace {
+    fn of(unit: &Unit) -> Self {
+        let (first, last) = (unit.entries.first(), unit.entries.last());
+        Self {
+            snapshot: unit.snapshot,
+            entries: first.zip(last).map(|(first, last)| (first.index, (last.index, last.term))),
+            hard_state: unit.hard_state.clone(),
+            configuration: unit.configuration.clone(),
+            puts: unit.puts.iter().map(|(key, _)| key.clone()).collect(),
+            deletes: unit.deletes.clone(),
+        }
+    }
 }
 
 /// The newest file, open for syncing it.
@@ -132,31 +173,39 @@ impl EngineStore {
         Ok(())
     }
 
+    /// Has another thread write what is begun, and ring the bell when that is done.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no thread left.
+    pub(crate) fn write_beside(&mut self, bell: Arc<dyn Wake>) -> io::Result<()> {
+        self.writer = Some(Writer::start(Arc::clone(&self.shared), bell)?);
+        Ok(())
+    }
+
     /// Takes note of what was written.
-    fn note(&mut self, unit: &Unit, bytes: u64, file: u64) {
-        let before = unit.snapshot.map_or(self.last.0, |(index, _)| index);
-        let first = unit.entries.first().map_or(before + 1, |entry| entry.index);
+    fn note(&mut self, trace: Trace, bytes: u64, file: u64) {
+        let before = trace.snapshot.map_or(self.last.0, |(index, _)| index);
+        let first = trace.entries.map_or(before + 1, |(first, _)| first);
         self.files.wrote(file, bytes, first);
-        if let Some(snapshot) = unit.snapshot {
+        if let Some(snapshot) = trace.snapshot {
             self.truncated = snapshot;
             self.last = snapshot;
             self.keys.insert(TRUNCATED_KEY.to_vec(), file);
         }
-        if let Some(entry) = unit.entries.last() {
-            self.last = (entry.index, entry.term);
+        if let Some((_, last)) = trace.entries {
+            self.last = last;
         }
-        if let Some(state) = &unit.hard_state {
-            self.hard_state = state.clone();
+        if let Some(state) = trace.hard_state {
+            self.hard_state = state;
         }
-        if let Some(configuration) = &unit.configuration {
-            self.recovered.configuration = configuration.clone();
+        if let Some(configuration) = trace.configuration {
+            self.recovered.configuration = configuration;
             self.keys.insert(CONF_KEY.to_vec(), file);
         }
         self.keys.insert(STATE_KEY.to_vec(), file);
-        for (key, _) in &unit.puts {
-            self.keys.insert(key.clone(), file);
-        }
-        for key in &unit.deletes {
+        self.keys.extend(trace.puts.into_iter().map(|key| (key, file)));
+        for key in &trace.deletes {
             self.keys.remove(key);
         }
         self.shared.set_range(self.truncated.0 + 1, self.last.0);
@@ -187,6 +236,11 @@ impl EngineStore {
     /// Writes `self.batch`; on a full disk the batch is thrown away.
     fn put_batch(&mut self, sync: bool) -> Result<(u64, u64), StoreError> {
         let written = self.shared.engine.write(&mut self.batch, sync);
+        self.was_put(written)
+    }
+
+    /// What became of writing `self.batch`: its bytes, and the file in which they end.
+    fn was_put(&mut self, written: raft_engine::Result<usize>) -> Result<(u64, u64), StoreError> {
         match written {
             Ok(bytes) => {
                 let file = self.engine().file_span(LogQueue::Append).1;
@@ -202,6 +256,43 @@ impl EngineStore {
                 Err(StoreError::NoSpace)
             }
         }
+    }
+
+    /// Takes note of a write that was synced if `sync` says so, and marks what is synced when the files
+    /// before are whole.
+    fn wrote(&mut self, trace: Trace, written: (u64, u64), sync: bool) -> Result<(), StoreError> {
+        let (bytes, file) = written;
+        let (before, _) = self.files.end();
+        self.note(trace, bytes, file);
+        if sync && file != before {
+            match self.mark_synced(false) {
+                // What was written stays; it is marked when there is room.
+                Ok(()) | Err(StoreError::NoSpace) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_synced(&mut self, clean: bool) -> Result<(), StoreError> {
+        self.record.clean = clean;
+        self.record.last = self.last;
+        self.record.truncated = self.truncated.0;
+        (self.record.file, self.record.file_bytes) = self.files.end();
+        self.record.unit_bytes_max = UNIT_BYTES;
+        self.watermark.write(self.record).map_err(|source| io_failed("mark", source))
+    }
+
+    /// Learns what became of the write that was begun; with `wait` it is waited for.
+    fn look(&mut self, wait: bool) {
+        let Some(Begun { outcome: None, .. }) = &self.begun else { return };
+        let ended = self.writer.as_mut().and_then(|writer| writer.end(wait));
+        let Some((batch, written)) = ended else { return };
+        self.batch = batch;
+        let Some(Begun { trace, .. }) = self.begun.take() else { return };
+        let written = self.was_put(written);
+        let outcome = Some(written.and_then(|written| self.wrote(trace, written, true)));
+        self.begun = Some(Begun { trace: Trace::of(&Unit::default()), outcome });
     }
 
     /// Writes the keys that stand in files up to `file` again, so that these files can go.
@@ -233,7 +324,7 @@ impl EngineStore {
         }
         self.fill(&Unit::default())?;
         let (bytes, file) = self.put_batch(true)?;
-        self.note(&Unit::default(), bytes, file);
+        self.note(Trace::of(&Unit::default()), bytes, file);
         self.keys.extend(keys.drain(..).map(|key| (key, file)));
         Ok(())
     }
@@ -249,39 +340,59 @@ impl LogStore for EngineStore {
     }
 
     fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+        self.look(true);
         self.lower_mark(unit)?;
         self.announce(unit.bytes() as u64)?;
         self.fill(unit)?;
         // Whoever reads beside a jump finds all of the old entries or is told that they are gone.
         let shared = Arc::clone(&self.shared);
         let exclusive = unit.snapshot.is_some().then(|| shared.exclude_readers());
-        let (bytes, file) = self.put_batch(sync)?;
-        let (before, _) = self.files.end();
-        self.note(unit, bytes, file);
+        let written = self.put_batch(sync)?;
+        let noted = self.wrote(Trace::of(unit), written, sync);
         drop(exclusive);
-        if sync && file != before {
-            match self.mark(false) {
-                // What was written stays; it is marked when there is room.
-                Ok(()) | Err(StoreError::NoSpace) => {}
-                Err(error) => return Err(error),
-            }
+        noted
+    }
+
+    fn begin(&mut self, unit: &Unit) -> Result<(), StoreError> {
+        debug_assert!(self.begun.is_none(), "one after the other");
+        if self.writer.is_none() {
+            let outcome = Some(self.write(unit, true));
+            self.begun = Some(Begun { trace: Trace::of(&Unit::default()), outcome });
+            return Ok(());
+        }
+        self.lower_mark(unit)?;
+        self.announce(unit.bytes() as u64)?;
+        self.fill(unit)?;
+        let batch = std::mem::take(&mut self.batch);
+        self.begun = Some(Begun { trace: Trace::of(unit), outcome: None });
+        if let Some(writer) = &mut self.writer {
+            writer.begin(batch);
         }
         Ok(())
     }
 
+    fn end(&mut self, wait: bool) -> Option<Result<(), StoreError>> {
+        self.look(wait);
+        let outcome = self.begun.as_mut()?.outcome.take()?;
+        self.begun = None;
+        Some(outcome)
+    }
+
+    fn has_ended(&self) -> bool {
+        let is_known = self.begun.as_ref().is_some_and(|begun| begun.outcome.is_some());
+        is_known || self.writer.as_ref().is_some_and(Writer::has_ended)
+    }
+
     fn sync(&mut self) -> Result<(), StoreError> {
+        self.look(true);
         let seq = self.engine().file_span(LogQueue::Append).1;
         // Files before the newest were synced when raft-engine closed them.
         self.newest.sync(self.shared.dir(), seq).map_err(|source| io_failed("sync", source))
     }
 
     fn mark(&mut self, clean: bool) -> Result<(), StoreError> {
-        self.record.clean = clean;
-        self.record.last = self.last;
-        self.record.truncated = self.truncated.0;
-        (self.record.file, self.record.file_bytes) = self.files.end();
-        self.record.unit_bytes_max = UNIT_BYTES;
-        self.watermark.write(self.record).map_err(|source| io_failed("mark", source))
+        self.look(true);
+        self.mark_synced(clean)
     }
 
     fn purge_point(&self, bytes: u64, entries_max: u64) -> Option<Index> {
@@ -290,6 +401,7 @@ impl LogStore for EngineStore {
     }
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
+        self.look(true);
         let Some((file, first)) = self.files.purgeable(upto, self.last.0) else {
             return Ok(self.truncated);
         };
@@ -309,7 +421,7 @@ impl LogStore for EngineStore {
         self.truncated = (before, term);
         self.shared.set_range(before + 1, self.last.0);
         // The watermark must allow the new beginning before the files go.
-        self.mark(false)?;
+        self.mark_synced(false)?;
         self.step();
         self.shared.purge_files(file);
         self.step();

@@ -51,6 +51,8 @@ struct Disk {
     fate: Fate,
     writes: u64,
     is_open: bool,
+    /// A write that is begun takes so many looks to end.
+    looks: u32,
 }
 
 #[derive(Clone)]
@@ -105,6 +107,11 @@ impl SimulatedDisk {
     /// Decides about the writes to come.
     pub fn set_fate(&self, fate: Fate) {
         self.lock().fate = fate;
+    }
+
+    /// From now on a write that is begun ends only when it was looked for so many times in vain.
+    pub fn set_slow(&self, looks: u32) {
+        self.lock().looks = looks;
     }
 
     /// Writes and syncs so far.
@@ -227,6 +234,14 @@ impl Image {
 pub struct SimulatedStore {
     disk: SimulatedDisk,
     recovered: Recovered,
+    begun: Option<Begun>,
+}
+
+/// A write that was begun: it is on the disk, and not synced.
+struct Begun {
+    outcome: Option<Result<(), StoreError>>,
+    /// It ends after so many more looks.
+    looks: u32,
 }
 
 impl SimulatedStore {
@@ -260,26 +275,12 @@ impl SimulatedStore {
             unclean: false,
         };
         drop(inner);
-        Ok(Self { disk: disk.clone(), recovered })
+        Ok(Self { disk: disk.clone(), recovered, begun: None })
     }
 }
 
-impl Drop for SimulatedStore {
-    fn drop(&mut self) {
-        self.disk.lock().is_open = false;
-    }
-}
-
-impl LogStore for SimulatedStore {
-    fn recovered(&self) -> Recovered {
-        self.recovered.clone()
-    }
-
-    fn reader(&self) -> Arc<dyn LogReader> {
-        Arc::new(self.disk.clone())
-    }
-
-    fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+impl SimulatedStore {
+    fn put(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
         let mut disk = self.disk.lock();
         let bytes = unit.bytes() as u64;
         let write = Write { unit: unit.clone(), bytes };
@@ -306,7 +307,59 @@ impl LogStore for SimulatedStore {
         Ok(())
     }
 
+    /// Lets a write that was begun end: at once, or when its time has come.
+    fn look(&mut self, at_once: bool) {
+        let Some(begun) = &mut self.begun else { return };
+        if begun.looks > 0 && !at_once {
+            begun.looks -= 1;
+        } else if begun.outcome.is_none() {
+            let mut disk = self.disk.lock();
+            begun.outcome = Some(disk.pass().map(|()| disk.sync()));
+        }
+    }
+}
+
+impl Drop for SimulatedStore {
+    fn drop(&mut self) {
+        self.disk.lock().is_open = false;
+    }
+}
+
+impl LogStore for SimulatedStore {
+    fn recovered(&self) -> Recovered {
+        self.recovered.clone()
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(self.disk.clone())
+    }
+
+    fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+        self.look(true);
+        self.put(unit, sync)
+    }
+
+    fn begin(&mut self, unit: &Unit) -> Result<(), StoreError> {
+        assert!(self.begun.is_none(), "one after the other");
+        let outcome = self.put(unit, false).err().map(Err);
+        let looks = self.disk.lock().looks;
+        self.begun = Some(Begun { outcome, looks });
+        Ok(())
+    }
+
+    fn end(&mut self, wait: bool) -> Option<Result<(), StoreError>> {
+        self.look(wait);
+        let outcome = self.begun.as_mut()?.outcome.take()?;
+        self.begun = None;
+        Some(outcome)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.looks == 0 || begun.outcome.is_some())
+    }
+
     fn sync(&mut self) -> Result<(), StoreError> {
+        self.look(true);
         let mut disk = self.disk.lock();
         disk.pass_beside()?;
         disk.sync();
@@ -314,6 +367,7 @@ impl LogStore for SimulatedStore {
     }
 
     fn mark(&mut self, _clean: bool) -> Result<(), StoreError> {
+        self.look(true);
         let mut disk = self.disk.lock();
         disk.pass_beside()?;
         disk.mark = disk.durable.last().0;
@@ -328,6 +382,7 @@ impl LogStore for SimulatedStore {
     }
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
+        self.look(true);
         let mut disk = self.disk.lock();
         disk.pass_beside()?;
         disk.sync();

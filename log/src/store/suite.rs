@@ -29,6 +29,8 @@ pub fn check_all<H: Harness>(new: impl Fn() -> H) {
     keys_are_kept_listed_and_forgotten(new());
     only_whole_files_are_purged_and_keys_survive(new());
     a_marked_log_opens_again(new());
+    what_was_begun_is_there_when_it_has_ended(new());
+    whatever_else_is_written_comes_after_what_was_begun(new());
     an_empty_store_has_nothing(new());
 }
 
@@ -235,4 +237,36 @@ fn an_empty_store_has_nothing<H: Harness>(mut disk: H) {
     assert_eq!(store.keys(b""), Vec::<Vec<u8>>::new());
     disk.kill(store);
     assert_eq!(disk.open().recovered().last, (0, 0));
+}
+
+fn what_was_begun_is_there_when_it_has_ended<H: Harness>(mut disk: H) {
+    let mut store = disk.open();
+    assert!(store.end(false).is_none() && store.end(true).is_none(), "nothing was begun");
+    for first in [1, 4, 7] {
+        store.begin(&unit(first..=first + 2, 1, 50)).expect("room");
+        while !store.has_ended() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(store.end(false), Some(Ok(()))));
+        assert!(!store.has_ended() && store.end(true).is_none(), "it is told once");
+    }
+    store.begin(&unit(10..=10, 1, 50)).expect("room");
+    assert!(matches!(store.end(true), Some(Ok(()))));
+    assert_eq!(all(&*store.reader()).len(), 10);
+    disk.kill(store);
+    assert_eq!(disk.open().recovered().last, (10, 1));
+}
+
+fn whatever_else_is_written_comes_after_what_was_begun<H: Harness>(mut disk: H) {
+    let mut store = disk.open();
+    let puts = |value: &[u8]| vec![(b"key".to_vec(), value.to_vec())];
+    store.begin(&Unit { puts: puts(b"old"), ..unit(1..=3, 1, 50) }).expect("room");
+    store.write(&Unit { puts: puts(b"new"), ..unit(4..=5, 1, 50) }, true).expect("room");
+    assert!(matches!(store.end(false), Some(Ok(()))));
+    store.begin(&unit(6..=6, 1, 50)).expect("room");
+    store.mark(false).expect("room");
+    disk.kill(store);
+    let store = disk.open();
+    assert_eq!(store.recovered().last, (6, 1));
+    assert_eq!(store.get(b"key").as_deref(), Some(b"new".as_slice()));
 }

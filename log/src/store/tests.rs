@@ -5,15 +5,19 @@ mod purge;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use ledgermq_core::quantity::ByteSize;
+use raft::eraftpb::HardState;
 use tempfile::TempDir;
 
+use super::Unit;
 use super::engine::EngineStore;
 use super::simulated::{SimulatedDisk, SimulatedStore};
-use super::suite::{Harness, check_all};
+use super::suite::{Harness, check_all, entry};
 use crate::config::Options;
 use crate::error::OpenError;
+use crate::wake::Wake;
 
 /// raft-engine in a directory of its own. A kill leaves a copy of what the files held then.
 struct EngineHarness {
@@ -66,6 +70,29 @@ impl Harness for EngineHarness {
     }
 }
 
+/// The same, with a thread that writes what is begun.
+struct BesideHarness(EngineHarness);
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+impl Harness for BesideHarness {
+    type Store = EngineStore;
+
+    fn open(&mut self) -> EngineStore {
+        let mut store = self.0.open();
+        store.write_beside(Arc::new(NoWake)).expect("a thread");
+        store
+    }
+
+    fn kill(&mut self, store: EngineStore) {
+        self.0.kill(store);
+    }
+}
+
 struct SimulatedHarness(SimulatedDisk);
 
 impl Harness for SimulatedHarness {
@@ -84,6 +111,39 @@ impl Harness for SimulatedHarness {
 #[test]
 fn the_engine_keeps_what_a_store_promises() {
     check_all(|| EngineHarness { dir: temp() });
+}
+
+#[test]
+fn so_it_does_when_a_thread_writes_for_it() {
+    check_all(|| BesideHarness(EngineHarness { dir: temp() }));
+}
+
+#[test]
+fn two_writes_made_one_leave_what_both_would() {
+    let key = |name: &str| name.as_bytes().to_vec();
+    let put = |name: &str, value: &str| (key(name), key(value));
+    let mut state = HardState { term: 3, ..HardState::default() };
+    let mut unit = Unit {
+        entries: (1..=4).map(|index| entry(index, 1, 10)).collect(),
+        hard_state: Some(state.clone()),
+        puts: vec![put("a", "1"), put("b", "1"), put("c", "1")],
+        deletes: vec![key("d"), key("e")],
+        ..Unit::default()
+    };
+    state.term = 4;
+    unit.add(Unit {
+        entries: vec![entry(3, 2, 10)],
+        hard_state: Some(state.clone()),
+        puts: vec![put("b", "2"), put("d", "2")],
+        deletes: vec![key("c"), key("f")],
+        ..Unit::default()
+    });
+    unit.add(Unit::default());
+    let ends: Vec<_> = unit.entries.iter().map(|entry| (entry.index, entry.term)).collect();
+    assert_eq!(ends, [(1, 1), (2, 1), (3, 2)]);
+    assert_eq!(unit.hard_state, Some(state));
+    assert_eq!(unit.puts, [put("a", "1"), put("b", "2"), put("d", "2")]);
+    assert_eq!(unit.deletes, [key("e"), key("c"), key("f")]);
 }
 
 #[test]

@@ -45,6 +45,8 @@ struct State {
     room: Option<u64>,
     ballast: u64,
     fails_next_sync: bool,
+    /// Writes that were begun.
+    begun: u64,
     /// A sync failed: nothing more may be written by this process.
     is_poisoned: bool,
 }
@@ -75,7 +77,7 @@ impl Disk {
         let voters: Vec<u64> = (1..=nodes).collect();
         let configuration = Some(Configuration::of_voters(&voters));
         let unit = Unit { configuration, ..Unit::default() };
-        SimStore { disk: disk.clone() }.write(&unit, true).expect("it is empty");
+        SimStore { disk: disk.clone(), begun: None }.write(&unit, true).expect("it is empty");
         disk
     }
 
@@ -83,7 +85,7 @@ impl Disk {
     pub(crate) fn open(&self) -> SimStore {
         let mut state = self.state();
         state.starts += 1;
-        SimStore { disk: self.clone() }
+        SimStore { disk: self.clone(), begun: None }
     }
 
     /// The same, if what a start looks at is whole: all entries that were marked, and those of the
@@ -194,6 +196,18 @@ impl State {
         Ok(())
     }
 
+    /// In how many turns from now a write that begins now is synced: mostly in the next one, sometimes
+    /// when raft has ticked for seconds.
+    fn looks(&mut self) -> u32 {
+        self.begun += 1;
+        match Rng::new(self.starts << 32 | self.begun).size(0, 31) {
+            0..=15 => 0,
+            16..=29 => 1,
+            30 => 5,
+            _ => 30,
+        }
+    }
+
     fn sync(&mut self) -> Result<(), StoreError> {
         if std::mem::take(&mut self.fails_next_sync) {
             self.is_poisoned = true;
@@ -256,6 +270,52 @@ fn failed(action: &'static str) -> StoreError {
 /// The store of one process.
 pub(crate) struct SimStore {
     disk: Disk,
+    begun: Option<Begun>,
+}
+
+/// A write that was begun: it is written, and not synced.
+struct Begun {
+    outcome: Option<Result<(), StoreError>>,
+    /// It is synced after so many more looks.
+    looks: u32,
+}
+
+impl SimStore {
+    fn put(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
+        let state = &mut *self.disk.state();
+        if state.is_poisoned {
+            panic!("the log was written to after a sync had failed");
+        }
+        if let Some(first) = unit.entries.first() {
+            state.mark = state.mark.min(first.index - 1);
+        }
+        state.take_room(unit.bytes() as u64)?;
+        let write = Write::Unit(Box::new(unit.clone()));
+        state.current.apply(&write);
+        state.unsynced.push(write);
+        if sync { state.sync() } else { Ok(()) }
+    }
+
+    /// Lets a write that was begun end: at once, or when its time has come.
+    fn look(&mut self, at_once: bool) {
+        let Some(begun) = &mut self.begun else { return };
+        if begun.looks > 0 && !at_once {
+            begun.looks -= 1;
+        } else if begun.outcome.is_none() {
+            begun.outcome = Some(self.disk.state().sync());
+        }
+    }
+
+    /// Waits for a write that was begun, before another. One whose sync failed is the last.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.look(true);
+        match &self.begun {
+            Some(Begun { outcome: Some(Err(StoreError::Failed { .. })), .. }) => {
+                Err(failed("sync"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl LogStore for SimStore {
@@ -277,25 +337,36 @@ impl LogStore for SimStore {
     }
 
     fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
-        let state = &mut *self.disk.state();
-        if state.is_poisoned {
-            panic!("the log was written to after a sync had failed");
-        }
-        if let Some(first) = unit.entries.first() {
-            state.mark = state.mark.min(first.index - 1);
-        }
-        state.take_room(unit.bytes() as u64)?;
-        let write = Write::Unit(Box::new(unit.clone()));
-        state.current.apply(&write);
-        state.unsynced.push(write);
-        if sync { state.sync() } else { Ok(()) }
+        self.settle()?;
+        self.put(unit, sync)
+    }
+
+    fn begin(&mut self, unit: &Unit) -> Result<(), StoreError> {
+        assert!(self.begun.is_none(), "one after the other");
+        let outcome = self.put(unit, false).err().map(Err);
+        let looks = self.disk.state().looks();
+        self.begun = Some(Begun { outcome, looks });
+        Ok(())
+    }
+
+    fn end(&mut self, wait: bool) -> Option<Result<(), StoreError>> {
+        self.look(wait);
+        let outcome = self.begun.as_mut()?.outcome.take()?;
+        self.begun = None;
+        Some(outcome)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.looks == 0 || begun.outcome.is_some())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
+        self.settle()?;
         self.disk.state().sync()
     }
 
     fn mark(&mut self, _clean: bool) -> Result<(), StoreError> {
+        self.settle()?;
         let state = &mut *self.disk.state();
         state.take_room(100)?;
         state.mark = state.durable.last().0;
@@ -309,6 +380,7 @@ impl LogStore for SimStore {
     }
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
+        self.settle()?;
         let state = &mut *self.disk.state();
         let upto = upto - upto % FILE_ENTRIES;
         if let Some(entry) = state.current.entries.get(&upto) {

@@ -45,7 +45,12 @@ impl<S: LogStore> LogMachine<S> {
     /// whom raft may answer.
     pub(in crate::machine) fn restore_imported(&mut self) {
         let leader = self.replica.leader();
-        if self.replica.is_stuck() || leader == 0 || leader == self.shared.node {
+        // What is written just now may leave keys behind that make way for those of the snapshot.
+        if self.replica.is_stuck()
+            || self.replica.is_writing()
+            || leader == 0
+            || leader == self.shared.node
+        {
             return;
         }
         let Some(prologue) = self.imported() else { return };

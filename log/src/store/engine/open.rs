@@ -151,6 +151,8 @@ fn assemble(options: &Options, dir: &Path, parts: Parts) -> Result<EngineStore, 
         last,
         truncated,
         hard_state,
+        writer: None,
+        begun: None,
         #[cfg(test)]
         after_step: None,
         _lock: parts.lock,
