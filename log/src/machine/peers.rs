@@ -40,6 +40,8 @@ pub(super) struct Table {
     ticks: u32,
     /// How far this node's log was when, while it leads.
     lags: Lags,
+    /// The highest entry that each peer was told is here, with the term, since the last pulse.
+    answered: BTreeMap<u64, (u64, Index)>,
 }
 
 /// What is known of one of them.
@@ -130,8 +132,13 @@ impl Table {
     }
 
     /// A way out for raft's messages.
-    pub(super) fn outgoing<'a>(&self, heard: Timestamp, peers: &'a mut dyn Peers) -> Outgoing<'a> {
-        Outgoing { heard, peers, lost: Vec::new(), snapshots: Vec::new() }
+    pub(super) fn outgoing<'a>(
+        &'a mut self,
+        heard: Timestamp,
+        peers: &'a mut dyn Peers,
+    ) -> Outgoing<'a> {
+        let answered = &mut self.answered;
+        Outgoing { heard, peers, answered, lost: Vec::new(), snapshots: Vec::new() }
     }
 }
 
@@ -139,6 +146,7 @@ impl Table {
 pub(super) struct Outgoing<'a> {
     heard: Timestamp,
     peers: &'a mut dyn Peers,
+    answered: &'a mut BTreeMap<u64, (u64, Index)>,
     lost: Vec<u64>,
     snapshots: Vec<(u64, Index)>,
 }
@@ -152,10 +160,21 @@ impl Outgoing<'_> {
             return self.snapshots.push((to, message.get_snapshot().get_metadata().index));
         }
         let is_append = kind == MessageType::MsgAppend;
+        // Raft answers every notice of a commit index, which tells the leader nothing new. Should an
+        // answer be lost, it is given again after the next pulse.
+        let answer = (kind == MessageType::MsgAppendResponse && !message.reject)
+            .then_some((message.term, message.index));
+        if answer.is_some() && answer <= self.answered.get(&to).copied() {
+            return;
+        }
         let heard = (kind == MessageType::MsgRequestVoteResponse).then_some(self.heard);
         let frame = Frame::Raft { message: Box::new(message), heard };
         // Raft believes that entries arrive until it is told otherwise; anything else it repeats.
-        if self.peers.send(to, &frame) != Sent::Taken && is_append && !self.lost.contains(&to) {
+        let is_sent = self.peers.send(to, &frame) == Sent::Taken;
+        if let Some(answer) = answer.filter(|_| is_sent) {
+            self.answered.insert(to, answer);
+        }
+        if !is_sent && is_append && !self.lost.contains(&to) {
             self.lost.push(to);
         }
     }
@@ -212,6 +231,7 @@ impl<S: LogStore> LogMachine<S> {
         {
             match input {
                 PeerInput::Connected { peer, hello } => {
+                    self.peers.answered.remove(&peer);
                     let known = self.peers.known.entry(peer).or_default();
                     // It may be another process, which has not heard what the last one had.
                     (known.hello, known.pulse, known.applied) = (Some(hello), None, 0);
@@ -336,6 +356,7 @@ impl<S: LogStore> LogMachine<S> {
         self.peers.ticks += 1;
         if self.peers.ticks >= PULSE_TICKS {
             self.peers.ticks = 0;
+            self.peers.answered.clear();
             self.tell_peers(peers);
             self.tell_members(now.monotonic, peers);
             self.pulse(peers);
