@@ -185,15 +185,18 @@ run_part() {
             count cargo test --locked -p ledgermq --test system -- --ignored --nocapture cluster::stopping
             ;;
         long-sim)
-            LEDGERMQ_SIM_SEEDS=20000
-            export LEDGERMQ_SIM_SEEDS
-            count cargo test --locked -p ledgermq --test simulator -- --nocapture every_seed
-            LEDGERMQ_SIM_RAFT_SEEDS=20000
-            export LEDGERMQ_SIM_RAFT_SEEDS
-            count cargo test --locked -p ledgermq --test simulator -- --nocapture every_raft_seed
-            LEDGERMQ_SIM_CLUSTER_SEEDS=3000
-            export LEDGERMQ_SIM_CLUSTER_SEEDS
-            count cargo test --locked -p ledgermq --test simulator -- --nocapture every_cluster_seed
+            # On all cores, built to be fast but with its assertions; what fails is listed, and the rest is run.
+            # SEEDS of each layer, from FIRST on; one layer after the other, each with a line that sums up.
+            LEDGERMQ_SIM_KEEP_GOING=1 LEDGERMQ_SIM_FIRST=${FIRST:-1} CARGO_PROFILE_DEV_OPT_LEVEL=3
+            LEDGERMQ_SIM_RAFT_SEEDS=${SEEDS:-50000}
+            LEDGERMQ_SIM_SEEDS=$LEDGERMQ_SIM_RAFT_SEEDS LEDGERMQ_SIM_CLUSTER_SEEDS=$LEDGERMQ_SIM_RAFT_SEEDS
+            export LEDGERMQ_SIM_KEEP_GOING LEDGERMQ_SIM_FIRST LEDGERMQ_SIM_RAFT_SEEDS \
+                LEDGERMQ_SIM_SEEDS LEDGERMQ_SIM_CLUSTER_SEEDS CARGO_PROFILE_DEV_OPT_LEVEL
+            for layer in every_raft_seed every_seed every_cluster_seed; do
+                count cargo test --locked -p ledgermq --test simulator -- --nocapture "$layer"
+            done
+            unset LEDGERMQ_SIM_KEEP_GOING LEDGERMQ_SIM_FIRST LEDGERMQ_SIM_RAFT_SEEDS \
+                LEDGERMQ_SIM_SEEDS LEDGERMQ_SIM_CLUSTER_SEEDS CARGO_PROFILE_DEV_OPT_LEVEL
             ;;
         long-crash)
             LEDGERMQ_TEST_KILLS=100 LEDGERMQ_TEST_CUTS=50

@@ -7,6 +7,7 @@ mod derived_once;
 mod exactly_once;
 mod fold;
 mod history;
+mod one_leader;
 mod one_owner;
 mod order;
 mod owed;
@@ -57,6 +58,7 @@ pub(crate) fn all() -> Vec<(&'static str, Box<dyn Invariant>)> {
         ("retained", Box::new(retained::RetainedValue)),
         ("shared", Box::<shared::Shared>::default()),
         ("takeover", Box::new(takeover::Takeover)),
+        ("one leader", Box::<one_leader::OneLeader>::default()),
         ("one owner", Box::new(one_owner::OneOwner)),
         ("sessions", Box::new(sessions::Sessions)),
         ("protocol", Box::new(protocol::Protocol)),

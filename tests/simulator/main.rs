@@ -22,5 +22,6 @@ mod raft;
 mod rng;
 mod run;
 mod seen;
+mod sweep;
 mod trace;
 mod world;

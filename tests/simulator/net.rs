@@ -66,6 +66,9 @@ impl Peers for Out<'_> {
     }
 
     fn update(&mut self, local: &Local) {
+        for left in local.members.retired.iter().filter(|left| **left != self.node) {
+            self.net.links.end((self.node, *left), self.now, self.rng);
+        }
         self.net.locals.insert(self.node, local.clone());
         self.net.links.started(self.node);
     }
@@ -103,10 +106,18 @@ impl Net {
     /// The lower dials the higher, where it knows of no connection.
     pub(crate) fn dial(&mut self, node: u64, nodes: u64, now: Timestamp, rng: &mut Rng) {
         for peer in node + 1..=nodes {
+            if self.has_left(node, peer) || self.has_left(peer, node) {
+                continue;
+            }
             for lane in NEEDED {
                 self.links.dial((node, peer), lane, now, rng);
             }
         }
+    }
+
+    /// Whether `node` knows that `peer` has left the cluster: it speaks with it no more.
+    fn has_left(&self, node: u64, peer: u64) -> bool {
+        self.locals.get(&node).is_some_and(|local| local.members.retired.contains(&peer))
     }
 
     /// The next thing that `node` has to take.

@@ -95,6 +95,13 @@ impl Network {
 
     /// The node's process is gone: the kernel resets its connections (or, after a power cut, does
     /// not).
+    /// Whoever sits at a path that fell silent learns of it.
+    pub(crate) fn end_silence(&mut self) {
+        for connection in self.connections.values_mut().filter(|it| it.is_silent) {
+            connection.reset();
+        }
+    }
+
     pub(crate) fn node_died(&mut self, node: u64, rng: &mut Rng) {
         for connection in self.connections.values_mut().filter(|it| it.node == node) {
             connection.node_left = true;

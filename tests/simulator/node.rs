@@ -17,7 +17,7 @@ use std::time::Duration;
 use ledgermq_core::access::RuleList;
 use ledgermq_core::event::EventRef;
 use ledgermq_core::offset::Timestamp;
-use ledgermq_log::{CommittedBatch, Tail, TailError};
+use ledgermq_log::{CommittedBatch, Membership, Tail, TailError};
 use ledgermq_projections::checkpoint::MemoryStore;
 
 use crate::book::uid_of;
@@ -107,11 +107,17 @@ impl Outside<'_> {
 
 impl Node {
     /// Starts a node on what an earlier one left behind.
-    pub(crate) fn start(remains: &Remains, o: &mut Outside<'_>) -> Result<Self, String> {
-        let log = SimLog::open(&remains.disk, o)?;
+    pub(crate) fn start(
+        remains: &Remains,
+        membership: Option<Membership>,
+        o: &mut Outside<'_>,
+    ) -> Result<Self, String> {
+        let log = SimLog::open(&remains.disk, membership, o)?;
         let mut projections = Projections::open(remains.store.clone(), &log.log, o)?;
-        if o.name.is_alone {
-            projections.set_rules(o.rules.clone());
+        // What `driver.rs` does at the start.
+        match log.log.is_sole_member() {
+            true => projections.set_rules(o.rules.clone()),
+            false => projections.offer_rules(o.rules.clone()),
         }
         let workers = Vec::new();
         let status = log.log.status();
@@ -146,10 +152,19 @@ impl Node {
         Remains { disk: self.log.crash(o), store }
     }
 
-    /// The file was changed, and the node told so.
+    /// The file was changed, and the node told so. One of several does not lift rules because it has
+    /// no file: another may have one.
     pub(crate) fn reload(&mut self, rules: Option<RuleList>) {
-        self.projections.set_rules(rules.clone());
+        if rules.is_some() || self.log.log.is_sole_member() {
+            self.projections.set_rules(rules.clone());
+        }
         self.rules = rules;
+    }
+
+    /// Whatever rules there are, they are lifted.
+    pub(crate) fn lift_rules(&mut self) {
+        self.projections.set_rules(None);
+        self.rules = None;
     }
 
     /// One machine takes a turn.
@@ -271,8 +286,12 @@ impl Node {
         }
         if !self.takes_connections {
             let reader = &self.projections.reader;
-            let has_rules =
-                reader.with(|views| views.access().rules().list() == self.rules.as_ref());
+            let is_alone = self.log.log.is_sole_member();
+            let has_rules = reader.with(|views| {
+                let access = views.access();
+                access.rules().list() == self.rules.as_ref()
+                    || !is_alone && access.since().is_some()
+            });
             if !reader.is_ready() || !has_rules {
                 return;
             }

@@ -13,6 +13,7 @@ mod wills;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ledgermq_core::event::batch::{Batch, Record};
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Offset, Timestamp};
 use ledgermq_log::CommittedBatch;
@@ -132,13 +133,24 @@ impl Oracle {
             && before.sequence == again.sequence
             && before.bytes() == again.bytes()
             && voids(before) == voids(again)
-            && events(before) == events(again);
+            && is_same_content(before, again);
         if !is_same {
             self.fault(format!("the batch at {index} is another than it was"));
         }
     }
 }
 
-fn events(batch: &CommittedBatch) -> Vec<String> {
-    batch.batch().records().flatten().map(|record| format!("{:?}", record.event())).collect()
+fn is_same_content(one: &CommittedBatch, other: &CommittedBatch) -> bool {
+    let (one, other) = (one.batch(), other.batch());
+    let sessions = |batch: &Batch<'_>| -> Vec<_> {
+        let sessions = batch.sessions().flatten();
+        sessions.map(|session| (session.client.to_owned(), session.epoch)).collect()
+    };
+    let is_same = |(one, other): (Record<'_>, Record<'_>)| {
+        (one.ordinal, one.session, one.cause) == (other.ordinal, other.session, other.cause)
+            && one.event() == other.event()
+    };
+    one.len() == other.len()
+        && sessions(&one) == sessions(&other)
+        && one.records().flatten().zip(other.records().flatten()).all(is_same)
 }

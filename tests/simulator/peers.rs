@@ -173,6 +173,8 @@ impl<P: AsRef<[u8]> + Clone> Links<P> {
                     (_, true) => (1, *low),
                     _ => return None,
                 };
+                // Mostly nothing is, whatever is cut.
+                connection.due(own, now, None)?;
                 let held_since = cut.get(&Path { from: peer, to: node }).copied();
                 let at = connection.due(own, now, held_since)?;
                 Some((at, (*low, *high, *lane), own, peer))
@@ -199,6 +201,17 @@ impl<P: AsRef<[u8]> + Clone> Links<P> {
         Some(key)
     }
 
+    /// One of two nodes ends all connections between them.
+    pub(crate) fn end(&mut self, (from, to): (u64, u64), now: Timestamp, rng: &mut Rng) {
+        let (low, high, _) = order(from, to);
+        let Self { habits, connections, cut, .. } = self;
+        let cuts = since(cut, low, high);
+        for connection in on_path(connections, Path { from, to }).filter(|it| it.is_whole) {
+            let learn = [(); 2].map(|()| now.plus(habits.latency(rng)));
+            connection.fall(now, cuts, learn);
+        }
+    }
+
     /// Cuts or slows paths, until its end or until [`Links::mend`].
     pub(crate) fn strike(&mut self, partition: Partition, now: Timestamp, rng: &mut Rng) {
         self.partitions.push(partition);
@@ -219,6 +232,19 @@ impl<P: AsRef<[u8]> + Clone> Links<P> {
     /// Makes happen what is due: partitions come and go, and ends lose their patience.
     pub(crate) fn advance(&mut self, now: Timestamp, rng: &mut Rng) {
         self.partitions.retain(|partition| partition.until > now);
+        if !self.partitions.is_empty() || !self.cut.is_empty() {
+            self.cut_and_mend(now, rng);
+        }
+        let Self { connections, cut, .. } = self;
+        for ((low, high, _), connection) in connections {
+            if connection.gives_up.is_some_and(|ends| ends.iter().any(|end| *end <= now)) {
+                let learn = connection.gives_up.unwrap_or_default();
+                connection.fall(now, since(cut, *low, *high), learn);
+            }
+        }
+    }
+
+    fn cut_and_mend(&mut self, now: Timestamp, rng: &mut Rng) {
         for from in self.nodes.clone() {
             for to in self.nodes.clone() {
                 let path = Path { from, to };
@@ -228,13 +254,6 @@ impl<P: AsRef<[u8]> + Clone> Links<P> {
                     (false, Some(since)) => self.on_mended(path, since, now, rng),
                     _ => {}
                 }
-            }
-        }
-        let Self { connections, cut, .. } = self;
-        for ((low, high, _), connection) in connections {
-            if connection.gives_up.is_some_and(|ends| ends.iter().any(|end| *end <= now)) {
-                let learn = connection.gives_up.unwrap_or_default();
-                connection.fall(now, since(cut, *low, *high), learn);
             }
         }
     }

@@ -5,7 +5,7 @@ mod damage;
 mod fold;
 mod invariants;
 mod load;
-mod members;
+pub(crate) mod members;
 mod options;
 mod oracle;
 mod run;

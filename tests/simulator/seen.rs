@@ -24,6 +24,8 @@ pub(crate) enum Seen {
     UnsubAck { client: usize, filter: &'static str },
     /// A message came.
     Received(Receipt),
+    /// A node says that it leads.
+    Leads { term: u64, node: u64 },
     /// The node stands again after a crash or a stop.
     Recovered,
     /// The views at an index, told by the node and folded from the beginning.

@@ -4,11 +4,13 @@
 mod cluster;
 mod faults;
 mod look;
+mod members;
 mod seat;
 mod settle;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ledgermq_core::access::RuleList;
@@ -28,6 +30,7 @@ use crate::seen::Seen;
 use crate::trace::{START, Trace};
 
 use cluster::Cluster;
+use members::Growth;
 use seat::Seat;
 
 /// After this time unheard a node is declared lost; one that is alone hears of nobody.
@@ -51,9 +54,13 @@ pub(crate) struct World {
     seats: Vec<Seat>,
     /// None for a node that is alone.
     cluster: Option<Cluster>,
+    /// None for a cluster whose members everybody knows from the beginning.
+    growth: Option<Growth>,
     /// The access rules in the file, which all nodes read.
     rules: Option<RuleList>,
     seen: Vec<Seen>,
+    /// By node: the last term that it said it leads.
+    leading: BTreeMap<u64, u64>,
     invariants: Vec<(&'static str, Box<dyn Invariant>)>,
     pub(crate) tally: Tally,
 }
@@ -68,12 +75,19 @@ pub(crate) struct Tally {
     pub(crate) resumed: u64,
     pub(crate) void: u64,
     pub(crate) snapshots: u64,
+    /// Nodes that were let in, and that left.
+    pub(crate) joined: u64,
+    pub(crate) left: u64,
 }
 
 impl World {
     /// A world of `nodes` nodes. What is drawn for one node does not depend on what there is to draw
     /// for several: old seeds keep their value.
     pub(crate) fn new(seed: u64, nodes: u64, is_loud: bool) -> Self {
+        Self::with(seed, (nodes, Growth::draw(seed, nodes)), is_loud)
+    }
+
+    fn with(seed: u64, (nodes, growth): (u64, Option<Growth>), is_loud: bool) -> Self {
         let mut rng = Rng::new(seed);
         let mut options = Options::draw(&mut rng);
         let clients =
@@ -81,14 +95,12 @@ impl World {
         let oracle =
             Oracle { may_drop: options.queued.queued_messages < 1000, ..Oracle::default() };
         let is_alone = nodes == 1;
-        if !is_alone {
-            // A file of access rules is put in force by who is alone.
-            options.has_rules = false;
-        }
         let cluster = (!is_alone).then(|| Cluster::draw(&mut rng));
         if let Some(cluster) = &cluster {
             options.hot_entries = cluster.hot_entries;
         }
+        let grows = growth.is_some();
+        let nodes = growth.map_or(nodes, |growth| growth.nodes_max);
         Self {
             now: START,
             trace: Trace::new(is_loud),
@@ -98,10 +110,12 @@ impl World {
             oracle,
             scratch: Views::new(options.queued),
             admitted: Admitted::default(),
-            seats: (1..=nodes).map(|id| Seat::new(Name { id, is_alone }, nodes)).collect(),
+            seats: (1..=nodes).map(|id| Seat::new(Name { id, is_alone }, nodes, grows)).collect(),
             cluster,
+            growth,
             rules: None,
             seen: Vec::new(),
+            leading: BTreeMap::new(),
             invariants: crate::invariants::all(),
             tally: Tally::default(),
             rng,
@@ -124,6 +138,7 @@ impl World {
         } else {
             self.step_alone()?;
         }
+        self.step_members();
         self.judge()?;
         if self.rng.below(10_000) < u64::from(self.options.faults.rate) {
             self.strike()?;
@@ -167,6 +182,11 @@ impl World {
         if self.seats.len() == 1 { 0 } else { self.rng.size(0, self.seats.len() - 1) }
     }
 
+    /// The nodes that run.
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.seats.iter().filter_map(|seat| seat.node.as_ref())
+    }
+
     /// A node takes a turn, by one of its machines or by all.
     fn turn_by(
         &mut self,
@@ -187,7 +207,7 @@ impl World {
         let mut nodes: Vec<u64> =
             self.seats.iter().filter(is_running).map(|seat| seat.name.id).collect();
         if nodes.is_empty() {
-            nodes.extend(self.seats.iter().map(|seat| seat.name.id));
+            nodes.extend(self.seats.iter().filter(|seat| seat.is_in()).map(|seat| seat.name.id));
         }
         let Self { now, rng, network, book, trace, seen, oracle, options, .. } = self;
         let mut surroundings = Surroundings {
@@ -271,7 +291,8 @@ impl World {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self { steps, crashes, published, received, resumed, void, snapshots } = other;
+        let Self { steps, crashes, published, received, resumed, void, snapshots, joined, left } =
+            other;
         self.steps += steps;
         self.crashes += crashes;
         self.published += published;
@@ -279,5 +300,7 @@ impl Tally {
         self.resumed += resumed;
         self.void += void;
         self.snapshots += snapshots;
+        self.joined += joined;
+        self.left += left;
     }
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::quantity::ByteSize;
+use ledgermq_log::cluster::MemberChange;
 use ledgermq_log::space::Monitor;
-use ledgermq_log::{Beginning, Config, Durability, Log, LogMachine, NoPeers, Now, Wake};
+use ledgermq_log::{
+    Beginning, Config, Durability, Log, LogMachine, Membership, NoPeers, Now, Wake,
+};
 
 use crate::net::Out;
 use crate::node::Outside;
@@ -22,7 +25,11 @@ pub(crate) struct SimLog {
 }
 
 impl SimLog {
-    pub(crate) fn open(disk: &Disk, o: &mut Outside<'_>) -> Result<Self, String> {
+    pub(crate) fn open(
+        disk: &Disk,
+        membership: Option<Membership>,
+        o: &mut Outside<'_>,
+    ) -> Result<Self, String> {
         let options = o.options;
         let config = Config {
             durability: Durability::Fsync,
@@ -40,7 +47,7 @@ impl SimLog {
         let stopwatch = Box::new(|| Duration::ZERO);
         let seed = o.rng.next();
         let space = Monitor::new(&config, disk.space());
-        let (node, node_lost, membership) = (o.name.id, o.node_lost, None);
+        let (node, node_lost) = (o.name.id, o.node_lost);
         let snapshots = Arc::new(disk.snapshots.clone());
         let beginning = Beginning {
             node,
@@ -81,6 +88,16 @@ impl SimLog {
     /// Hands leadership over to `to`, if this node leads.
     pub(crate) fn transfer(&mut self, to: u64) {
         self.machine.transfer(to);
+    }
+
+    /// Proposes a change of the members, if this node leads.
+    pub(crate) fn propose_change(&mut self, change: &MemberChange) -> bool {
+        self.machine.propose_change(change)
+    }
+
+    /// Whether a change of the members is under way.
+    pub(crate) fn is_joint(&self) -> bool {
+        self.machine.is_joint()
     }
 
     /// The process ends in order.

@@ -79,6 +79,11 @@ impl Projections {
         self.projector.set_rules(rules);
     }
 
+    /// Unless the log has rules.
+    pub(crate) fn offer_rules(&mut self, rules: Option<RuleList>) {
+        self.projector.offer_rules(rules);
+    }
+
     pub(crate) fn turn(
         &mut self,
         log: &Log,

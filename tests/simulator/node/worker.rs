@@ -184,6 +184,7 @@ impl Worker {
         let has_quorum = !matches!(gate, Gate::NoQuorum { .. });
         self.watch_quorum(now, has_quorum, o);
         let settings = &mut self.shard.settings;
+        settings.elsewhere = log.is_draining().then(|| log.mqtt_elsewhere().join(" ").into());
         let did_take = settings.takes_publishes;
         let start = self.producer.id().start;
         let is_known = self.skipping.is_none()

@@ -32,7 +32,8 @@ pub(crate) fn membership(node: u64, start_min: u64, told: Option<Arc<Members>>) 
     }
 }
 
-fn address(node: u64) -> String {
+/// Where the other nodes reach it.
+pub(crate) fn address(node: u64) -> String {
     format!("node-{node}:1")
 }
 

@@ -21,6 +21,9 @@ use crate::trace::Trace;
 const REST: Duration = Duration::from_secs(60);
 /// A change of the members is done within it, or not at all.
 const ASKED: Duration = Duration::from_secs(31);
+/// Milliseconds that a step takes meanwhile, at most; and when nothing is to happen any more.
+const REST_STEP_MAX: u64 = 20;
+const QUIET_STEP_MAX: u64 = 100;
 /// And for which nothing may change then.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -320,8 +323,9 @@ impl World {
         }
     }
 
-    fn peaceful_step(&mut self) -> Result<(), String> {
-        self.now = self.now.plus(Duration::from_millis(self.rng.range(1, 20)));
+    /// A step of up to so many milliseconds.
+    fn peaceful_step(&mut self, most: u64) -> Result<(), String> {
+        self.now = self.now.plus(Duration::from_millis(self.rng.range(1, most)));
         self.trace.set_now(self.now);
         self.oracle.latest = self.now.plus(3 * AHEAD);
         self.net.links.advance(self.now, &mut self.rng);
@@ -338,13 +342,13 @@ impl World {
         let (end, asked) = (self.now.plus(REST), self.now.plus(ASKED));
         // What was asked for before may still be done.
         while self.options.grows && self.now < asked {
-            self.peaceful_step()?;
+            self.peaceful_step(REST_STEP_MAX)?;
         }
         while let Err(what) = self.is_at_rest() {
             if self.now > end {
                 return Err(format!("liveness: {what} after {REST:?} of peace"));
             }
-            self.peaceful_step()?;
+            self.peaceful_step(REST_STEP_MAX)?;
         }
         Ok(())
     }
@@ -388,7 +392,7 @@ impl World {
         };
         let (before, end) = (term(self), self.now.plus(QUIET));
         while self.now < end {
-            self.peaceful_step()?;
+            self.peaceful_step(QUIET_STEP_MAX)?;
         }
         match term(self) {
             after if after == before => Ok(()),

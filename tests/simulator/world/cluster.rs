@@ -9,6 +9,7 @@ use crate::net::Net;
 use crate::node::Node;
 use crate::peers::{Habits, Partition};
 use crate::rng::Rng;
+use crate::seen::Seen;
 use crate::world::World;
 
 /// Drawn behind everything else, and only for several nodes.
@@ -102,12 +103,27 @@ impl World {
                 self.crash(at, "power fails amid a snapshot");
             }
         }
+        self.look_for_leaders();
         match self.rng.below(100) {
             0..65 => self.turn_client(),
             65..97 => self.turn_network(),
             _ => self.look(),
         }
         Ok(())
+    }
+
+    /// Tells who leads, by its own word.
+    pub(super) fn look_for_leaders(&mut self) {
+        let Self { seats, seen, leading, .. } = self;
+        for seat in seats {
+            let Some(node) = &seat.node else { continue };
+            let Some(term) = node.log.log.leading().map(|leading| leading.term) else { continue };
+            let node = seat.name.id;
+            if leading.get(&node) != Some(&term) {
+                leading.insert(node, term);
+                seen.push(Seen::Leads { term, node });
+            }
+        }
     }
 
     fn reset_link(&mut self) {
@@ -123,7 +139,7 @@ impl World {
     pub(super) fn leader(&self) -> Result<(u64, u64, BTreeSet<Index>), String> {
         let mut said = Vec::new();
         let mut committed = BTreeSet::new();
-        for seat in &self.seats {
+        for seat in self.seats.iter().filter(|seat| seat.is_in()) {
             let Some(node) = &seat.node else {
                 return Err(format!("node {} does not run", seat.name.id));
             };
@@ -140,9 +156,10 @@ impl World {
     }
 
     fn part(&mut self) {
-        let nodes: Vec<u64> = self.seats.iter().map(|seat| seat.name.id).collect();
+        let members = self.seats.iter().filter(|seat| seat.is_in());
+        let nodes: Vec<u64> = members.map(|seat| seat.name.id).collect();
         let Self { cluster, rng, now, trace, .. } = self;
-        let Some(cluster) = cluster else { return };
+        let Some(cluster) = cluster.as_mut().filter(|_| nodes.len() > 1) else { return };
         let partition = Partition::draw(&nodes, *now, rng);
         trace.say(format_args!("a path fails: {partition:?}"));
         cluster.net.links.strike(partition, *now, rng);

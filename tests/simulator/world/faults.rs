@@ -109,12 +109,24 @@ impl World {
         self.trace.say(format_args!("{}{what}", self.seats[at].name));
     }
 
-    /// The file of the access rules is changed, and the node told so, if it runs.
-    pub(super) fn change_rules(&mut self, text: Option<&str>) {
+    /// The file of the access rules is changed, and the node told so, if it runs; of several some are.
+    fn change_rules(&mut self, text: Option<&str>) {
         self.trace.say(format_args!("the access rules become {text:?}"));
         self.rules = text.map(|text| access::parse(text).expect("they are rules"));
+        for seat in &mut self.seats {
+            let is_told = self.cluster.is_none() || self.rng.permille(500);
+            if let Some(node) = seat.node.as_mut().filter(|_| is_told) {
+                node.reload(self.rules.clone());
+            }
+        }
+    }
+
+    /// Everything is allowed to everybody.
+    pub(super) fn lift_rules(&mut self) {
+        self.trace.say(format_args!("the access rules become None"));
+        self.rules = None;
         for node in self.seats.iter_mut().filter_map(|seat| seat.node.as_mut()) {
-            node.reload(self.rules.clone());
+            node.lift_rules();
         }
     }
 
@@ -173,7 +185,7 @@ impl World {
 
     pub(super) fn crash(&mut self, at: usize, why: &str) {
         let Some(node) = self.seats[at].node.take() else { return };
-        let dropped = node.dropped();
+        let (dropped, start) = (node.dropped(), node.log.log.start());
         self.oracle.may_lose_transient |= dropped > 0 || self.oracle.access.has_changed();
         self.say_of(at, format_args!("{why}"));
         let absences = self.cluster.as_ref().map_or(0, |cluster| cluster.absences);
@@ -183,6 +195,7 @@ impl World {
         let most = if absences > 0 && outside.rng.permille(absences) { 40_000 } else { 3_000 };
         let pause = Duration::from_millis(outside.rng.range(1, most));
         self.seats[at].restart_at = self.now.plus(pause);
+        self.seats[at].note_start(start);
         if let Some(cluster) = &mut self.cluster {
             cluster.net.links.died(id, self.now, &mut self.rng);
         }
@@ -204,7 +217,7 @@ impl World {
             if self.seats[at].heal_at.is_some_and(|heal_at| heal_at <= self.now) {
                 self.heal_disk(at);
             }
-            if self.seats[at].restart_at <= self.now {
+            if self.seats[at].restart_at <= self.now && self.seats[at].is_in() {
                 self.restart(at)?;
             }
         }
@@ -214,10 +227,12 @@ impl World {
     fn restart(&mut self, at: usize) -> Result<(), String> {
         let (seat, mut outside) = self.around(at);
         let Some(remains) = seat.remains.take() else { return Ok(()) };
-        match Node::start(&remains, &mut outside) {
+        let id = seat.name.id;
+        let membership = seat.membering.as_mut().map(|it| it.membership(id));
+        match Node::start(&remains, membership, &mut outside) {
             Ok(node) => {
+                seat.note_start(node.log.log.start());
                 seat.node = Some(node);
-                let id = seat.name.id;
                 if let Some(cluster) = &mut self.cluster {
                     cluster.net.started(id);
                 }
@@ -307,11 +322,7 @@ impl World {
                 remains.disk.fail_next_sync(false);
             }
         }
-        for connection in self.network.connections.values_mut() {
-            if connection.is_silent {
-                connection.reset();
-            }
-        }
+        self.network.end_silence();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Looking into the views: are they what the log says?
 
+use std::collections::BTreeSet;
+
 use ledgermq_core::event::DeliveryRef;
 use ledgermq_core::offset::Index;
 use ledgermq_core::topic::TopicFilter;
@@ -14,7 +16,8 @@ impl World {
     /// Compares the views of the nodes that run with those folded from the beginning, where they
     /// stand where the oracle stands.
     pub(super) fn look(&mut self) {
-        self.catch_up();
+        let stands = self.stands();
+        self.catch_up(&stands);
         self.look_for_holders();
         self.look_at_states();
         if self.scratch.applied() != self.oracle.last_index {
@@ -60,6 +63,12 @@ impl World {
         }
     }
 
+    /// Indices at which the folds of the nodes stand.
+    fn stands(&self) -> BTreeSet<Index> {
+        let of = |node: &Node| [node.projections.reader.applied(), node.log.admission().0];
+        self.nodes().flat_map(of).map(|applied| self.last_batch(applied)).collect()
+    }
+
     /// Index of the last batch up to an entry.
     fn last_batch(&self, upto: Index) -> Index {
         self.oracle.history.range(..=upto).next_back().map_or(0, |(index, _)| *index)
@@ -103,9 +112,9 @@ impl World {
         }
     }
 
-    /// Folds what is new, and tells what it came to: in the end, or, as other nodes may stand
-    /// anywhere, at each batch.
-    fn catch_up(&mut self) {
+    /// Folds what is new, and tells what it came to: in the end, and where nodes stand now. The
+    /// checksum of a whole state takes long.
+    fn catch_up(&mut self, stands: &BTreeSet<Index>) {
         let mut notices = Vec::new();
         let last = self.oracle.last_index;
         for (index, batch) in self.oracle.history.range(self.scratch.applied() + 1..) {
@@ -114,7 +123,7 @@ impl World {
             }
             notices.clear();
             self.admitted.apply(batch);
-            if *index == last || self.cluster.is_some() {
+            if *index == last || stands.contains(index) {
                 let sums = [
                     (Fold::Views, self.scratch.checksum()),
                     (Fold::Admission, self.admitted.checksum()),

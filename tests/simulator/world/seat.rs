@@ -6,7 +6,9 @@ use ledgermq_core::offset::Timestamp;
 
 use crate::node::disk::Disk;
 use crate::node::{Name, Node, Remains};
+use crate::raft::members::Standing;
 use crate::trace::START;
+use crate::world::members::Membering;
 
 /// Where the wall clock begins: it may be put back from there.
 const WALL_AHEAD: u64 = 1_000_000_000_000;
@@ -25,6 +27,8 @@ pub(crate) struct Seat {
     /// Microseconds by which the wall clock is ahead of the even one.
     pub(crate) wall_ahead: u64,
     clock: Clock,
+    /// Its place in a cluster that grows.
+    pub(crate) membering: Option<Membering>,
 }
 
 /// An even clock that may go too fast or too slowly.
@@ -48,9 +52,10 @@ impl Clock {
 }
 
 impl Seat {
-    /// A seat, one of so many, whose node starts at once; several know of each other.
-    pub(crate) fn new(name: Name, nodes: u64) -> Self {
-        let disk = if name.is_alone { Disk::default() } else { Disk::of_voter(nodes) };
+    /// A seat, one of so many, whose node starts at once; several know of each other, or grow from the
+    /// first.
+    pub(crate) fn new(name: Name, nodes: u64, grows: bool) -> Self {
+        let disk = if name.is_alone || grows { Disk::default() } else { Disk::of_voter(nodes) };
         Self {
             name,
             node: None,
@@ -60,6 +65,19 @@ impl Seat {
             paused_until: START,
             wall_ahead: WALL_AHEAD,
             clock: Clock { drift_ppm: 0, since: START, shown: START },
+            membering: grows.then(|| Membering::new(name.id)),
+        }
+    }
+
+    /// Whether its node is a member.
+    pub(crate) fn is_in(&self) -> bool {
+        self.membering.as_ref().is_none_or(|it| it.place == Standing::In)
+    }
+
+    /// A process had this number: the next one has a higher one.
+    pub(crate) fn note_start(&mut self, start: u64) {
+        if let Some(membering) = &mut self.membering {
+            membering.start_min = membering.start_min.max(start + 1);
         }
     }
 
@@ -88,7 +106,7 @@ mod tests {
     use super::*;
 
     fn seat() -> Seat {
-        Seat::new(Name { id: 1, is_alone: true }, 1)
+        Seat::new(Name { id: 1, is_alone: true }, 1, false)
     }
 
     fn later(seconds: u64) -> Timestamp {

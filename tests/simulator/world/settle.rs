@@ -26,11 +26,11 @@ impl World {
     pub(super) fn settle(&mut self) -> Result<(), String> {
         self.trace.say(format_args!("--- faults stop"));
         self.heal();
-        if self.cluster.is_none() {
-            self.change_rules(None);
-        }
+        self.lift_rules();
+        self.settle_members();
         self.options.socket_bytes = self.options.socket_bytes.max(64 << 10);
         let (mut quiet, mut is_at_rest, mut has_led, mut term) = (0, false, false, None);
+        let asked = self.now.plus(self.asked());
         let rounds = if self.cluster.is_none() { SETTLE_ROUNDS } else { SETTLE_ROUNDS_CLUSTER };
         for round in 0..rounds {
             self.advance(if is_at_rest { QUIET_ROUND } else { ROUND });
@@ -38,6 +38,9 @@ impl World {
                 self.turn_by(at, Node::turn_all)?;
             }
             self.revive()?;
+            self.look_at_members();
+            self.look_for_leaders();
+            self.network.end_silence();
             for at in 0..self.clients.len() {
                 self.turn_client_at(at, true);
             }
@@ -51,14 +54,18 @@ impl World {
             if !has_led && round >= ELECTION_ROUNDS {
                 return Err(format!("liveness: {:?} after a minute of peace", self.leader()));
             }
-            if is_quiet && let Ok((now, ..)) = self.leader() {
+            let is_asked = self.now < asked;
+            if is_quiet
+                && !is_asked
+                && let Ok((now, ..)) = self.leader()
+            {
                 let before = *term.get_or_insert(now);
                 if now != before {
                     return Err(format!("quiet: the term went from {before} to {now} in peace"));
                 }
             }
             let is_silent = self.network.is_silent();
-            quiet = if is_quiet { quiet + u64::from(is_silent) } else { 0 };
+            quiet = if is_quiet && !is_asked { quiet + u64::from(is_silent) } else { 0 };
             is_at_rest = is_quiet && is_silent;
             if quiet >= QUIET_ROUNDS {
                 return self.finish();
@@ -78,7 +85,9 @@ impl World {
 
     /// Whether all nodes run, have nothing to do, and agree.
     fn is_idle(&self) -> bool {
-        self.seats.iter().all(|seat| seat.node.as_ref().is_some_and(Node::is_idle))
+        let mut members = self.seats.iter().filter(|seat| seat.is_in());
+        members.all(|seat| seat.node.as_ref().is_some_and(Node::is_idle))
+            && self.are_members_settled()
             && self.leader().is_ok_and(|(.., committed)| committed.len() == 1)
     }
 
