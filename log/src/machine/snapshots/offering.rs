@@ -82,7 +82,7 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    fn begin_cut(&mut self, now: Duration) {
+    pub(super) fn begin_cut(&mut self, now: Duration) {
         let index = self.admission.applied();
         let Some(term) = self.replica.term_of(index) else { return };
         let number = self.snapshots.number();
@@ -138,6 +138,8 @@ impl<S: LogStore> LogMachine<S> {
         tracing::info!(index = place.index, bytes = written.bytes, "a snapshot is ready");
         self.snapshots.counts.made += 1;
         self.replica.offer_snapshot(Some((place.index, place.term, &place.configuration)));
+        // Who asked while it was made gets this one.
+        self.replica.take_snapshot_wanted();
         self.snapshots.offering.offered =
             Some(Offered { place, written, used_at: now, is_pinned: true });
     }

@@ -345,6 +345,24 @@ fn a_transfer_goes_on_where_its_connection_broke() {
 }
 
 #[test]
+fn a_transfer_goes_on_when_another_snapshot_takes_the_place_of_the_one_that_is_sent() {
+    let mut world = World::new();
+    world.come();
+    while world.chunks.len() < 20 {
+        world.step();
+    }
+    world.nodes[0].append();
+    world.step();
+    let now = world.nodes[0].now;
+    world.nodes[0].machine.begin_cut(now);
+    world.run_until_arrived(100);
+    world.run(2);
+    let [sender, _, receiver] = world.nodes.each_ref().map(Node::counts);
+    assert_eq!((sender.made, sender.sent, sender.failed), (2, 1, 0));
+    assert_eq!((receiver.received, world.chunks.len()), (1, 41));
+}
+
+#[test]
 fn a_damaged_chunk_of_the_sender_is_not_sent_and_another_snapshot_is_made() {
     let mut world = World::new();
     world.lost = |frame, _| matches!(frame, Frame::SnapshotChunk(_));
