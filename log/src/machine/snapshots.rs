@@ -1,9 +1,10 @@
 //! Snapshots for nodes that lack what is purged.
 //!
 //! A leader whose raft asks for one cuts its state at an index (`offering.rs`), sends the file
-//! (`sending.rs`), and keeps what follows in its log. A follower takes the file (`receiving.rs`),
+//! (`sending.rs`), and keeps what follows in its log (`catching_up.rs`). A follower takes the file (`receiving.rs`),
 //! has the projections take in their part, and only then jumps there (`installing.rs`).
 
+mod catching_up;
 mod installing;
 mod offering;
 mod receiving;
@@ -11,6 +12,7 @@ mod sending;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
+pub(super) use catching_up::Size;
 pub(super) use installing::time as time_of_snapshot;
 
 use std::sync::Arc;
@@ -47,6 +49,7 @@ pub(super) struct Snapshots {
     made: u32,
     offering: offering::Offering,
     sending: sending::Sending,
+    catching_up: catching_up::CatchingUp,
     receiving: Option<receiving::Receiving>,
     installing: Option<installing::Installing>,
     pub(super) counts: SnapshotStatus,
@@ -65,15 +68,18 @@ impl Snapshots {
             made: 0,
             offering: offering::Offering::default(),
             sending: sending::Sending::default(),
+            catching_up: catching_up::CatchingUp::default(),
             receiving: None,
             installing: None,
             counts: SnapshotStatus::default(),
         }
     }
 
-    /// What follows this index is kept in the log for whoever gets the snapshot.
+    /// What follows this index is kept in the log for whoever gets the snapshot, or has got it and
+    /// has not caught up.
     pub(super) fn pinned(&self) -> Option<Index> {
-        self.offering.pinned()
+        let pinned = [self.offering.pinned(), self.sending.pinned(), self.catching_up.pinned()];
+        pinned.into_iter().flatten().min()
     }
 
     /// When there is something to be sent again.
@@ -128,6 +134,7 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn keep_snapshots(&mut self, now: Now, peers: &mut dyn Peers) {
         self.offer_snapshot(now.monotonic);
         self.send_snapshots(now.monotonic, peers);
+        self.keep_catching_up(now.monotonic);
         self.keep_receiving(now.monotonic, peers);
     }
 }

@@ -62,6 +62,11 @@ impl Sending {
         self.transfers.is_empty()
     }
 
+    /// What follows this index is kept for those who are being sent what is before.
+    pub(super) fn pinned(&self) -> Option<Index> {
+        self.transfers.values().map(|transfer| transfer.index).min()
+    }
+
     pub(super) fn next_turn(&self) -> Option<Duration> {
         self.next
     }
@@ -149,6 +154,7 @@ impl<S: LogStore> LogMachine<S> {
             active_at: now,
         };
         tracing::info!(to, index, bytes, "a snapshot is sent");
+        self.snapshots.catching_up.forget(to);
         self.snapshots.sending.transfers.insert(to, transfer);
     }
 
@@ -176,6 +182,7 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(offered) = self.snapshots.offering.offered.as_mut().filter(|_| is_idle) {
             offered.is_pinned = false;
         }
+        self.begin_catching_up(to, transfer.index, now);
         self.replica.report_snapshot(to, true);
     }
 

@@ -1,5 +1,7 @@
 //! Three machines and lines between them, turned by hand: one lacks what the others have purged.
 
+mod load;
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 
@@ -73,21 +75,35 @@ fn config() -> Config {
 
 impl Node {
     fn new(id: u64) -> Self {
+        Self::with(id, config())
+    }
+
+    fn with(id: u64, config: Config) -> Self {
         let disk = SimulatedDisk::new(id, FILE);
         let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
         let unit = Unit { configuration, ..Unit::default() };
         SimulatedStore::open(&disk).expect("opens").write(&unit, true).expect("room");
-        Self::open(id, disk, MemoryFiles::default(), 1)
+        Self::open_with(id, disk, MemoryFiles::default(), 1, config)
     }
 
     fn open(id: u64, disk: SimulatedDisk, files: MemoryFiles, from: Index) -> Self {
+        Self::open_with(id, disk, files, from, config())
+    }
+
+    fn open_with(
+        id: u64,
+        disk: SimulatedDisk,
+        files: MemoryFiles,
+        from: Index,
+        config: Config,
+    ) -> Self {
         let beginning = Beginning {
             node: id,
             seed: id,
             membership: None,
             node_lost: Duration::from_secs(2),
-            space: Monitor::new(&config(), Box::new(disk.clone())),
-            config: config(),
+            space: Monitor::new(&config, Box::new(disk.clone())),
+            config,
             snapshots: Arc::new(files.clone()),
             catch_up_rate: 1 << 30,
             stopwatch: Box::new(|| Duration::ZERO),
@@ -190,18 +206,30 @@ struct World {
     /// Frames of snapshots that are lost on the way.
     lost: fn(&Frame, usize) -> bool,
     imports: bool,
+    /// No entries get to the last node.
+    is_starved: bool,
 }
 
 impl World {
     fn new() -> Self {
-        let nodes = [1, 2, 3].map(Node::new);
-        let (is_there, imports) = (false, true);
-        let mut world = Self { nodes, is_there, chunks: Vec::new(), lost: |_, _| false, imports };
+        Self::with(&config())
+    }
+
+    fn with(config: &Config) -> Self {
+        let nodes = [1, 2, 3].map(|id| Node::with(id, config.clone()));
+        let mut world = Self {
+            nodes,
+            is_there: false,
+            chunks: Vec::new(),
+            lost: |_, _| false,
+            imports: true,
+            is_starved: false,
+        };
         world.connect(1, 2);
         world.nodes[0].machine.replica.campaign().expect("it may");
         world.run(10);
         assert!(world.nodes[0].machine.replica.is_leader());
-        for _ in 0..20 {
+        for _ in 0..5 * config.hot_entries_max {
             world.nodes[0].append();
             world.run(1);
         }
@@ -253,7 +281,8 @@ impl World {
         for from in 1..=3 {
             for (to, frame) in std::mem::take(&mut self.nodes[at(from)].out.frames) {
                 let is_away = !self.is_there && to == 3;
-                if is_away || (self.lost)(&frame, self.chunks.len()) {
+                let is_kept = self.is_starved && to == 3 && is_append(&frame);
+                if is_away || is_kept || (self.lost)(&frame, self.chunks.len()) {
                     continue;
                 }
                 if let Frame::SnapshotChunk(chunk) = &frame {
@@ -279,6 +308,10 @@ impl World {
         let counts = self.nodes.each_ref().map(Node::counts);
         assert!(self.has_arrived(), "it did not arrive: {counts:?}");
     }
+}
+
+fn is_append(frame: &Frame) -> bool {
+    matches!(frame, Frame::Raft { message, .. } if !message.entries.is_empty())
 }
 
 fn at(id: u64) -> usize {
