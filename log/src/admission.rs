@@ -107,10 +107,19 @@ fn is_any_void(batch: &Batch<'_>, void_from: &[u32]) -> bool {
         })
 }
 
+/// About the bytes of a session in a snapshot: a client, two numbers, what ends it.
+const SESSION_BYTES: u64 = 64;
+
 impl Admission {
     /// Everything up to this index was folded.
     pub(crate) fn applied(&self) -> Index {
         self.head.applied
+    }
+
+    /// About how many bytes it has in a snapshot.
+    pub(crate) fn bytes(&self) -> u64 {
+        let sessions: usize = self.sessions.shards().iter().map(|shard| shard.len()).sum();
+        sessions as u64 * SESSION_BYTES
     }
 
     /// The highest start of `node` that the log knows of; 0 if there is none.

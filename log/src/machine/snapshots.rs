@@ -23,7 +23,7 @@ use ledgermq_core::offset::Index;
 use crate::clock::Now;
 use crate::cluster::{Frame, Peers};
 use crate::machine::LogMachine;
-use crate::snapshots::SnapshotFiles;
+use crate::snapshots::{SnapshotFiles, remove};
 use crate::status::SnapshotStatus;
 use crate::store::LogStore;
 
@@ -95,13 +95,6 @@ impl Snapshots {
     fn number(&mut self) -> u32 {
         self.made += 1;
         self.made
-    }
-}
-
-/// Removes a file; what cannot be removed now is when the log is opened next.
-fn remove(files: &dyn SnapshotFiles, name: &str) {
-    if let Err(error) = files.remove(name) {
-        tracing::warn!(%error, name, "a snapshot cannot be removed");
     }
 }
 

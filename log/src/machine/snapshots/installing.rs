@@ -11,13 +11,13 @@ use std::time::Duration;
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
 
-use super::remove;
 use crate::admission::{Admission, Checkpoint};
 use crate::cluster::Peers;
 use crate::machine::LogMachine;
 use crate::receipt::Receipt;
 use crate::replica::Restored;
 use crate::shared::lock;
+use crate::snapshots::remove;
 use crate::store::LogStore;
 
 /// Index and time of the last snapshot that the log jumped to, in the store: 8 bytes each, big-endian.

@@ -7,19 +7,17 @@ use std::time::Duration;
 use ledgermq_core::offset::Index;
 
 use super::installing::Ready;
-use super::{ACK_CHUNKS, IDLE, KEEPALIVE, remove};
+use super::{ACK_CHUNKS, IDLE, KEEPALIVE};
 use crate::cluster::{
     Frame, Peers, SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState,
 };
 use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::snapshots::{
-    ChunkReader, Prologue, Received, SnapshotFile, add_sum, chunks_of, length_of, write_chunk,
+    ChunkReader, Prologue, Received, SYNC_CHUNKS, SnapshotFile, add_sum, chunks_of, length_of,
+    remove, write_chunk,
 };
 use crate::store::LogStore;
-
-/// Chunks between two syncs of the file: 8 MiB.
-const SYNC_CHUNKS: u32 = 32;
 
 /// A snapshot that is received.
 pub(super) struct Receiving {
@@ -73,6 +71,12 @@ impl Receiving {
     }
 }
 
+/// Bytes that a snapshot of so many takes: its file, what is made of it beside the views that are in use,
+/// and a quarter for the pages of that store and for the log, which jumps there before the file goes.
+fn room_for(bytes: u64) -> u64 {
+    bytes.saturating_mul(2).saturating_add(bytes / 4)
+}
+
 /// An answer about a snapshot of which nothing is kept.
 fn answer(id: u64, state: SnapshotState) -> Frame {
     Frame::SnapshotAck(SnapshotAck { id, next: 0, state })
@@ -124,11 +128,11 @@ impl<S: LogStore> LogMachine<S> {
         if from != self.replica.leader() {
             return Err("its sender does not lead".to_owned());
         }
-        let (free, reserve) = (self.space.free(), self.config.reserve_publish_bytes());
-        if begin.bytes > free.saturating_sub(reserve) {
-            let bytes = begin.bytes;
+        let (free, reserve) = (self.space.free_now(), self.config.reserve_publish_bytes());
+        let (bytes, needed) = (begin.bytes, room_for(begin.bytes));
+        if needed > free.saturating_sub(reserve) {
             return Err(format!(
-                "it has {bytes} bytes, and {free} are free with {reserve} to keep"
+                "it has {bytes} bytes and takes {needed}, and {free} are free with {reserve} to keep"
             ));
         }
         self.drop_received();
