@@ -14,6 +14,8 @@
 mod checkpoint;
 #[cfg(feature = "testing")]
 mod checksum;
+#[cfg(all(test, feature = "testing"))]
+mod measured;
 mod portable;
 mod sessions;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::committed::{CommittedBatch, Voids};
 
 pub(crate) use checkpoint::{Checkpoint, Loaded, load};
-pub(crate) use portable::{read as read_admission, write as write_admission};
+pub(crate) use portable::{Parts, write as write_admission};
 pub(crate) use sessions::{Session, Sessions};
 
 /// The sessions that a batch names and the ordinals from which their records are void.

@@ -26,7 +26,7 @@ pub(crate) use format::{
     CHUNK_BYTES, ChunkReader, SYNC_CHUNKS, add_sum, chunks_of, length_of, read_chunk, write_chunk,
 };
 pub(crate) use incoming::Received;
-pub(crate) use prologue::{Prologue, read_part, write_part};
+pub(crate) use prologue::{Prologue, PrologueReader, read_part, write_part};
 pub(crate) use state::{CutEnd, Snapshots, Written};
 
 /// Removes a file; what cannot be removed now is when the log is opened next.

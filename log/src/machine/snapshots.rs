@@ -87,6 +87,11 @@ impl Snapshots {
         self.sending.next_turn()
     }
 
+    /// Whether there is something to be done at once.
+    pub(super) fn has_work(&self) -> bool {
+        self.receiving.as_ref().is_some_and(receiving::Receiving::is_reading)
+    }
+
     /// The log is on its way to a snapshot: nothing of the state before may be written any more.
     pub(super) fn is_installing(&self) -> bool {
         self.installing.is_some()

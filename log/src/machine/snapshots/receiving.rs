@@ -14,10 +14,13 @@ use crate::cluster::{
 use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::snapshots::{
-    ChunkReader, Prologue, Received, SYNC_CHUNKS, SnapshotFile, add_sum, chunks_of, length_of,
-    remove, write_chunk,
+    ChunkReader, Prologue, PrologueReader, Received, SYNC_CHUNKS, SnapshotFile, add_sum, chunks_of,
+    length_of, remove, write_chunk,
 };
 use crate::store::LogStore;
+
+/// Bytes of the log's own part that are read in one turn: a few milliseconds.
+const READ_BYTES: u64 = 1 << 20;
 
 /// A snapshot that is received.
 pub(super) struct Receiving {
@@ -34,6 +37,8 @@ pub(super) struct Receiving {
     sums: u32,
     /// The sender was told that a chunk is missing.
     is_gap_told: bool,
+    /// All of it is there, and the log's part of it is read.
+    reading: Option<PrologueReader>,
     /// All of it is there, and this is the log's part of it.
     whole: Option<Whole>,
     began_at: Duration,
@@ -51,9 +56,19 @@ struct Whole {
 }
 
 impl Receiving {
+    /// There is more to be read at once.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
     fn ack(&mut self, state: SnapshotState, now: Duration) -> Frame {
         (self.acked, self.told_at) = (self.next, now);
         Frame::SnapshotAck(SnapshotAck { id: self.begin.id, next: self.next, state })
+    }
+
+    /// All chunks are there.
+    fn is_complete(&self) -> bool {
+        self.reading.is_some() || self.whole.is_some()
     }
 
     /// Takes the next chunk.
@@ -116,12 +131,12 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(receiving) = &mut self.snapshots.receiving {
             if (receiving.from, receiving.begin) == (from, begin) {
                 receiving.is_gap_told = false;
-                return Ok(match receiving.whole {
-                    Some(_) => SnapshotState::Importing,
-                    None => SnapshotState::Receiving,
+                return Ok(match receiving.is_complete() {
+                    true => SnapshotState::Importing,
+                    false => SnapshotState::Receiving,
                 });
             }
-            if receiving.whole.is_some() {
+            if receiving.is_complete() {
                 return Err("another one is taken in".to_owned());
             }
         }
@@ -149,6 +164,7 @@ impl<S: LogStore> LogMachine<S> {
             acked: 0,
             sums: 0,
             is_gap_told: false,
+            reading: None,
             whole: None,
             began_at: now,
             active_at: now,
@@ -200,49 +216,63 @@ impl<S: LogStore> LogMachine<S> {
         if (end.chunks, end.sums) != (receiving.chunks, receiving.sums) {
             return self.refuse_received("its checksums are not those of its sender", peers);
         }
-        match self.read_received() {
-            Ok(whole) => {
-                let Some(receiving) = &mut self.snapshots.receiving else { return };
-                receiving.whole = Some(whole);
-                let frame = receiving.ack(SnapshotState::Importing, now);
-                let _ = peers.send(from, &frame);
-            }
-            Err(error) => self.refuse_received(&error.to_string(), peers),
+        let frame = receiving.ack(SnapshotState::Importing, now);
+        if let Err(error) = self.begin_reading() {
+            return self.refuse_received(&error.to_string(), peers);
         }
+        let _ = peers.send(from, &frame);
     }
 
     /// The snapshot of that sender, if chunks of it are awaited.
     fn receiving_from(&mut self, from: u64, id: u64, now: Duration) -> Option<&mut Receiving> {
         let receiving = self.snapshots.receiving.as_mut().filter(|receiving| {
-            (receiving.from, receiving.begin.id) == (from, id) && receiving.whole.is_none()
+            (receiving.from, receiving.begin.id) == (from, id) && !receiving.is_complete()
         })?;
         receiving.active_at = now;
         Some(receiving)
     }
 
-    /// Makes what was received durable, and reads the log's part of it.
-    fn read_received(&mut self) -> io::Result<Whole> {
-        let own = self.joining.identity().map(|own| (own.cluster, own.generation));
-        let node = self.shared.node;
+    /// Makes what was received durable, and begins to read the log's part of it.
+    fn begin_reading(&mut self) -> io::Result<()> {
         let Some(receiving) = &mut self.snapshots.receiving else {
             return Err(io::ErrorKind::NotFound.into());
         };
         receiving.file.sync()?;
         let file = self.snapshots.files.open(&receiving.name)?;
-        let (prologue, length) = Prologue::read(ChunkReader::new(file, receiving.begin.bytes))?;
+        let stream = ChunkReader::new(file, receiving.begin.bytes);
+        receiving.reading = Some(PrologueReader::new(stream));
+        Ok(())
+    }
+
+    /// Reads on in the log's part, and says whether all of it was read.
+    fn read_on(&mut self) -> io::Result<bool> {
+        let Some(receiving) = &mut self.snapshots.receiving else { return Ok(false) };
+        let Some(reader) = &mut receiving.reading else { return Ok(receiving.whole.is_some()) };
+        let Some((prologue, length)) = reader.read(READ_BYTES)? else { return Ok(false) };
         let begin = receiving.begin;
+        self.check(&prologue, begin)?;
+        if let Some(receiving) = &mut self.snapshots.receiving {
+            receiving.reading = None;
+            receiving.whole = Some(Whole { prologue, length, is_offered: false });
+        }
+        Ok(true)
+    }
+
+    /// Whether it is what was announced, and for this node.
+    fn check(&self, prologue: &Prologue, begin: SnapshotBegin) -> io::Result<()> {
+        let own = self.joining.identity().map(|own| (own.cluster, own.generation));
+        let is_founded = prologue.members.is_founded();
         let wrong = |what: &'static str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if (prologue.index, prologue.term) != (begin.index, begin.term) {
             return wrong("it is of another index than was announced");
         }
-        let is_founded = prologue.members.is_founded();
         if is_founded && own.is_some_and(|own| own != (prologue.cluster, prologue.generation)) {
             return wrong("it is of another cluster");
         }
-        if !prologue.configuration.members().contains(&node) {
+        if !prologue.configuration.members().contains(&self.shared.node) {
             return wrong("this node is no member in it");
         }
-        Ok(Whole { prologue, length, is_offered: false })
+        Ok(())
     }
 
     /// Gives up what was received, which its sender is told.
@@ -279,12 +309,27 @@ impl<S: LogStore> LogMachine<S> {
             let _ = peers.send(from, &answer(id, SnapshotState::Done));
             return;
         }
-        let Some(whole) = &mut receiving.whole else {
+        if !receiving.is_complete() {
             if now.saturating_sub(receiving.active_at) >= IDLE {
                 self.drop_received();
             }
             return;
-        };
+        }
+        if now.saturating_sub(receiving.told_at) >= KEEPALIVE {
+            let frame = receiving.ack(SnapshotState::Importing, now);
+            let _ = peers.send(from, &frame);
+        }
+        match self.read_on() {
+            Ok(true) => self.keep_importing(peers),
+            Ok(false) => {}
+            Err(error) => self.refuse_received(&error.to_string(), peers),
+        }
+    }
+
+    /// Has the projections take their part in.
+    fn keep_importing(&mut self, peers: &mut dyn Peers) {
+        let Some(receiving) = &mut self.snapshots.receiving else { return };
+        let Some(whole) = &mut receiving.whole else { return };
         if !whole.is_offered {
             let received = Received {
                 index: receiving.begin.index,
@@ -296,10 +341,6 @@ impl<S: LogStore> LogMachine<S> {
             };
             whole.is_offered = lock(&self.shared.snapshots).offer(received);
             lock(&self.shared.ring).wake_all();
-        }
-        if now.saturating_sub(receiving.told_at) >= KEEPALIVE {
-            let frame = receiving.ack(SnapshotState::Importing, now);
-            let _ = peers.send(from, &frame);
         }
         let answer = lock(&self.shared.snapshots).answer();
         if let Some((_, Err(why))) = answer {

@@ -1,6 +1,7 @@
 //! Three machines and lines between them, turned by hand: one lacks what the others have purged.
 
 mod load;
+mod reading;
 mod room;
 
 use std::collections::VecDeque;
