@@ -23,7 +23,8 @@ pub(crate) use cut::{Cut, Room};
 #[cfg(feature = "testing")]
 pub(crate) use format::ChunkWriter;
 pub(crate) use format::{
-    CHUNK_BYTES, ChunkReader, SYNC_CHUNKS, add_sum, chunks_of, length_of, read_chunk, write_chunk,
+    CHUNK_BYTES, ChunkReader, SYNC_CHUNKS, add_sum, bytes_of, chunks_of, length_of, read_chunk,
+    write_chunk,
 };
 pub(crate) use incoming::Received;
 pub(crate) use prologue::{Prologue, PrologueReader, read_part, write_part};

@@ -1,8 +1,9 @@
 //! Snapshots for nodes that lack what is purged.
 //!
 //! A leader whose raft asks for one cuts its state at an index (`offering.rs`), sends the file
-//! (`sending.rs`), and keeps what follows in its log (`catching_up.rs`). A follower takes the file (`receiving.rs`),
-//! has the projections take in their part, and only then jumps there (`installing.rs`).
+//! (`sending.rs`), and keeps what follows in its log (`catching_up.rs`). A follower takes the file
+//! (`receiving.rs`), has the projections take in their part, and only then jumps there
+//! (`installing.rs`).
 
 mod catching_up;
 mod installing;
@@ -23,8 +24,9 @@ use ledgermq_core::offset::Index;
 use crate::clock::Now;
 use crate::cluster::{Frame, Peers};
 use crate::machine::LogMachine;
+use crate::shared::lock;
 use crate::snapshots::{SnapshotFiles, remove};
-use crate::status::SnapshotStatus;
+use crate::status::{RunningSnapshot, SnapshotStatus, SnapshotStep};
 use crate::store::LogStore;
 
 /// A cut that does not go on for so long is given up, and so is a transfer of which nothing arrives.
@@ -104,6 +106,19 @@ impl Snapshots {
 }
 
 impl<S: LogStore> LogMachine<S> {
+    /// The snapshots on their way.
+    pub(super) fn snapshots_running(&self) -> Vec<RunningSnapshot> {
+        let cut = lock(&self.shared.snapshots).running().map(|(index, bytes)| RunningSnapshot {
+            step: SnapshotStep::Made,
+            index,
+            // That it was begun counts as one.
+            bytes: bytes.saturating_sub(1),
+            bytes_total: None,
+        });
+        let received = self.snapshots.receiving.as_ref().map(receiving::Receiving::running);
+        cut.into_iter().chain(self.snapshots.sending.running()).chain(received).collect()
+    }
+
     /// Takes a frame of a snapshot.
     pub(super) fn take_snapshot_frame(
         &mut self,

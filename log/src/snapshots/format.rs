@@ -28,6 +28,11 @@ pub(crate) fn chunks_of(bytes: u64) -> u64 {
     bytes.div_ceil(CHUNK_BYTES as u64)
 }
 
+/// How many bytes the first chunks have of a snapshot of `bytes` bytes.
+pub(crate) fn bytes_of(chunks: u32, bytes: u64) -> u64 {
+    bytes.min(u64::from(chunks) * CHUNK_BYTES as u64)
+}
+
 /// Content of the chunk `number` of a snapshot of `bytes` bytes.
 pub(crate) fn length_of(number: u32, bytes: u64) -> usize {
     let before = u64::from(number) * CHUNK_BYTES as u64;

@@ -100,7 +100,9 @@ impl<S: LogStore> LogMachine<S> {
         let counts = &mut self.snapshots.counts;
         counts.received += 1;
         counts.received_bytes += ready.bytes;
-        counts.received_time += now.saturating_sub(ready.began_at);
+        let time = now.saturating_sub(ready.began_at);
+        counts.received_time += time;
+        counts.last_received = Some((ready.bytes, time));
         let _ = peers.send(ready.from, &ready.answer());
     }
 

@@ -14,9 +14,10 @@ use crate::cluster::{
 use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::snapshots::{
-    ChunkReader, Prologue, PrologueReader, Received, SYNC_CHUNKS, SnapshotFile, add_sum, chunks_of,
-    length_of, remove, write_chunk,
+    ChunkReader, Prologue, PrologueReader, Received, SYNC_CHUNKS, SnapshotFile, add_sum, bytes_of,
+    chunks_of, length_of, remove, write_chunk,
 };
+use crate::status::{RunningSnapshot, SnapshotStep};
 use crate::store::LogStore;
 
 /// Bytes of the log's own part that are read in one turn: a few milliseconds.
@@ -56,6 +57,20 @@ struct Whole {
 }
 
 impl Receiving {
+    /// How far it has come.
+    pub(super) fn running(&self) -> RunningSnapshot {
+        let from = self.from;
+        RunningSnapshot {
+            step: match self.is_complete() {
+                true => SnapshotStep::Imported { from },
+                false => SnapshotStep::Received { from },
+            },
+            index: self.begin.index,
+            bytes: bytes_of(self.next, self.begin.bytes),
+            bytes_total: Some(self.begin.bytes),
+        }
+    }
+
     /// There is more to be read at once.
     pub(super) fn is_reading(&self) -> bool {
         self.reading.is_some()

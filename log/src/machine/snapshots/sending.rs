@@ -10,7 +10,8 @@ use crate::cluster::{
     Frame, Peers, Sent, SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState,
 };
 use crate::machine::LogMachine;
-use crate::snapshots::{CHUNK_BYTES, SnapshotFile, chunks_of, read_chunk};
+use crate::snapshots::{CHUNK_BYTES, SnapshotFile, bytes_of, chunks_of, read_chunk};
+use crate::status::{RunningSnapshot, SnapshotStep};
 use crate::store::LogStore;
 
 /// When a lane is full, or enough was sent for now, it is looked at again after this.
@@ -65,6 +66,16 @@ impl Sending {
     /// What follows this index is kept for those who are being sent what is before.
     pub(super) fn pinned(&self) -> Option<Index> {
         self.transfers.values().map(|transfer| transfer.index).min()
+    }
+
+    /// What is under way.
+    pub(super) fn running(&self) -> impl Iterator<Item = RunningSnapshot> {
+        self.transfers.iter().map(|(to, transfer)| RunningSnapshot {
+            step: SnapshotStep::Sent { to: *to },
+            index: transfer.index,
+            bytes: bytes_of(transfer.acked, transfer.bytes),
+            bytes_total: Some(transfer.bytes),
+        })
     }
 
     pub(super) fn next_turn(&self) -> Option<Duration> {
@@ -177,7 +188,9 @@ impl<S: LogStore> LogMachine<S> {
         let counts = &mut self.snapshots.counts;
         counts.sent += 1;
         counts.sent_bytes += transfer.bytes;
-        counts.sent_time += now.saturating_sub(transfer.began_at);
+        let time = now.saturating_sub(transfer.began_at);
+        counts.sent_time += time;
+        counts.last_sent = Some((transfer.bytes, time));
         let is_idle = self.snapshots.sending.is_idle();
         if let Some(offered) = self.snapshots.offering.offered.as_mut().filter(|_| is_idle) {
             offered.is_pinned = false;

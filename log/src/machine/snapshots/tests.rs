@@ -18,7 +18,6 @@ use crate::cluster::{Hello, JoinAnswer, Lane, Local, PeerInput, Sent, SnapshotAc
 use crate::config::Config;
 use crate::log::Log;
 use crate::machine::Beginning;
-use crate::shared::lock;
 use crate::snapshots::MemoryFiles;
 use crate::space::Monitor;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
@@ -357,6 +356,43 @@ fn who_lacks_what_was_purged_gets_a_snapshot() {
     assert_eq!(world.nodes[0].names().len(), 1);
     world.run(6010);
     assert_eq!(world.nodes[0].names(), [""; 0]);
+}
+
+#[test]
+fn what_is_under_way_is_told() {
+    let mut world = World::new();
+    let running = |world: &World, node: u64| {
+        let running = world.nodes[at(node)].machine.snapshots_running();
+        running.iter().map(|it| (it.step, it.bytes, it.bytes_total)).collect::<Vec<_>>()
+    };
+    assert!(running(&world, 1).is_empty());
+    world.come();
+    while world.nodes[0].log.cut_wanted().is_none() {
+        world.carry();
+        world.nodes.iter_mut().for_each(Node::turn);
+    }
+    assert_eq!(running(&world, 1), [(SnapshotStep::Made, 0, None)]);
+    while world.chunks.len() < 20 {
+        world.step();
+    }
+    let sent = running(&world, 1);
+    let (bytes, total) = (sent[0].1, sent[0].2.expect("it is known"));
+    assert_eq!(sent, [(SnapshotStep::Sent { to: 3 }, bytes, Some(total))]);
+    let received = running(&world, 3);
+    let arrived = received[0].1;
+    assert_eq!(received, [(SnapshotStep::Received { from: 1 }, arrived, Some(total))]);
+    assert!(0 < bytes && bytes <= arrived && arrived < total, "{bytes}, {arrived}, {total}");
+    world.imports = false;
+    world.run(20);
+    let imported = (SnapshotStep::Imported { from: 1 }, total, Some(total));
+    assert_eq!(running(&world, 3), [imported]);
+    world.imports = true;
+    world.run_until_arrived(100);
+    world.run(2);
+    assert!(running(&world, 1).is_empty() && running(&world, 3).is_empty());
+    let [sender, _, receiver] = world.nodes.each_ref().map(Node::counts);
+    assert_eq!(sender.last_sent, Some((total, sender.sent_time)));
+    assert_eq!(receiver.last_received, Some((total, receiver.received_time)));
 }
 
 #[test]
