@@ -14,6 +14,8 @@
 mod checkpoint;
 #[cfg(feature = "testing")]
 mod checksum;
+#[cfg(all(test, feature = "testing"))]
+mod measured;
 mod portable;
 mod sessions;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::committed::{CommittedBatch, Voids};
 
 pub(crate) use checkpoint::{Checkpoint, Loaded, load};
-pub(crate) use portable::{read as read_admission, write as write_admission};
+pub(crate) use portable::{Parts, write as write_admission};
 pub(crate) use sessions::{Session, Sessions};
 
 /// The sessions that a batch names and the ordinals from which their records are void.
@@ -107,10 +109,19 @@ fn is_any_void(batch: &Batch<'_>, void_from: &[u32]) -> bool {
         })
 }
 
+/// About the bytes of a session in a snapshot: a client, two numbers, what ends it.
+const SESSION_BYTES: u64 = 64;
+
 impl Admission {
     /// Everything up to this index was folded.
     pub(crate) fn applied(&self) -> Index {
         self.head.applied
+    }
+
+    /// About how many bytes it has in a snapshot.
+    pub(crate) fn bytes(&self) -> u64 {
+        let sessions: usize = self.sessions.shards().iter().map(|shard| shard.len()).sum();
+        sessions as u64 * SESSION_BYTES
     }
 
     /// The highest start of `node` that the log knows of; 0 if there is none.

@@ -52,6 +52,9 @@ pub use crate::machine::{Beginning, LogMachine, Membership, TurnError};
 pub use crate::producer::Producer;
 pub use crate::receipt::{Pushed, Receipt};
 pub use crate::snapshots::{CutWriter, Incoming, SnapshotDir, SnapshotFile, SnapshotFiles};
-pub use crate::status::{Buckets, ClusterStatus, Health, NodeStatus, SnapshotStatus, Status};
+pub use crate::status::{
+    Buckets, ClusterStatus, Health, NodeStatus, RunningSnapshot, SnapshotStatus, SnapshotStep,
+    Status,
+};
 pub use crate::tail::{StateItem, StateTail, Tail};
 pub use crate::wake::Wake;

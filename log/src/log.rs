@@ -211,19 +211,29 @@ impl Log {
 
     /// The log wants the state as of this index, for a node that lacks what is purged. To be asked
     /// after every [`StateTail::take`]: whoever has taken nothing beyond the index applies up to
-    /// exactly there, and answers by [`Log::begin_cut`] within a minute.
+    /// exactly there, and answers by [`Log::begin_cut`] or [`Log::refuse_cut`] within a minute.
     #[must_use]
     pub fn cut_wanted(&self) -> Option<Index> {
         lock(&self.shared.snapshots).wanted()
     }
 
-    /// Begins the cut that is wanted at `index`: the state as of there goes into the writer.
+    /// Begins the cut that is wanted at `index`: the state as of there goes into the writer, of which
+    /// there are at most about `bytes`.
     ///
     /// # Errors
     ///
-    /// If that cut is not wanted (any more), or its file cannot be written.
-    pub fn begin_cut(&self, index: Index) -> io::Result<CutWriter> {
-        CutWriter::begin(&self.shared, index)
+    /// If that cut is not wanted (any more), its file cannot be written, or the disk has no room for so
+    /// much beside what the log keeps free for itself.
+    pub fn begin_cut(&self, index: Index, bytes: u64) -> io::Result<CutWriter> {
+        CutWriter::begin(&self.shared, index, bytes)
+    }
+
+    /// The cut that is wanted at `index` cannot be made, and why: the log wants another. In vain if it is
+    /// not wanted (any more), or was begun.
+    pub fn refuse_cut(&self, index: Index, why: &str) {
+        if lock(&self.shared.snapshots).refuse(index, why) {
+            self.shared.wake_thread();
+        }
     }
 
     /// A snapshot that another node sent, to be taken in beside what is there. It is shown until

@@ -207,14 +207,15 @@ impl<S: LogStore> LogMachine<S> {
             && lock(&self.shared.deriving).is_idle()
     }
 
-    /// Whether the next turn has something to do at once: a mark that is wanted, what came from
-    /// peers, or a push that has a way to the leader (not before there is room on the disk).
+    /// Whether the next turn has something to do at once: a mark that is wanted, a snapshot to be read
+    /// on in, what came from peers, or a push that has a way to the leader (not before there is room on the disk).
     #[must_use]
     pub fn has_work(&self, now: Duration) -> bool {
         let is_mark_wanted = self.is_mark_wanted() && !self.is_mark_late();
         let may_write = self.retry.is_none();
         let has_derived = || lock(&self.shared.deriving).is_waiting();
         is_mark_wanted
+            || self.snapshots.has_work()
             || (may_write
                 && (!self.extra.is_empty()
                     || self.replica.has_written()

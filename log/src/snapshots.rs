@@ -19,12 +19,20 @@ pub use incoming::Incoming;
 #[cfg(feature = "testing")]
 pub use memory::MemoryFiles;
 
-pub(crate) use cut::Cut;
+pub(crate) use cut::{Cut, Room};
 #[cfg(feature = "testing")]
 pub(crate) use format::ChunkWriter;
 pub(crate) use format::{
-    CHUNK_BYTES, ChunkReader, add_sum, chunks_of, length_of, read_chunk, write_chunk,
+    CHUNK_BYTES, ChunkReader, SYNC_CHUNKS, add_sum, bytes_of, chunks_of, length_of, read_chunk,
+    write_chunk,
 };
 pub(crate) use incoming::Received;
-pub(crate) use prologue::{Prologue, read_part, write_part};
+pub(crate) use prologue::{Prologue, PrologueReader, read_part, write_part};
 pub(crate) use state::{CutEnd, Snapshots, Written};
+
+/// Removes a file; what cannot be removed now is when the log is opened next.
+pub(crate) fn remove(files: &dyn SnapshotFiles, name: &str) {
+    if let Err(error) = files.remove(name) {
+        tracing::warn!(%error, name, "a snapshot cannot be removed");
+    }
+}

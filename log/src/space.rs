@@ -228,6 +228,12 @@ impl Monitor {
         (self.publish + self.publish / 8).saturating_add(ballast).saturating_sub(self.free)
     }
 
+    /// Bytes free now, for what takes many.
+    pub(crate) fn free_now(&mut self) -> u64 {
+        self.measure();
+        self.free
+    }
+
     /// Bytes free at the last look.
     pub(crate) fn free(&self) -> u64 {
         self.free

@@ -110,6 +110,9 @@ pub struct ClusterStatus {
     pub doubt: Option<String>,
     /// What became of snapshots.
     pub snapshots: SnapshotStatus,
+    /// Those on their way: one that is made, one that is received, one to each node that lacks what is
+    /// purged.
+    pub snapshots_running: Vec<RunningSnapshot>,
     /// Last entry of this node's log, committed or not.
     pub last_index: Index,
     /// How often this node's raft, as the leader, took a batch not, so that it had to wait.
@@ -131,14 +134,53 @@ pub struct SnapshotStatus {
     pub sent_bytes: u64,
     /// How long these took until their receivers were there.
     pub sent_time: Duration,
+    /// Bytes of the last of them, and how long it took.
+    pub last_sent: Option<(u64, Duration)>,
     /// Received by this node, whole, and gone on from.
     pub received: u64,
     /// Bytes of these.
     pub received_bytes: u64,
     /// How long these took until this node was there.
     pub received_time: Duration,
+    /// Bytes of the last of them, and how long it took.
+    pub last_received: Option<(u64, Duration)>,
     /// Cuts and transfers that failed, on either side. They are tried again.
     pub failed: u64,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningSnapshot {
+    /// What is done with it.
+    pub step: SnapshotStep,
+    /// Everything up to here is in it.
+    pub index: Index,
+    /// Bytes of it that were written, or have arrived.
+    pub bytes: u64,
+    /// Bytes that it has; not known while it is made.
+    pub bytes_total: Option<u64>,
+}
+
+/// What is done with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotStep {
+    /// This node makes it.
+    Made,
+    /// It is sent to a node.
+    Sent {
+        /// Its number.
+        to: u64,
+    },
+    /// It comes from a node.
+    Received {
+        /// Its number.
+        from: u64,
+    },
+    /// It has come from a node as a whole, and is taken in.
+    Imported {
+        /// Its number.
+        from: u64,
+    },
 }
 
 /// What this node knows of one.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use ledgermq_core::event::BatchBuilder;
@@ -15,7 +15,7 @@ use crate::envelope::{self, ENVELOPE_BYTES};
 use crate::log::Log;
 use crate::shared::lock;
 pub use crate::snapshots::MemoryFiles;
-use crate::snapshots::{Cut, CutEnd, Received, SnapshotFiles};
+use crate::snapshots::{Cut, CutEnd, Received, Room, SnapshotFiles};
 
 /// Admission folded from the beginning, batch by batch, apart from any log.
 #[derive(Debug, Default)]
@@ -134,7 +134,8 @@ impl HandMade {
         let index = lock(&shared.ring).last();
         let prologue = Box::new(|out: &mut dyn Write| out.write_all(b"log"));
         let (name, progress) = ("cut".to_owned(), AtomicU64::new(0));
-        let cut = Cut { index, files: Arc::clone(&self.files), name, prologue, progress };
+        let (files, is_given_up) = (Arc::clone(&self.files), AtomicBool::new(false));
+        let cut = Cut { index, files, name, prologue, room: Room::ANY, progress, is_given_up };
         lock(&shared.snapshots).want(cut);
         lock(&shared.ring).wake_all();
         index
@@ -148,8 +149,9 @@ impl HandMade {
     /// Also if its file cannot be read.
     pub fn take_cut(&self) -> Option<io::Result<(u64, Vec<u8>)>> {
         let end = lock(&self.log.shared().snapshots).take_end()?;
-        let CutEnd::Finished(written) = end else {
-            return Some(Err(io::Error::other("the cut was dropped")));
+        let written = match end {
+            CutEnd::Finished(written) => written,
+            CutEnd::Failed(why) => return Some(Err(io::Error::other(why))),
         };
         let received = self.received("cut", written.index, written.checksum, written.bytes);
         let mut content = Vec::new();

@@ -162,6 +162,13 @@ pub trait Store: Send {
     /// See [`StoreError`]. Nothing changed then.
     fn keep(&mut self, upto: Index, messages: &[RetainedMessage]) -> Result<(), StoreError>;
 
+    /// About how many bytes its rows and copies have, at most.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Storage`].
+    fn bytes(&mut self) -> Result<u64, StoreError>;
+
     /// Where the copies can be read from, by any thread.
     fn kept(&self) -> Arc<dyn Kept>;
 

@@ -353,8 +353,9 @@ impl Running {
                 Output::Checkpointed(index) => self.log.checkpointed(index),
                 Output::PurgeAllowed(index) => self.log.purge_allowed(index),
                 Output::Cut(index) => self.helpers.store(Job::Cut(index)),
-                // One that is given up at once fails at once.
-                Output::CutFailed(index) => drop(self.log.begin_cut(index)),
+                Output::CutFailed(index) => {
+                    self.log.refuse_cut(index, "the projections cannot stop there any more");
+                }
                 Output::Import { .. } => {
                     // It is the last one that was announced.
                     if let Some(incoming) = &self.incoming {

@@ -7,9 +7,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 use ledgermq_core::quantity::Span;
 use ledgermq_log::cluster::{Answer, Command, Members, Role, Standing};
-use ledgermq_log::{ClusterStatus, Health, Log, NodeStatus};
+use ledgermq_log::{ClusterStatus, Health, Log, NodeStatus, SnapshotStatus, SnapshotStep};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::v1::request::{Body, Path};
@@ -124,11 +124,46 @@ pub(super) async fn cluster(State(rooms): State<Arc<Rooms>>) -> Response {
             },
             "state": state(health),
             "doubt": status.doubt,
+            "snapshots": snapshots(&status),
             "items": items,
             "next": null,
             "as_of": applied.to_string(),
         }),
     )
+}
+
+fn snapshots(status: &ClusterStatus) -> Value {
+    let SnapshotStatus { made, sent, sent_bytes, received, received_bytes, failed, .. } =
+        status.snapshots;
+    let last = |last: Option<(u64, Duration)>| {
+        last.map(|(bytes, time)| json!({ "bytes": bytes, "seconds": time.as_secs_f64() }))
+    };
+    let running = status.snapshots_running.iter().map(|snapshot| {
+        let (step, node) = match snapshot.step {
+            SnapshotStep::Made => ("made", None),
+            SnapshotStep::Sent { to } => ("sent", Some(to)),
+            SnapshotStep::Received { from } => ("received", Some(from)),
+            SnapshotStep::Imported { from } => ("imported", Some(from)),
+        };
+        json!({
+            "step": step,
+            "node": node,
+            "index": snapshot.index,
+            "bytes": snapshot.bytes,
+            "bytes_total": snapshot.bytes_total,
+        })
+    });
+    json!({
+        "made": made,
+        "sent": sent,
+        "sent_bytes": sent_bytes,
+        "received": received,
+        "received_bytes": received_bytes,
+        "failed": failed,
+        "last_sent": last(status.snapshots.last_sent),
+        "last_received": last(status.snapshots.last_received),
+        "running": running.collect::<Vec<_>>(),
+    })
 }
 
 fn state(health: Health) -> &'static str {
@@ -290,11 +325,44 @@ fn has_quorum(log: &Log) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ledgermq_log::RunningSnapshot;
+
     use super::*;
 
     fn wanted(text: &str) -> Result<TokenAsk, String> {
         let wanted = serde_json::from_str(text).map_err(|error| error.to_string())?;
         check(&wanted).map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn snapshots_are_counted_and_those_on_their_way_named() {
+        let running =
+            |step, index, bytes, bytes_total| RunningSnapshot { step, index, bytes, bytes_total };
+        let status = ClusterStatus {
+            snapshots: SnapshotStatus {
+                made: 2,
+                sent: 1,
+                sent_bytes: 700,
+                last_sent: Some((700, Duration::from_millis(1500))),
+                failed: 3,
+                ..SnapshotStatus::default()
+            },
+            snapshots_running: vec![
+                running(SnapshotStep::Made, 90, 5, None),
+                running(SnapshotStep::Sent { to: 3 }, 80, 6, Some(700)),
+            ],
+            ..ClusterStatus::default()
+        };
+        let expected = json!({
+            "made": 2, "sent": 1, "sent_bytes": 700, "received": 0, "received_bytes": 0, "failed": 3,
+            "last_sent": { "bytes": 700, "seconds": 1.5 },
+            "last_received": null,
+            "running": [
+                { "step": "made", "node": null, "index": 90, "bytes": 5, "bytes_total": null },
+                { "step": "sent", "node": 3, "index": 80, "bytes": 6, "bytes_total": 700 },
+            ],
+        });
+        assert_eq!(snapshots(&status), expected);
     }
 
     #[test]

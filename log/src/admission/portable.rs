@@ -11,9 +11,9 @@ use std::io::{self, Read, Write};
 use ledgermq_core::identity::ClientId;
 use serde::de::DeserializeOwned;
 
-use super::Admission;
 use super::checkpoint::{VERSION, encode, encode_shard};
 use super::sessions::{SHARDS, Session};
+use super::{Admission, Head};
 use crate::snapshots::{read_part, write_part};
 
 /// Writes the state.
@@ -26,25 +26,47 @@ pub(crate) fn write(admission: &Admission, out: &mut dyn Write) -> io::Result<()
     Ok(())
 }
 
-/// Reads what [`write`] wrote; no part of it has more than `bytes_max` bytes.
-///
-/// # Errors
-///
-/// If it cannot be read, or is of another version.
-pub(crate) fn read(stream: &mut dyn Read, bytes_max: u64) -> io::Result<Admission> {
+/// Reads what [`write`] wrote, part by part: one has a 256th of the sessions.
+#[derive(Default)]
+pub(crate) struct Parts {
+    admission: Admission,
+    /// Shards that were read; none before the head was.
+    shards: Option<usize>,
+}
+
+impl Parts {
+    /// Reads the next part, which has no more than `bytes_max` bytes, and answers the state behind the
+    /// last one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is of another version.
+    pub(crate) fn read(
+        &mut self,
+        stream: &mut dyn Read,
+        bytes_max: u64,
+    ) -> io::Result<Option<Admission>> {
+        let Some(number) = self.shards else {
+            self.admission.head = head(stream, bytes_max)?;
+            self.shards = Some(0);
+            return Ok(None);
+        };
+        let sessions: Vec<(ClientId, Session)> = part(stream, bytes_max)?;
+        if !sessions.is_empty() {
+            self.admission.sessions.set_shard(number, sessions.into_iter().collect());
+        }
+        self.shards = Some(number + 1);
+        Ok((number + 1 == SHARDS).then(|| std::mem::take(&mut self.admission)))
+    }
+}
+
+fn head(stream: &mut dyn Read, bytes_max: u64) -> io::Result<Head> {
     let mut version = [0];
     stream.read_exact(&mut version)?;
     if version != [VERSION] {
         return Err(invalid("the admission state of a snapshot is of another version"));
     }
-    let mut admission = Admission { head: part(stream, bytes_max)?, ..Admission::default() };
-    for number in 0..SHARDS {
-        let sessions: Vec<(ClientId, Session)> = part(stream, bytes_max)?;
-        if !sessions.is_empty() {
-            admission.sessions.set_shard(number, sessions.into_iter().collect());
-        }
-    }
-    Ok(admission)
+    part(stream, bytes_max)
 }
 
 fn part<T: DeserializeOwned>(stream: &mut dyn Read, bytes_max: u64) -> io::Result<T> {
@@ -75,6 +97,15 @@ mod tests {
             admission.apply(&batch).expect("readable");
         }
         admission
+    }
+
+    fn read(stream: &mut dyn Read, bytes_max: u64) -> io::Result<Admission> {
+        let mut parts = Parts::default();
+        loop {
+            if let Some(admission) = parts.read(stream, bytes_max)? {
+                return Ok(admission);
+            }
+        }
     }
 
     fn bytes(admission: &Admission) -> Vec<u8> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use ledgermq_core::offset::Index;
 
 use crate::clock::Now;
+use crate::config::Config;
+use crate::machine::snapshots::Size;
 use crate::machine::{LogMachine, TurnError};
 use crate::replica::Syncing;
 use crate::shared::{Shared, lock};
@@ -196,18 +198,31 @@ impl<S: LogStore> LogMachine<S> {
 
     /// What is dropped though somebody lacks it who is heard: beyond half as much again as the hot
     /// log may have, and what the disk has no room for.
-    fn dropped_anyway(&self, over: u64) -> Index {
+    pub(super) fn dropped_anyway(&self) -> Index {
         if !lock(&self.shared.snapshots).is_served() {
             return 0;
         }
-        let grace = self.config.hot_bytes_max.0 / 2;
-        let entries = self.config.hot_entries_max.saturating_add(self.config.hot_entries_max / 2);
-        let over = over.saturating_sub(grace).max(self.space.missing());
+        let grace = self.grace();
+        let entries = self.config.hot_entries_max.saturating_add(grace.entries);
+        let over = self.over().saturating_sub(grace.bytes).max(self.space.missing());
         self.replica.store().purge_point(over, entries).unwrap_or_default()
     }
 
-    /// The index behind which the log must stay, for a snapshot that is sent; a disk that has no room
-    /// does not wait for it.
+    /// By how much the log may be larger while it waits for others: half of what it may have.
+    pub(super) fn grace(&self) -> Size {
+        let Config { hot_bytes_max, hot_entries_max, .. } = &self.config;
+        Size { bytes: hot_bytes_max.0 / 2, entries: hot_entries_max / 2 }
+    }
+
+    /// Bytes that the log would like to be rid of.
+    fn over(&self) -> u64 {
+        let over = self.replica.store().bytes().saturating_sub(self.config.hot_bytes_max.0);
+        // A disk that is smaller than the hot log may be is a bound, too.
+        over.max(self.space.missing())
+    }
+
+    /// The index behind which the log must stay, for a snapshot that is sent and for those who have got
+    /// one and lack what follows; a disk that has no room does not wait for it.
     fn pinned(&self) -> Index {
         let pinned = self.snapshots.pinned().filter(|_| self.space.missing() == 0);
         pinned.unwrap_or(Index::MAX)
@@ -216,9 +231,7 @@ impl<S: LogStore> LogMachine<S> {
     /// Says what the log would like to drop, and drops what nobody needs.
     fn purge(&mut self, now: Duration) -> Result<(), StoreError> {
         let store = self.replica.store();
-        // A disk that is smaller than the hot log may be is a bound, too.
-        let over = store.bytes().saturating_sub(self.config.hot_bytes_max.0);
-        let over = over.max(self.space.missing());
+        let over = self.over();
         let first = self.shared.reader.first_index();
         self.keeping.purge_wanted = store
             .purge_point(over, self.config.hot_entries_max)
@@ -235,7 +248,7 @@ impl<S: LogStore> LogMachine<S> {
             .min(self.shared.purge_allowed.load(Ordering::Relaxed))
             // One that waits for room on the disk is none yet.
             .min(self.keeping.checkpoint)
-            .min(self.held_by_others(now).max(self.dropped_anyway(over)))
+            .min(self.held_by_others(now).max(self.dropped_anyway()))
             .min(self.pinned());
         // A tail of this process that is a moment behind must not find a gap.
         let needed = lock(&self.shared.ring).lowest_needed(first);

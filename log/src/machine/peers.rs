@@ -428,6 +428,7 @@ impl<S: LogStore> LogMachine<S> {
             outbox_bytes: self.proposing.outbox_bytes() as u64,
             doubt: self.doubting.reason(),
             snapshots: self.snapshots.counts,
+            snapshots_running: self.snapshots_running(),
             last_index: self.replica.last_index(),
             proposals_dropped: self.proposing.counts.dropped,
             uncommitted_bytes: self.replica.uncommitted_bytes() as u64,

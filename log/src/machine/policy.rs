@@ -15,8 +15,8 @@ use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::store::LogStore;
 
-/// A learner has caught up when it lacks at most so many entries.
-const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// A node has caught up when it lacks at most so many entries.
+pub(super) const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// Without a leader for so long, a node says so.
 const LEADERLESS: Duration = Duration::from_secs(2);
 

@@ -1,9 +1,11 @@
 //! Snapshots for nodes that lack what is purged.
 //!
 //! A leader whose raft asks for one cuts its state at an index (`offering.rs`), sends the file
-//! (`sending.rs`), and keeps what follows in its log. A follower takes the file (`receiving.rs`),
-//! has the projections take in their part, and only then jumps there (`installing.rs`).
+//! (`sending.rs`), and keeps what follows in its log (`catching_up.rs`). A follower takes the file
+//! (`receiving.rs`), has the projections take in their part, and only then jumps there
+//! (`installing.rs`).
 
+mod catching_up;
 mod installing;
 mod offering;
 mod receiving;
@@ -11,6 +13,7 @@ mod sending;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
+pub(super) use catching_up::Size;
 pub(super) use installing::time as time_of_snapshot;
 
 use std::sync::Arc;
@@ -21,8 +24,9 @@ use ledgermq_core::offset::Index;
 use crate::clock::Now;
 use crate::cluster::{Frame, Peers};
 use crate::machine::LogMachine;
-use crate::snapshots::SnapshotFiles;
-use crate::status::SnapshotStatus;
+use crate::shared::lock;
+use crate::snapshots::{SnapshotFiles, remove};
+use crate::status::{RunningSnapshot, SnapshotStatus, SnapshotStep};
 use crate::store::LogStore;
 
 /// A cut that does not go on for so long is given up, and so is a transfer of which nothing arrives.
@@ -47,6 +51,7 @@ pub(super) struct Snapshots {
     made: u32,
     offering: offering::Offering,
     sending: sending::Sending,
+    catching_up: catching_up::CatchingUp,
     receiving: Option<receiving::Receiving>,
     installing: Option<installing::Installing>,
     pub(super) counts: SnapshotStatus,
@@ -65,20 +70,28 @@ impl Snapshots {
             made: 0,
             offering: offering::Offering::default(),
             sending: sending::Sending::default(),
+            catching_up: catching_up::CatchingUp::default(),
             receiving: None,
             installing: None,
             counts: SnapshotStatus::default(),
         }
     }
 
-    /// What follows this index is kept in the log for whoever gets the snapshot.
+    /// What follows this index is kept in the log for whoever gets the snapshot, or has got it and
+    /// has not caught up.
     pub(super) fn pinned(&self) -> Option<Index> {
-        self.offering.pinned()
+        let pinned = [self.offering.pinned(), self.sending.pinned(), self.catching_up.pinned()];
+        pinned.into_iter().flatten().min()
     }
 
     /// When there is something to be sent again.
     pub(super) fn next_turn(&self) -> Option<Duration> {
         self.sending.next_turn()
+    }
+
+    /// Whether there is something to be done at once.
+    pub(super) fn has_work(&self) -> bool {
+        self.receiving.as_ref().is_some_and(receiving::Receiving::is_reading)
     }
 
     /// The log is on its way to a snapshot: nothing of the state before may be written any more.
@@ -92,14 +105,20 @@ impl Snapshots {
     }
 }
 
-/// Removes a file; what cannot be removed now is when the log is opened next.
-fn remove(files: &dyn SnapshotFiles, name: &str) {
-    if let Err(error) = files.remove(name) {
-        tracing::warn!(%error, name, "a snapshot cannot be removed");
-    }
-}
-
 impl<S: LogStore> LogMachine<S> {
+    /// The snapshots on their way.
+    pub(super) fn snapshots_running(&self) -> Vec<RunningSnapshot> {
+        let cut = lock(&self.shared.snapshots).running().map(|(index, bytes)| RunningSnapshot {
+            step: SnapshotStep::Made,
+            index,
+            // That it was begun counts as one.
+            bytes: bytes.saturating_sub(1),
+            bytes_total: None,
+        });
+        let received = self.snapshots.receiving.as_ref().map(receiving::Receiving::running);
+        cut.into_iter().chain(self.snapshots.sending.running()).chain(received).collect()
+    }
+
     /// Takes a frame of a snapshot.
     pub(super) fn take_snapshot_frame(
         &mut self,
@@ -128,6 +147,7 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn keep_snapshots(&mut self, now: Now, peers: &mut dyn Peers) {
         self.offer_snapshot(now.monotonic);
         self.send_snapshots(now.monotonic, peers);
+        self.keep_catching_up(now.monotonic);
         self.keep_receiving(now.monotonic, peers);
     }
 }

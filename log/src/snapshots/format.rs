@@ -12,6 +12,9 @@ use crate::snapshots::SnapshotFile;
 
 /// Bytes of the content of every chunk but the last, which has fewer.
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
+/// Chunks between two syncs of a file that is written: 8 MiB, so that a sync of the log beside it waits
+/// for no more.
+pub(crate) const SYNC_CHUNKS: u32 = 32;
 /// Bytes before the content of a chunk.
 const HEAD: usize = 8;
 
@@ -23,6 +26,11 @@ fn place(number: u32) -> u64 {
 /// How many chunks so many bytes have.
 pub(crate) fn chunks_of(bytes: u64) -> u64 {
     bytes.div_ceil(CHUNK_BYTES as u64)
+}
+
+/// How many bytes the first chunks have of a snapshot of `bytes` bytes.
+pub(crate) fn bytes_of(chunks: u32, bytes: u64) -> u64 {
+    bytes.min(u64::from(chunks) * CHUNK_BYTES as u64)
 }
 
 /// Content of the chunk `number` of a snapshot of `bytes` bytes.
@@ -92,6 +100,9 @@ impl ChunkWriter {
         self.sums = add_sum(self.sums, sum);
         self.chunks += 1;
         self.content.clear();
+        if self.chunks.is_multiple_of(SYNC_CHUNKS) {
+            self.file.sync()?;
+        }
         Ok(())
     }
 
@@ -191,6 +202,19 @@ mod tests {
             reader.read_to_end(&mut read).expect("whole");
             assert!(read == content && reader.left() == 0, "{bytes} bytes");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_synced_now_and_then() {
+        let files = MemoryFiles::default();
+        let mut writer = ChunkWriter::new(files.create("a").expect("made"));
+        let content = content((SYNC_CHUNKS as usize + 1) * CHUNK_BYTES);
+        writer.write_all(&content).expect("written");
+        files.crash();
+        let file = files.open("a").expect("there");
+        let bytes = content.len() as u64;
+        read_chunk(&*file, SYNC_CHUNKS - 1, bytes).expect("synced");
+        assert!(read_chunk(&*file, SYNC_CHUNKS, bytes).is_err());
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{SnapshotFile, SnapshotFiles};
 
-/// A directory in memory; clones are the same one.
+/// A directory in memory; clones are the same one. As elsewhere a file that is open outlives its removal.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryFiles(Arc<Mutex<Directory>>);
 
 #[derive(Debug, Default)]
 struct Directory {
-    files: BTreeMap<String, Content>,
+    files: BTreeMap<String, Arc<Mutex<Content>>>,
     /// Writes to come until one fails.
     fails_after: Option<u64>,
 }
@@ -26,17 +26,18 @@ struct Content {
 impl MemoryFiles {
     /// The power goes: of each file only what was synced is left.
     pub fn crash(&self) {
-        for content in self.lock().files.values_mut() {
+        for content in self.lock().files.values() {
+            let mut content = lock(content);
             content.current = content.durable.clone();
         }
     }
 
     /// Flips a bit of a file.
     pub fn flip(&self, name: &str, at: u64) {
-        let mut directory = self.lock();
-        let content = directory.files.get_mut(name).expect("a file of that name");
+        let directory = self.lock();
+        let content = directory.files.get(name).expect("a file of that name");
         let at = usize::try_from(at).expect("within the file");
-        content.current[at] ^= 1;
+        lock(content).current[at] ^= 1;
     }
 
     /// After so many more writes each fails as on a full disk; none does if it is `None`.
@@ -45,21 +46,23 @@ impl MemoryFiles {
     }
 
     fn lock(&self) -> MutexGuard<'_, Directory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SnapshotFiles for MemoryFiles {
     fn create(&self, name: &str) -> io::Result<Box<dyn SnapshotFile>> {
-        self.lock().files.insert(name.to_owned(), Content::default());
+        self.lock().files.insert(name.to_owned(), Arc::default());
         self.open(name)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn SnapshotFile>> {
-        if !self.lock().files.contains_key(name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        Ok(Box::new(MemoryFile { directory: self.clone(), name: name.to_owned() }))
+        let content = self.lock().files.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(MemoryFile { directory: self.clone(), content }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -74,7 +77,7 @@ impl SnapshotFiles for MemoryFiles {
 
 struct MemoryFile {
     directory: MemoryFiles,
-    name: String,
+    content: Arc<Mutex<Content>>,
 }
 
 fn end_of(offset: u64, bytes: usize) -> io::Result<(usize, usize)> {
@@ -85,8 +88,7 @@ fn end_of(offset: u64, bytes: usize) -> io::Result<(usize, usize)> {
 impl SnapshotFile for MemoryFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let (start, end) = end_of(offset, buffer.len())?;
-        let directory = self.directory.lock();
-        let content = directory.files.get(&self.name).ok_or(io::ErrorKind::NotFound)?;
+        let content = lock(&self.content);
         let bytes = content.current.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
@@ -94,13 +96,12 @@ impl SnapshotFile for MemoryFile {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let (start, end) = end_of(offset, bytes.len())?;
-        let mut directory = self.directory.lock();
-        match &mut directory.fails_after {
+        match &mut self.directory.lock().fails_after {
             Some(0) => return Err(io::ErrorKind::StorageFull.into()),
             Some(left) => *left -= 1,
             None => {}
         }
-        let content = directory.files.get_mut(&self.name).ok_or(io::ErrorKind::NotFound)?;
+        let mut content = lock(&self.content);
         if content.current.len() < end {
             content.current.resize(end, 0);
         }
@@ -109,8 +110,7 @@ impl SnapshotFile for MemoryFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut directory = self.directory.lock();
-        let content = directory.files.get_mut(&self.name).ok_or(io::ErrorKind::NotFound)?;
+        let mut content = lock(&self.content);
         content.durable = content.current.clone();
         Ok(())
     }

@@ -12,7 +12,7 @@ use ledgermq_core::offset::{Index, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::format::ChunkReader;
-use crate::admission::{Admission, read_admission, write_admission};
+use crate::admission::{Admission, Parts, write_admission};
 use crate::cluster::{ClusterId, Members};
 use crate::store::{Configuration, configuration_bytes, configuration_of};
 
@@ -54,24 +54,19 @@ impl Prologue {
         write_admission(&self.admission, out)
     }
 
-    /// Reads it, and says how many bytes it has.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or does not fit together.
-    pub(crate) fn read(mut stream: ChunkReader) -> io::Result<(Self, u64)> {
-        let bytes = stream.left();
+    /// Reads what comes before the state of admission, which is left empty.
+    fn read_head(stream: &mut dyn Read, bytes_max: u64) -> io::Result<Self> {
         let mut magic = [0; 8];
         stream.read_exact(&mut magic)?;
         if &magic != MAGIC {
             return Err(invalid("it is no snapshot, or of another version"));
         }
-        let head = read_part(&mut stream, bytes)?;
+        let head = read_part(stream, bytes_max)?;
         let head: Head =
             postcard::from_bytes(&head).map_err(|_| invalid("the head cannot be read"))?;
         let (cluster, numbers, Bytes(configuration), Bytes(members)) = head;
         let [generation, node, index, term, time] = numbers;
-        let prologue = Self {
+        Ok(Self {
             cluster: ClusterId(cluster),
             generation,
             node,
@@ -82,13 +77,57 @@ impl Prologue {
                 .ok_or_else(|| invalid("the configuration cannot be read"))?,
             members: Members::decode(&members)
                 .map_err(|_| invalid("the members cannot be read"))?,
-            admission: read_admission(&mut stream, bytes)?,
-        };
+            admission: Admission::default(),
+        })
+    }
+}
+
+/// Reads the log's part of a snapshot, a bounded number of bytes at a time: of a million sessions it has
+/// tens of MiB, and who reads it has other things to do.
+pub(crate) struct PrologueReader {
+    stream: ChunkReader,
+    /// Bytes of the whole snapshot.
+    bytes: u64,
+    /// What was read so far, without the state of admission.
+    head: Option<Prologue>,
+    admission: Parts,
+}
+
+impl PrologueReader {
+    /// Nothing of `stream` was read yet.
+    pub(crate) fn new(stream: ChunkReader) -> Self {
+        let bytes = stream.left();
+        Self { stream, bytes, head: None, admission: Parts::default() }
+    }
+
+    /// Reads on until it was so many bytes, and the part that goes beyond them. Answers the prologue, and
+    /// how many bytes it has, when that is all; then nothing is left to be read.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or does not fit together.
+    pub(crate) fn read(&mut self, bytes: u64) -> io::Result<Option<(Prologue, u64)>> {
+        let end = self.stream.left().saturating_sub(bytes);
+        loop {
+            if self.head.is_none() {
+                self.head = Some(Prologue::read_head(&mut self.stream, self.bytes)?);
+            } else if let Some(admission) = self.admission.read(&mut self.stream, self.bytes)? {
+                return self.whole(admission).map(Some);
+            }
+            if self.stream.left() <= end {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn whole(&mut self, admission: Admission) -> io::Result<(Prologue, u64)> {
+        let head = self.head.take().ok_or_else(|| invalid("it was read already"))?;
+        let prologue = Prologue { admission, ..head };
+        let index = prologue.index;
         if prologue.admission.applied() != index || prologue.configuration.index > index {
             return Err(invalid("its parts are not of one index"));
         }
-        let length = bytes - stream.left();
-        Ok((prologue, length))
+        Ok((prologue, self.bytes - self.stream.left()))
     }
 }
 
@@ -149,7 +188,13 @@ mod tests {
         let mut writer = ChunkWriter::new(files.create("a")?);
         writer.write_all(&bytes)?;
         let (length, _) = writer.finish()?;
-        Prologue::read(ChunkReader::new(files.open("a")?, length))
+        let mut reader = PrologueReader::new(ChunkReader::new(files.open("a")?, length));
+        // Each part alone, and what goes beyond it.
+        loop {
+            if let Some(whole) = reader.read(1)? {
+                return Ok(whole);
+            }
+        }
     }
 
     #[test]

@@ -36,8 +36,8 @@ enum CutState {
 pub(crate) enum CutEnd {
     /// It stands in its file.
     Finished(Written),
-    /// It was dropped unfinished.
-    Failed,
+    /// It was refused, or dropped unfinished, and why.
+    Failed(String),
 }
 
 /// A finished cut.
@@ -98,6 +98,15 @@ impl Snapshots {
         Some(cut)
     }
 
+    /// Refuses the cut that is wanted at `index`, which nobody has begun; `false` if it is another one.
+    pub(crate) fn refuse(&mut self, index: Index, why: &str) -> bool {
+        let is_it = matches!(&self.cut, CutState::Wanted(cut) if cut.index == index);
+        if is_it {
+            self.cut = CutState::Ended(CutEnd::Failed(why.to_owned()));
+        }
+        is_it
+    }
+
     /// Ends the cut; `false` if it is no longer being written: it was given up, or has ended.
     pub(crate) fn end(&mut self, cut: &Arc<Cut>, end: CutEnd) -> bool {
         let is_it = matches!(&self.cut, CutState::Writing(writing) if Arc::ptr_eq(writing, cut));
@@ -116,9 +125,11 @@ impl Snapshots {
         }
     }
 
-    /// Gives the cut up: whoever writes it is told at the end.
+    /// Gives the cut up: whoever writes it is told at the next write.
     pub(crate) fn give_up(&mut self) {
-        self.cut = CutState::None;
+        if let CutState::Wanted(cut) | CutState::Writing(cut) = std::mem::take(&mut self.cut) {
+            cut.give_up();
+        }
     }
 
     /// How the cut ended, once.
@@ -190,10 +201,10 @@ impl Snapshots {
 
 #[cfg(all(test, feature = "testing"))]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use super::*;
-    use crate::snapshots::{MemoryFiles, SnapshotFiles};
+    use crate::snapshots::{MemoryFiles, Room, SnapshotFiles};
 
     fn files() -> Arc<dyn SnapshotFiles> {
         Arc::new(MemoryFiles::default())
@@ -202,7 +213,8 @@ mod tests {
     fn cut(index: Index) -> Cut {
         let prologue = Box::new(|_: &mut dyn std::io::Write| Ok(()));
         let (name, progress) = ("cut".to_owned(), AtomicU64::new(0));
-        Cut { index, files: files(), name, prologue, progress }
+        let is_given_up = AtomicBool::new(false);
+        Cut { index, files: files(), name, prologue, room: Room::ANY, progress, is_given_up }
     }
 
     fn received(index: Index) -> Received {
@@ -230,7 +242,7 @@ mod tests {
         assert_eq!((snapshots.wanted(), snapshots.running()), (None, Some((5, 1))));
         assert_eq!(snapshots.take_end(), None);
         assert!(snapshots.end(&begun, CutEnd::Finished(written(5))));
-        assert!(!snapshots.end(&begun, CutEnd::Failed), "it has ended");
+        assert!(!snapshots.end(&begun, CutEnd::Failed(String::new())), "it has ended");
         assert_eq!(snapshots.running(), None);
         assert_eq!(snapshots.take_end(), Some(CutEnd::Finished(written(5))));
         assert_eq!(snapshots.take_end(), None);
@@ -242,10 +254,23 @@ mod tests {
         snapshots.want(cut(5));
         let begun = snapshots.begin(5).expect("wanted");
         snapshots.give_up();
+        assert!(begun.is_given_up.load(Ordering::Relaxed));
         snapshots.want(cut(5));
         assert!(snapshots.begin(5).is_some());
         assert!(!snapshots.end(&begun, CutEnd::Finished(written(5))), "another of that index");
         assert_eq!(snapshots.take_end(), None);
+    }
+
+    #[test]
+    fn a_cut_is_refused_before_it_is_begun() {
+        let mut snapshots = Snapshots::default();
+        assert!(!snapshots.refuse(5, "none is wanted"));
+        snapshots.want(cut(5));
+        assert!(!snapshots.refuse(4, "another one"));
+        assert!(snapshots.refuse(5, "the views are beyond"));
+        let end = CutEnd::Failed("the views are beyond".to_owned());
+        assert_eq!(snapshots.take_end(), Some(end));
+        assert!(!snapshots.refuse(5, "twice") && snapshots.begin(5).is_none());
     }
 
     #[test]

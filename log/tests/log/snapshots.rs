@@ -96,7 +96,7 @@ impl Fold {
         if let Some(index) = wanted.filter(|index| tail.position() > *index) {
             assert!(self.applied <= index, "nothing beyond the cut was taken before");
             let sums = cut.unwrap_or_else(|| self.sums.clone());
-            let mut writer = log.begin_cut(index).expect("it is wanted");
+            let mut writer = log.begin_cut(index, 4 * sums.len() as u64).expect("it is wanted");
             for sum in &sums {
                 writer.write_all(&sum.to_le_bytes()).expect("room");
             }

@@ -140,6 +140,12 @@ impl Store for FileStore {
         })
     }
 
+    fn bytes(&mut self) -> Result<u64, StoreError> {
+        // Pages have a head, and a file that was larger once has free ones.
+        let file = std::fs::metadata(&self.path);
+        file.map(|file| file.len()).map_err(|error| StoreError::Storage(error.into()))
+    }
+
     fn kept(&self) -> Arc<dyn Kept> {
         Arc::new(FileKept::new(self.path.clone(), Arc::clone(&self.shared)))
     }

@@ -15,6 +15,9 @@ use crate::views::retained::RetainedMessage;
 
 use beside::MemoryBeside;
 
+/// Bytes of a row, or of a copy, beside its own: more than the stream of a snapshot has.
+const ROW: usize = 32;
+
 /// A store in memory. Clones share it: keep one, crash the projector, and open again with it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
@@ -135,6 +138,18 @@ impl Store for MemoryStore {
         used.kept.extend(messages);
         used.kept_upto = used.kept_upto.max(upto);
         Ok(())
+    }
+
+    fn bytes(&mut self) -> Result<u64, StoreError> {
+        let state = self.state();
+        let rows = state.used.rows.iter().map(|((_, key), value)| key.len() + value.len() + ROW);
+        let mut copy = Vec::new();
+        let kept = state.used.kept.values().map(|message| {
+            copy.clear();
+            message.encode(&mut copy);
+            copy.len() + ROW
+        });
+        Ok((rows.sum::<usize>() + kept.sum::<usize>()) as u64)
     }
 
     fn kept(&self) -> Arc<dyn Kept> {

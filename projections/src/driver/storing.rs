@@ -92,7 +92,14 @@ fn store_copies(store: &mut dyn Store, upto: Index, copies: &[RetainedMessage]) 
 /// index.
 fn cut(log: &Log, store: &mut dyn Store, index: Index, is_stopping: &AtomicBool) {
     let mut write = || -> Result<(), Box<dyn Error>> {
-        let mut writer = Unless { is_stopping, through: log.begin_cut(index)? };
+        let bytes = match store.bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                log.refuse_cut(index, "the projections' store cannot be read");
+                return Err(error.into());
+            }
+        };
+        let mut writer = Unless { is_stopping, through: log.begin_cut(index, bytes)? };
         let meta = export(store, index, &mut writer)?;
         Ok(writer.through.finish(meta.checksum)?)
     };

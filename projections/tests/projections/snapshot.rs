@@ -76,6 +76,8 @@ fn exported(store: &mut dyn Store) -> (Meta, Vec<u8>) {
     let mut stream = Vec::new();
     let index = store.meta().expect("it can be read").expect("it was written").applied;
     let meta = export(store, index, &mut stream).expect("it can be written");
+    let said = store.bytes().expect("it is there");
+    assert!(stream.len() as u64 <= said, "{} bytes, and {said} were said", stream.len());
     (meta, stream)
 }
 

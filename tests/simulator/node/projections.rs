@@ -240,7 +240,7 @@ impl Projections {
                 Output::PurgeAllowed(index) => log.purge_allowed(index),
                 Output::CutFailed(index) => {
                     o.say(format_args!("the views are beyond the cut at {index}"));
-                    drop(log.begin_cut(index));
+                    log.refuse_cut(index, "the views are beyond it");
                 }
                 Output::Imported { index, result } => {
                     o.say(format_args!("the snapshot at {index} was taken in: {result:?}"));
@@ -255,7 +255,7 @@ impl Projections {
         let store = &mut self.store;
         let does_fail = o.rng.permille(100);
         let mut write = || -> Result<(), Box<dyn Error>> {
-            let mut writer = log.begin_cut(index)?;
+            let mut writer = log.begin_cut(index, store.bytes()?)?;
             let meta = export(store, index, &mut writer)?;
             if does_fail {
                 return Err("told to fail".into());

@@ -211,8 +211,9 @@ impl Fold {
         let Some((index, state)) = self.cut.take_if(|cut| cut.0 < self.tail.position()) else {
             return Ok(());
         };
+        let bytes = (16 + state.rows.len() * ROW_BYTES + habits.padding) as u64;
         // It may have been given up.
-        let Ok(mut writer) = log.begin_cut(index) else { return Ok(()) };
+        let Ok(mut writer) = log.begin_cut(index, bytes) else { return Ok(()) };
         if rng.permille(habits.fails) {
             return Ok(());
         }

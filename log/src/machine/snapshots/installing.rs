@@ -11,13 +11,13 @@ use std::time::Duration;
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::{Index, Timestamp};
 
-use super::remove;
 use crate::admission::{Admission, Checkpoint};
 use crate::cluster::Peers;
 use crate::machine::LogMachine;
 use crate::receipt::Receipt;
 use crate::replica::Restored;
 use crate::shared::lock;
+use crate::snapshots::remove;
 use crate::store::LogStore;
 
 /// Index and time of the last snapshot that the log jumped to, in the store: 8 bytes each, big-endian.
@@ -105,7 +105,9 @@ impl<S: LogStore> LogMachine<S> {
         let counts = &mut self.snapshots.counts;
         counts.received += 1;
         counts.received_bytes += ready.bytes;
-        counts.received_time += now.saturating_sub(ready.began_at);
+        let time = now.saturating_sub(ready.began_at);
+        counts.received_time += time;
+        counts.last_received = Some((ready.bytes, time));
         let _ = peers.send(ready.from, &ready.answer());
     }
 

@@ -1,15 +1,15 @@
 //! Making a snapshot, and having it at hand.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use ledgermq_core::offset::Index;
 
-use super::{IDLE, PATIENCE, remove};
+use super::{IDLE, PATIENCE};
 use crate::machine::LogMachine;
 use crate::shared::lock;
-use crate::snapshots::{Cut, CutEnd, Prologue, Written};
+use crate::snapshots::{Cut, CutEnd, Prologue, Room, Written, remove};
 use crate::store::{Configuration, LogStore};
 
 /// Pause after a cut that failed, twice as long after the next one, and so on: a disk that has no room
@@ -25,6 +25,8 @@ pub(super) struct Offering {
     /// No cut is begun before; and so many failed in a row.
     not_before: Duration,
     failures: u32,
+    /// Bytes of the last one that was made.
+    last_bytes: Option<u64>,
 }
 
 /// A cut that the projections write.
@@ -82,7 +84,7 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    fn begin_cut(&mut self, now: Duration) {
+    pub(super) fn begin_cut(&mut self, now: Duration) {
         let index = self.admission.applied();
         let Some(term) = self.replica.term_of(index) else { return };
         let number = self.snapshots.number();
@@ -99,6 +101,12 @@ impl<S: LogStore> LogMachine<S> {
             members,
             admission: self.admission.clone(),
         };
+        let free = self.space.free_now();
+        let room = Room {
+            bytes_max: self.room_for_cut(free),
+            own: self.admission.bytes(),
+            last: self.snapshots.offering.last_bytes,
+        };
         // Another process of this node numbers its own from elsewhere on.
         let id = (self.shared.start() << 24) | u64::from(number);
         let name = format!("cut-{number}");
@@ -107,7 +115,9 @@ impl<S: LogStore> LogMachine<S> {
             files: Arc::clone(&self.snapshots.files),
             name: name.clone(),
             prologue: Box::new(move |out| prologue.write(out)),
+            room,
             progress: AtomicU64::new(0),
+            is_given_up: AtomicBool::new(false),
         };
         tracing::info!(index, "a snapshot is made for a node that lacks what was purged");
         let place = Place { id, name, index, term, configuration };
@@ -125,39 +135,57 @@ impl<S: LogStore> LogMachine<S> {
         }
         let Some(end) = lock(&self.shared.snapshots).take_end() else { return };
         let Some(Running { place, .. }) = self.snapshots.offering.cut.take() else { return };
-        let CutEnd::Finished(written) = end else {
-            tracing::warn!(index = place.index, "the projections could not write a snapshot");
-            self.snapshots.counts.failed += 1;
-            let offering = &mut self.snapshots.offering;
-            offering.not_before = now + PAUSE * (1 << offering.failures);
-            offering.failures = PAUSE_DOUBLINGS_MAX.min(offering.failures + 1);
-            return remove(&*self.snapshots.files, &place.name);
+        let written = match end {
+            CutEnd::Finished(written) => written,
+            CutEnd::Failed(why) => {
+                tracing::warn!(index = place.index, %why, "a snapshot could not be written");
+                return self.cut_failed(&place, now);
+            }
         };
         self.snapshots.offering.failures = 0;
+        self.snapshots.offering.last_bytes = Some(written.bytes);
         self.drop_offered();
         tracing::info!(index = place.index, bytes = written.bytes, "a snapshot is ready");
         self.snapshots.counts.made += 1;
         self.replica.offer_snapshot(Some((place.index, place.term, &place.configuration)));
+        // Who asked while it was made gets this one.
+        self.replica.take_snapshot_wanted();
         self.snapshots.offering.offered =
             Some(Offered { place, written, used_at: now, is_pinned: true });
     }
 
-    /// Gives up a cut that does not go on.
+    fn cut_failed(&mut self, place: &Place, now: Duration) {
+        self.snapshots.counts.failed += 1;
+        let offering = &mut self.snapshots.offering;
+        offering.not_before = now + PAUSE * (1 << offering.failures);
+        offering.failures = PAUSE_DOUBLINGS_MAX.min(offering.failures + 1);
+        remove(&*self.snapshots.files, &place.name);
+    }
+
+    /// Bytes that may be written before the log lacks what it keeps for itself.
+    fn room_for_cut(&self, free: u64) -> u64 {
+        free.saturating_sub(self.config.reserve_publish_bytes())
+    }
+
+    /// Gives up a cut that does not go on, or takes the room of the log, which has grown beside it.
     fn look_at_cut(&mut self, now: Duration) {
         let Some(running) = &mut self.snapshots.offering.cut else { return };
         let progress = lock(&self.shared.snapshots).running().map_or(0, |(_, bytes)| bytes);
         if progress > running.progress {
             (running.progress, running.progress_at) = (progress, now);
         }
-        if now.saturating_sub(running.progress_at) < PATIENCE {
+        let is_still = now.saturating_sub(running.progress_at) >= PATIENCE;
+        let index = running.place.index;
+        if is_still {
+            tracing::warn!(index, "the projections do not write a snapshot: it is given up");
+        } else if progress > 0 && self.room_for_cut(self.space.free()) == 0 {
+            tracing::warn!(index, "the disk has no room left for a snapshot: it is given up");
+        } else {
             return;
         }
-        let index = running.place.index;
-        tracing::warn!(index, "the projections do not write a snapshot: it is given up");
         lock(&self.shared.snapshots).give_up();
-        self.snapshots.counts.failed += 1;
         if let Some(running) = self.snapshots.offering.cut.take() {
-            remove(&*self.snapshots.files, &running.place.name);
+            self.cut_failed(&running.place, now);
         }
     }
 

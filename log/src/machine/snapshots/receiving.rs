@@ -7,19 +7,21 @@ use std::time::Duration;
 use ledgermq_core::offset::Index;
 
 use super::installing::Ready;
-use super::{ACK_CHUNKS, IDLE, KEEPALIVE, remove};
+use super::{ACK_CHUNKS, IDLE, KEEPALIVE};
 use crate::cluster::{
     Frame, Peers, SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState,
 };
 use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::snapshots::{
-    ChunkReader, Prologue, Received, SnapshotFile, add_sum, chunks_of, length_of, write_chunk,
+    ChunkReader, Prologue, PrologueReader, Received, SYNC_CHUNKS, SnapshotFile, add_sum, bytes_of,
+    chunks_of, length_of, remove, write_chunk,
 };
+use crate::status::{RunningSnapshot, SnapshotStep};
 use crate::store::LogStore;
 
-/// Chunks between two syncs of the file: 8 MiB.
-const SYNC_CHUNKS: u32 = 32;
+/// Bytes of the log's own part that are read in one turn: a few milliseconds.
+const READ_BYTES: u64 = 1 << 20;
 
 /// A snapshot that is received.
 pub(super) struct Receiving {
@@ -36,6 +38,8 @@ pub(super) struct Receiving {
     sums: u32,
     /// The sender was told that a chunk is missing.
     is_gap_told: bool,
+    /// All of it is there, and the log's part of it is read.
+    reading: Option<PrologueReader>,
     /// All of it is there, and this is the log's part of it.
     whole: Option<Whole>,
     began_at: Duration,
@@ -53,9 +57,33 @@ struct Whole {
 }
 
 impl Receiving {
+    /// How far it has come.
+    pub(super) fn running(&self) -> RunningSnapshot {
+        let from = self.from;
+        RunningSnapshot {
+            step: match self.is_complete() {
+                true => SnapshotStep::Imported { from },
+                false => SnapshotStep::Received { from },
+            },
+            index: self.begin.index,
+            bytes: bytes_of(self.next, self.begin.bytes),
+            bytes_total: Some(self.begin.bytes),
+        }
+    }
+
+    /// There is more to be read at once.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
     fn ack(&mut self, state: SnapshotState, now: Duration) -> Frame {
         (self.acked, self.told_at) = (self.next, now);
         Frame::SnapshotAck(SnapshotAck { id: self.begin.id, next: self.next, state })
+    }
+
+    /// All chunks are there.
+    fn is_complete(&self) -> bool {
+        self.reading.is_some() || self.whole.is_some()
     }
 
     /// Takes the next chunk.
@@ -71,6 +99,12 @@ impl Receiving {
         }
         Ok(())
     }
+}
+
+/// Bytes that a snapshot of so many takes: its file, what is made of it beside the views that are in use,
+/// and a quarter for the pages of that store and for the log, which jumps there before the file goes.
+fn room_for(bytes: u64) -> u64 {
+    bytes.saturating_mul(2).saturating_add(bytes / 4)
 }
 
 /// An answer about a snapshot of which nothing is kept.
@@ -112,23 +146,23 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(receiving) = &mut self.snapshots.receiving {
             if (receiving.from, receiving.begin) == (from, begin) {
                 receiving.is_gap_told = false;
-                return Ok(match receiving.whole {
-                    Some(_) => SnapshotState::Importing,
-                    None => SnapshotState::Receiving,
+                return Ok(match receiving.is_complete() {
+                    true => SnapshotState::Importing,
+                    false => SnapshotState::Receiving,
                 });
             }
-            if receiving.whole.is_some() {
+            if receiving.is_complete() {
                 return Err("another one is taken in".to_owned());
             }
         }
         if from != self.replica.leader() {
             return Err("its sender does not lead".to_owned());
         }
-        let (free, reserve) = (self.space.free(), self.config.reserve_publish_bytes());
-        if begin.bytes > free.saturating_sub(reserve) {
-            let bytes = begin.bytes;
+        let (free, reserve) = (self.space.free_now(), self.config.reserve_publish_bytes());
+        let (bytes, needed) = (begin.bytes, room_for(begin.bytes));
+        if needed > free.saturating_sub(reserve) {
             return Err(format!(
-                "it has {bytes} bytes, and {free} are free with {reserve} to keep"
+                "it has {bytes} bytes and takes {needed}, and {free} are free with {reserve} to keep"
             ));
         }
         self.drop_received();
@@ -145,6 +179,7 @@ impl<S: LogStore> LogMachine<S> {
             acked: 0,
             sums: 0,
             is_gap_told: false,
+            reading: None,
             whole: None,
             began_at: now,
             active_at: now,
@@ -196,49 +231,63 @@ impl<S: LogStore> LogMachine<S> {
         if (end.chunks, end.sums) != (receiving.chunks, receiving.sums) {
             return self.refuse_received("its checksums are not those of its sender", peers);
         }
-        match self.read_received() {
-            Ok(whole) => {
-                let Some(receiving) = &mut self.snapshots.receiving else { return };
-                receiving.whole = Some(whole);
-                let frame = receiving.ack(SnapshotState::Importing, now);
-                let _ = peers.send(from, &frame);
-            }
-            Err(error) => self.refuse_received(&error.to_string(), peers),
+        let frame = receiving.ack(SnapshotState::Importing, now);
+        if let Err(error) = self.begin_reading() {
+            return self.refuse_received(&error.to_string(), peers);
         }
+        let _ = peers.send(from, &frame);
     }
 
     /// The snapshot of that sender, if chunks of it are awaited.
     fn receiving_from(&mut self, from: u64, id: u64, now: Duration) -> Option<&mut Receiving> {
         let receiving = self.snapshots.receiving.as_mut().filter(|receiving| {
-            (receiving.from, receiving.begin.id) == (from, id) && receiving.whole.is_none()
+            (receiving.from, receiving.begin.id) == (from, id) && !receiving.is_complete()
         })?;
         receiving.active_at = now;
         Some(receiving)
     }
 
-    /// Makes what was received durable, and reads the log's part of it.
-    fn read_received(&mut self) -> io::Result<Whole> {
-        let own = self.joining.identity().map(|own| (own.cluster, own.generation));
-        let node = self.shared.node;
+    /// Makes what was received durable, and begins to read the log's part of it.
+    fn begin_reading(&mut self) -> io::Result<()> {
         let Some(receiving) = &mut self.snapshots.receiving else {
             return Err(io::ErrorKind::NotFound.into());
         };
         receiving.file.sync()?;
         let file = self.snapshots.files.open(&receiving.name)?;
-        let (prologue, length) = Prologue::read(ChunkReader::new(file, receiving.begin.bytes))?;
+        let stream = ChunkReader::new(file, receiving.begin.bytes);
+        receiving.reading = Some(PrologueReader::new(stream));
+        Ok(())
+    }
+
+    /// Reads on in the log's part, and says whether all of it was read.
+    fn read_on(&mut self) -> io::Result<bool> {
+        let Some(receiving) = &mut self.snapshots.receiving else { return Ok(false) };
+        let Some(reader) = &mut receiving.reading else { return Ok(receiving.whole.is_some()) };
+        let Some((prologue, length)) = reader.read(READ_BYTES)? else { return Ok(false) };
         let begin = receiving.begin;
+        self.check(&prologue, begin)?;
+        if let Some(receiving) = &mut self.snapshots.receiving {
+            receiving.reading = None;
+            receiving.whole = Some(Whole { prologue, length, is_offered: false });
+        }
+        Ok(true)
+    }
+
+    /// Whether it is what was announced, and for this node.
+    fn check(&self, prologue: &Prologue, begin: SnapshotBegin) -> io::Result<()> {
+        let own = self.joining.identity().map(|own| (own.cluster, own.generation));
+        let is_founded = prologue.members.is_founded();
         let wrong = |what: &'static str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if (prologue.index, prologue.term) != (begin.index, begin.term) {
             return wrong("it is of another index than was announced");
         }
-        let is_founded = prologue.members.is_founded();
         if is_founded && own.is_some_and(|own| own != (prologue.cluster, prologue.generation)) {
             return wrong("it is of another cluster");
         }
-        if !prologue.configuration.members().contains(&node) {
+        if !prologue.configuration.members().contains(&self.shared.node) {
             return wrong("this node is no member in it");
         }
-        Ok(Whole { prologue, length, is_offered: false })
+        Ok(())
     }
 
     /// Gives up what was received, which its sender is told.
@@ -275,12 +324,27 @@ impl<S: LogStore> LogMachine<S> {
             let _ = peers.send(from, &answer(id, SnapshotState::Done));
             return;
         }
-        let Some(whole) = &mut receiving.whole else {
+        if !receiving.is_complete() {
             if now.saturating_sub(receiving.active_at) >= IDLE {
                 self.drop_received();
             }
             return;
-        };
+        }
+        if now.saturating_sub(receiving.told_at) >= KEEPALIVE {
+            let frame = receiving.ack(SnapshotState::Importing, now);
+            let _ = peers.send(from, &frame);
+        }
+        match self.read_on() {
+            Ok(true) => self.keep_importing(peers),
+            Ok(false) => {}
+            Err(error) => self.refuse_received(&error.to_string(), peers),
+        }
+    }
+
+    /// Has the projections take their part in.
+    fn keep_importing(&mut self, peers: &mut dyn Peers) {
+        let Some(receiving) = &mut self.snapshots.receiving else { return };
+        let Some(whole) = &mut receiving.whole else { return };
         if !whole.is_offered {
             let received = Received {
                 index: receiving.begin.index,
@@ -292,10 +356,6 @@ impl<S: LogStore> LogMachine<S> {
             };
             whole.is_offered = lock(&self.shared.snapshots).offer(received);
             lock(&self.shared.ring).wake_all();
-        }
-        if now.saturating_sub(receiving.told_at) >= KEEPALIVE {
-            let frame = receiving.ack(SnapshotState::Importing, now);
-            let _ = peers.send(from, &frame);
         }
         let answer = lock(&self.shared.snapshots).answer();
         if let Some((_, Err(why))) = answer {

@@ -10,7 +10,8 @@ use crate::cluster::{
     Frame, Peers, Sent, SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState,
 };
 use crate::machine::LogMachine;
-use crate::snapshots::{CHUNK_BYTES, SnapshotFile, chunks_of, read_chunk};
+use crate::snapshots::{CHUNK_BYTES, SnapshotFile, bytes_of, chunks_of, read_chunk};
+use crate::status::{RunningSnapshot, SnapshotStep};
 use crate::store::LogStore;
 
 /// When a lane is full, or enough was sent for now, it is looked at again after this.
@@ -29,8 +30,14 @@ pub(super) struct Sending {
 }
 
 struct Transfer {
+    /// What is sent, as it was offered: another one may be by now, and this one is still there as long
+    /// as it is open.
     id: u64,
     index: Index,
+    term: u64,
+    /// Checksums of the views, and of the chunks.
+    checksum: u64,
+    sums: u32,
     file: Box<dyn SnapshotFile>,
     bytes: u64,
     chunks: u32,
@@ -54,6 +61,21 @@ struct Transfer {
 impl Sending {
     pub(super) fn is_idle(&self) -> bool {
         self.transfers.is_empty()
+    }
+
+    /// What follows this index is kept for those who are being sent what is before.
+    pub(super) fn pinned(&self) -> Option<Index> {
+        self.transfers.values().map(|transfer| transfer.index).min()
+    }
+
+    /// What is under way.
+    pub(super) fn running(&self) -> impl Iterator<Item = RunningSnapshot> {
+        self.transfers.iter().map(|(to, transfer)| RunningSnapshot {
+            step: SnapshotStep::Sent { to: *to },
+            index: transfer.index,
+            bytes: bytes_of(transfer.acked, transfer.bytes),
+            bytes_total: Some(transfer.bytes),
+        })
     }
 
     pub(super) fn next_turn(&self) -> Option<Duration> {
@@ -126,6 +148,9 @@ impl<S: LogStore> LogMachine<S> {
         let transfer = Transfer {
             id: offered.place.id,
             index,
+            term: offered.place.term,
+            checksum: offered.written.checksum,
+            sums: offered.written.sums,
             file,
             bytes,
             chunks: u32::try_from(chunks_of(bytes)).unwrap_or(u32::MAX),
@@ -140,6 +165,7 @@ impl<S: LogStore> LogMachine<S> {
             active_at: now,
         };
         tracing::info!(to, index, bytes, "a snapshot is sent");
+        self.snapshots.catching_up.forget(to);
         self.snapshots.sending.transfers.insert(to, transfer);
     }
 
@@ -162,11 +188,14 @@ impl<S: LogStore> LogMachine<S> {
         let counts = &mut self.snapshots.counts;
         counts.sent += 1;
         counts.sent_bytes += transfer.bytes;
-        counts.sent_time += now.saturating_sub(transfer.began_at);
+        let time = now.saturating_sub(transfer.began_at);
+        counts.sent_time += time;
+        counts.last_sent = Some((transfer.bytes, time));
         let is_idle = self.snapshots.sending.is_idle();
         if let Some(offered) = self.snapshots.offering.offered.as_mut().filter(|_| is_idle) {
             offered.is_pinned = false;
         }
+        self.begin_catching_up(to, transfer.index, now);
         self.replica.report_snapshot(to, true);
     }
 
@@ -204,10 +233,22 @@ impl<S: LogStore> LogMachine<S> {
                 Err(error) => {
                     // The file is damaged: another one is made.
                     tracing::error!(%error, "a snapshot cannot be read");
-                    self.fail_transfers("it cannot be read");
-                    return self.drop_offered();
+                    self.drop_damaged(to);
                 }
             }
+        }
+    }
+
+    /// Sends the snapshot that `to` was sent to nobody any more.
+    fn drop_damaged(&mut self, to: u64) {
+        let transfers = &self.snapshots.sending.transfers;
+        let Some(id) = transfers.get(&to).map(|transfer| transfer.id) else { return };
+        let of_it = transfers.iter().filter(|(_, transfer)| transfer.id == id);
+        let receivers: Vec<u64> = of_it.map(|(to, _)| *to).collect();
+        receivers.into_iter().for_each(|to| self.fail_transfer(to, "it cannot be read"));
+        let offered = self.snapshots.offering.offered.as_ref();
+        if offered.is_some_and(|offered| offered.place.id == id) {
+            self.drop_offered();
         }
     }
 
@@ -236,11 +277,8 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Sends to one receiver: [`Sent::Full`] if there is more for it than could be sent now.
     fn send_to(&mut self, to: u64, now: Duration, peers: &mut dyn Peers) -> std::io::Result<Sent> {
-        let offered = self.snapshots.offering.offered.as_ref();
         let sending = &mut self.snapshots.sending;
-        let (Some(transfer), Some(offered)) = (sending.transfers.get_mut(&to), offered) else {
-            return Ok(Sent::Taken);
-        };
+        let Some(transfer) = sending.transfers.get_mut(&to) else { return Ok(Sent::Taken) };
         if now.saturating_sub(transfer.active_at) >= RESEND {
             transfer.active_at = now;
             (transfer.is_announced, transfer.is_begun) = (false, false);
@@ -250,9 +288,9 @@ impl<S: LogStore> LogMachine<S> {
             let begin = SnapshotBegin {
                 id,
                 index: transfer.index,
-                term: offered.place.term,
+                term: transfer.term,
                 bytes: transfer.bytes,
-                checksum: offered.written.checksum,
+                checksum: transfer.checksum,
             };
             let sent = peers.send(to, &Frame::SnapshotBegin(begin));
             transfer.is_announced = sent == Sent::Taken;
@@ -278,7 +316,7 @@ impl<S: LogStore> LogMachine<S> {
             transfer.active_at = now;
         }
         if transfer.next == transfer.chunks && !transfer.is_end_sent {
-            let end = SnapshotEnd { id, chunks: transfer.chunks, sums: offered.written.sums };
+            let end = SnapshotEnd { id, chunks: transfer.chunks, sums: transfer.sums };
             let sent = peers.send(to, &Frame::SnapshotEnd(end));
             transfer.is_end_sent = sent == Sent::Taken;
             return Ok(sent);
