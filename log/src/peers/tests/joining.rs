@@ -27,6 +27,7 @@ fn founded_with(has_tls: bool, room: usize) -> (End, Members, Joining) {
         node: None,
         authority: fingerprint(authority().certificate()),
         addresses: vec![address],
+        replaces: None,
     };
     let token = JoinToken::issue(&authority().token_key(), grant).to_string();
     let join = Join {
