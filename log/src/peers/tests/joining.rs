@@ -170,6 +170,21 @@ fn a_node_that_is_not_of_the_cluster_is_not_believed() {
 }
 
 #[test]
+fn a_node_does_not_ask_itself() {
+    let (_one, _, mut joining) = founded(true);
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    own.set_nonblocking(true).unwrap();
+    let address = own.local_addr().unwrap().to_string();
+    let token: JoinToken = joining.join.token.parse().unwrap();
+    let grant = Grant { addresses: vec![address.clone()], ..token.grant().clone() };
+    joining.join.token = JoinToken::issue(&authority().token_key(), grant).to_string();
+    joining.join.address = address;
+    let error = join(&joining).unwrap_err().to_string();
+    assert!(error.contains("this node itself"), "{error}");
+    assert!(own.accept().is_err(), "nobody came");
+}
+
+#[test]
 fn before_it_is_let_in_nothing_else_is_heard_of_a_node() {
     let (mut one, _, joining) = founded(false);
     let address = joining_address(&joining);
