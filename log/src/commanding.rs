@@ -73,6 +73,13 @@ pub(crate) fn refused(text: impl Into<String>) -> Answer {
     Answer::Refused { text: text.into() }
 }
 
+/// Why nobody may take the place of a node yet.
+pub(crate) fn serving(node: u64) -> String {
+    format!(
+        "node {node} is there and serves: drain it, or stop it, before another one takes its place"
+    )
+}
+
 impl Log {
     /// Asks the leader, wherever it is, to do this. Without waiting.
     #[must_use]
@@ -109,6 +116,23 @@ impl Log {
     pub fn mqtt_elsewhere(&self) -> Vec<String> {
         let (members, status) = (self.members(), self.cluster_status());
         elsewhere(&members, &status, self.node())
+    }
+
+    /// Whether another node may be let in to take the place of that one, as far as this node can tell:
+    /// the leader looks again.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for people: it is no member, it serves, another one does already, or it has the only
+    /// vote.
+    pub fn check_replaced(&self, node: u64) -> Result<(), String> {
+        self.members().check_replaced(node).map_err(|error| error.to_string())?;
+        let status = self.cluster_status();
+        let serves = |known: &NodeStatus| known.node == node && known.connected && !known.draining;
+        match status.nodes.iter().any(serves) {
+            true => Err(serving(node)),
+            false => Ok(()),
+        }
     }
 
     /// What this node knows of the cluster.
@@ -149,6 +173,7 @@ mod tests {
             address: String::new(),
             standing: Standing::Voter,
             held: false,
+            replaces: None,
             draining,
             connected,
             refusal: None,
@@ -174,6 +199,7 @@ mod tests {
             key: [0; 32],
             joined: 1,
             is_held: false,
+            replaces: None,
         };
         let nodes = (1..=5).map(|id| (id, member(id))).collect();
         let mut members = Members { nodes, ..Members::default() };

@@ -14,6 +14,7 @@ mod peers;
 mod policy;
 mod proposing;
 mod recovery;
+mod replacing;
 mod snapshots;
 #[cfg(feature = "testing")]
 mod testing;

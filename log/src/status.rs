@@ -194,6 +194,8 @@ pub struct NodeStatus {
     pub standing: Standing,
     /// An operator took its vote, and it gets none by itself.
     pub held: bool,
+    /// The node whose place it takes when it has caught up and that one is not there.
+    pub replaces: Option<u64>,
     /// An operator drains it: it lets no new clients in and leads no more.
     pub draining: bool,
     /// Whether its lanes to this node are up; of this node itself always.
@@ -269,6 +271,7 @@ mod tests {
             address: String::new(),
             standing,
             held: false,
+            replaces: None,
             draining: false,
             connected,
             refusal: None,

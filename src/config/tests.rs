@@ -260,6 +260,7 @@ fn token(id: u8) -> JoinToken {
         node: None,
         authority: [0; 32],
         addresses: Vec::new(),
+        replaces: None,
     };
     JoinToken::issue(&TokenKey::derive(b"nobody"), grant)
 }

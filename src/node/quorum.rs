@@ -67,6 +67,7 @@ mod tests {
             address: String::new(),
             standing: Standing::Voter,
             held: false,
+            replaces: None,
             draining: false,
             connected: at < online,
             refusal: None,

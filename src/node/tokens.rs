@@ -51,6 +51,7 @@ fn make(
         node: ask.node,
         authority: fingerprint(authority.certificate()),
         addresses,
+        replaces: ask.replaces,
     };
     JoinToken::issue(&authority.token_key(), grant).to_string()
 }
@@ -85,6 +86,7 @@ mod tests {
             key: [0; 32],
             joined: 0,
             is_held: false,
+            replaces: None,
         };
         let nodes = (1..=count).map(|node| (node, member(node))).collect();
         Members { nodes, ..Members::default() }
@@ -102,13 +104,14 @@ mod tests {
     fn a_token_lets_in_until_it_expires_and_is_never_too_long() {
         let cluster = ClusterId([7; 16]);
         let authority = Authority::found(cluster).unwrap();
-        let ask = TokenAsk { role: Role::Log, ttl: Duration::from_secs(60), node: Some(3) };
+        let (node, replaces) = (Some(3), Some(2));
+        let ask = TokenAsk { role: Role::Log, ttl: Duration::from_secs(60), node, replaces };
         let longest = members(20, |node| format!("{node:a>249}:65535"));
         let addresses = addresses(&format!("{:b>249}:65535", ""), &longest);
         let text = make(&authority, ask, [1; 8], 1_000, addresses);
         assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
         let token: JoinToken = text.parse().unwrap();
-        assert_eq!(token.grant().node, Some(3));
+        assert_eq!((token.grant().node, token.grant().replaces), (Some(3), Some(2)));
         assert_eq!(token.verify(&authority.token_key(), cluster, 1_059), Ok(()));
         let late = token.verify(&authority.token_key(), cluster, 1_060);
         assert_eq!(late, Err(TokenError::Expired));

@@ -3,6 +3,7 @@
 mod alone;
 mod operating;
 mod repair;
+mod replacing;
 mod several;
 mod snapshots;
 mod stopping;

@@ -35,6 +35,8 @@ pub struct TokenAsk {
     pub ttl: Duration,
     /// The only number that the node may have, if it is fixed.
     pub node: Option<u64>,
+    /// The member whose place it is to take, if it is for that.
+    pub replaces: Option<u64>,
 }
 
 /// Makes a token to join the cluster with, or says why it cannot. Must be quick.
@@ -48,6 +50,7 @@ struct Item<'a> {
     role: Role,
     standing: &'static str,
     held: bool,
+    replaces: Option<u64>,
     draining: bool,
     leader: bool,
     version: &'a str,
@@ -76,6 +79,7 @@ impl<'a> Item<'a> {
             role: members.nodes.get(&node.node).map(|member| member.role).unwrap_or_default(),
             standing,
             held: node.held,
+            replaces: node.replaces,
             draining: node.draining,
             leader: node.node == leader,
             version: &node.version,
@@ -235,6 +239,7 @@ pub(super) struct Wanted {
     role: Role,
     ttl: Option<Span>,
     node: Option<u64>,
+    replaces: Option<u64>,
 }
 
 /// `POST /cluster/tokens`
@@ -247,6 +252,9 @@ pub(super) async fn token(
     if let Some(node) = wanted.node {
         let free = members.check_number(node);
         free.map_err(|error| Problem::conflict(error.to_string()))?;
+    }
+    if let Some(node) = wanted.replaces {
+        rooms.log.check_replaced(node).map_err(Problem::conflict)?;
     }
     let Some(make) = &rooms.tokens else {
         return Err(Problem::conflict(
@@ -269,7 +277,10 @@ fn check(wanted: &Wanted) -> Result<TokenAsk, Problem> {
     if wanted.node == Some(0) {
         return Err(Problem::invalid("node", "the number of a node is 1 or more"));
     }
-    Ok(TokenAsk { role: wanted.role, ttl, node: wanted.node })
+    if wanted.replaces == Some(0) {
+        return Err(Problem::invalid("replaces", "the number of a node is 1 or more"));
+    }
+    Ok(TokenAsk { role: wanted.role, ttl, node: wanted.node, replaces: wanted.replaces })
 }
 
 /// Has the cluster do something to a node that it has, and says what became of it.
@@ -367,10 +378,12 @@ mod tests {
 
     #[test]
     fn a_token_is_for_a_node_that_keeps_the_log_and_for_an_hour_unless_that_is_said() {
-        let ask = TokenAsk { role: Role::Log, ttl: TTL, node: None };
+        let ask = TokenAsk { role: Role::Log, ttl: TTL, node: None, replaces: None };
         assert_eq!(wanted("{}"), Ok(ask));
         let asked = wanted(r#"{"role":"log","ttl":"10m","node":3}"#);
         assert_eq!(asked, Ok(TokenAsk { ttl: Duration::from_secs(600), node: Some(3), ..ask }));
+        let asked = wanted(r#"{"node":4,"replaces":3}"#);
+        assert_eq!(asked, Ok(TokenAsk { node: Some(4), replaces: Some(3), ..ask }));
     }
 
     #[test]
@@ -380,6 +393,7 @@ mod tests {
             (r#"{"ttl":"0s"}"#, "ttl"),
             (r#"{"ttl":"721h"}"#, "ttl"),
             (r#"{"node":0}"#, "node"),
+            (r#"{"replaces":0}"#, "replaces"),
             (r#"{"nodes":1}"#, "unknown field"),
             (r#"{"node":-1}"#, "invalid value"),
         ] {

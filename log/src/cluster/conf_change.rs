@@ -46,24 +46,33 @@ pub fn propose(change: &MemberChange, members: &Members) -> ConfChangeV2 {
         Some(Standing::Learner) => ConfChangeType::AddLearnerNode,
         Some(Standing::Away) | None => ConfChangeType::RemoveNode,
     };
-    let (kind, nodes) = match change {
-        MemberChange::Found { node, .. } => (ConfChangeType::AddNode, vec![*node]),
-        MemberChange::Join { node, .. } | MemberChange::Readmit { node } => {
-            (ConfChangeType::AddLearnerNode, vec![*node])
-        }
-        MemberChange::Address { node, .. } => (standing(node), vec![*node]),
-        MemberChange::Promote { nodes } => (ConfChangeType::AddNode, nodes.clone()),
-        MemberChange::Demote { nodes } => (ConfChangeType::AddLearnerNode, nodes.clone()),
-        MemberChange::LeaveJoint => (ConfChangeType::AddNode, Vec::new()),
+    let all = |kind, nodes: &[u64]| nodes.iter().map(|node| (kind, *node)).collect::<Vec<_>>();
+    let singles = match change {
+        MemberChange::Found { node, .. } => all(ConfChangeType::AddNode, &[*node]),
+        MemberChange::Join { node, .. }
+        | MemberChange::JoinFor { node, .. }
+        | MemberChange::Readmit { node } => all(ConfChangeType::AddLearnerNode, &[*node]),
+        MemberChange::Address { node, .. } => all(standing(node), &[*node]),
+        MemberChange::Promote { nodes } => all(ConfChangeType::AddNode, nodes),
+        MemberChange::Demote { nodes } => all(ConfChangeType::AddLearnerNode, nodes),
+        MemberChange::LeaveJoint => Vec::new(),
         MemberChange::Withdraw { node } | MemberChange::Retire { node } => {
-            (ConfChangeType::RemoveNode, vec![*node])
+            all(ConfChangeType::RemoveNode, &[*node])
+        }
+        MemberChange::Succeed { node, replaces } => {
+            let goes = (ConfChangeType::RemoveNode, *replaces);
+            match standing(replaces) {
+                ConfChangeType::AddNode => vec![goes, (ConfChangeType::AddNode, *node)],
+                // It had no vote that could go over.
+                ConfChangeType::AddLearnerNode | ConfChangeType::RemoveNode => vec![goes],
+            }
         }
     };
     let mut raft = ConfChangeV2::new();
-    if nodes.len() > 1 {
+    if singles.len() > 1 {
         raft.set_transition(ConfChangeTransition::Explicit);
     }
-    for node in nodes {
+    for (kind, node) in singles {
         let mut single = ConfChangeSingle::new();
         single.set_change_type(kind);
         single.node_id = node;

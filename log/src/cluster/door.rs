@@ -74,15 +74,22 @@ impl Door<'_> {
         if join.role == Role::Edge {
             return refuse("nodes of the role edge come later".to_owned());
         }
-        let change = MemberChange::Join {
-            node: join.node,
-            address: join.address.clone(),
-            mqtt: join.mqtt.clone(),
-            role: join.role,
-            key: key.fingerprint,
-            token: grant.id,
-            expires_s: grant.expires_s,
-            at_s: self.now_s,
+        let (node, address, mqtt) = (join.node, join.address.clone(), join.mqtt.clone());
+        let (role, key, token) = (join.role, key.fingerprint, grant.id);
+        let (expires_s, at_s) = (grant.expires_s, self.now_s);
+        let change = match grant.replaces {
+            None => MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s },
+            Some(replaces) => MemberChange::JoinFor {
+                node,
+                address,
+                mqtt,
+                role,
+                key,
+                token,
+                expires_s,
+                at_s,
+                replaces,
+            },
         };
         match self.members.check(&change) {
             Ok(()) => Ok(Entry::Propose(change)),
@@ -131,6 +138,7 @@ mod tests {
             node: None,
             authority: fingerprint(authority.certificate()),
             addresses: vec!["one:7000".into()],
+            replaces: None,
         }
     }
 
@@ -193,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn a_token_says_whose_place_is_taken() {
+        let authority = Authority::found(CLUSTER).unwrap();
+        let issue = |id: u8, replaces| {
+            let grant = Grant { id: [id; 8], replaces, ..grant(&authority) };
+            JoinToken::issue(&authority.token_key(), grant)
+        };
+        let key = NodeKey::generate().unwrap();
+        let mut members = members();
+        for (node, replaces) in [(2, None), (3, Some(2))] {
+            let token = issue(u8::try_from(node).unwrap(), replaces);
+            let asks = Join { node, ..join(&token, &key) };
+            let door = Door { authority: &authority, members: &members, now_s: 900 };
+            let entry = door.check(&asks);
+            let Ok(Entry::Propose(change)) = entry else { panic!("{entry:?}") };
+            assert!(members.apply(node, &change));
+            assert_eq!(members.nodes[&node].replaces, replaces);
+        }
+        let asks = Join { node: 4, ..join(&issue(4, Some(2)), &key) };
+        let door = Door { authority: &authority, members: &members, now_s: 900 };
+        let refusal = door.check(&asks).unwrap_err();
+        assert_eq!(refusal.text, "node 3 takes the place of node 2 already");
+    }
+
+    #[test]
     fn each_wrong_request_has_a_text_of_its_own() {
         let authority = Authority::found(CLUSTER).unwrap();
         let key = NodeKey::generate().unwrap();
@@ -224,6 +256,8 @@ mod tests {
             (Join { node: 1, ..good.clone() }, "is a member already"),
             (Join { node: 0, ..good.clone() }, "names no node"),
             (Join { address: String::new(), ..good.clone() }, "an address is"),
+            (with(|grant| grant.replaces = Some(9)), "node 9 is not a member"),
+            (with(|grant| grant.replaces = Some(1)), "no voter would be left"),
         ];
         let door = Door { authority: &authority, members: &members, now_s: 900 };
         for (join, text) in cases {

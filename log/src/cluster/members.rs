@@ -6,6 +6,7 @@
 //! must not be changed either ([`Members::apply`] says so).
 
 mod change;
+mod fold;
 #[cfg(test)]
 mod tests;
 mod version_1;
@@ -26,6 +27,12 @@ pub const ADDRESS_BYTES_MAX: usize = 255;
 /// Addresses for clients that a node may announce.
 pub const MQTT_ADDRESSES_MAX: usize = 8;
 const VERSION: u8 = 2;
+/// The form in which somebody replaces another one: who replaces whom stands behind the rest. Whoever
+/// does not know of it must not take them for ordinary members.
+const VERSION_REPLACING: u8 = 3;
+
+/// Who replaces whom, as it is written.
+type Replacing = BTreeMap<u64, u64>;
 
 /// The random name of a token to join with.
 pub type TokenId = [u8; 8];
@@ -69,6 +76,9 @@ pub struct Member {
     pub joined: Index,
     /// An operator took its vote: it stays without one until an operator gives it back.
     pub is_held: bool,
+    /// The member whose place it takes when it has caught up.
+    #[serde(skip)]
+    pub replaces: Option<u64>,
 }
 
 /// All members, and what must not come again.
@@ -107,6 +117,13 @@ impl Members {
         self.nodes.iter().filter(is_voter).map(|(node, _)| *node)
     }
 
+    /// The node that was let in to take the place of `node`, if there is one.
+    #[must_use]
+    pub fn successor(&self, node: u64) -> Option<u64> {
+        let mut nodes = self.nodes.iter();
+        nodes.find(|(_, member)| member.replaces == Some(node)).map(|(successor, _)| *successor)
+    }
+
     /// Whether the cluster was founded.
     #[must_use]
     pub fn is_founded(&self) -> bool {
@@ -116,7 +133,14 @@ impl Members {
     /// The form in the store, in snapshots and between nodes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![VERSION]).expect("members can be written to memory")
+        let pairs = self.nodes.iter();
+        let pairs = pairs.filter_map(|(node, member)| Some((*node, member.replaces?)));
+        let replacing: Replacing = pairs.collect();
+        let bytes = match replacing.is_empty() {
+            true => postcard::to_extend(self, vec![VERSION]),
+            false => postcard::to_extend(&(self, replacing), vec![VERSION_REPLACING]),
+        };
+        bytes.expect("members can be written to memory")
     }
 
     /// Reads what [`Self::encode`] wrote, or wrote in an earlier version.
@@ -131,6 +155,15 @@ impl Members {
                 postcard::take_from_bytes::<version_1::MembersV1>(rest)
                     .map(|(members, rest)| (members.into(), rest))
             }
+            Some((&VERSION_REPLACING, rest)) => postcard::take_from_bytes::<(Self, Replacing)>(
+                rest,
+            )
+            .map(|((mut members, pairs), rest)| {
+                for (node, member) in &mut members.nodes {
+                    member.replaces = pairs.get(node).copied();
+                }
+                (members, rest)
+            }),
             _ => return Err(MembersError::Unreadable),
         };
         let (members, rest) = read.map_err(|_| MembersError::Unreadable)?;
@@ -139,8 +172,15 @@ impl Members {
                 .nodes
                 .values()
                 .all(|node| change::addresses(&node.address, &node.mqtt).is_ok())
-            && members.nodes.keys().all(|node| *node != 0 && !members.retired.contains(node));
-        if !rest.is_empty() || !is_bounded {
+            && members.nodes.keys().all(|node| *node != 0 && !members.retired.contains(node))
+            && members.nodes.iter().all(|(node, member)| {
+                let is_other =
+                    |replaced| replaced != *node && members.nodes.contains_key(&replaced);
+                member.replaces.is_none_or(is_other)
+            });
+        // One form only: nobody who is no member replaces anybody.
+        let is_plain = bytes[0] != VERSION_REPLACING || members.encode() == bytes;
+        if !rest.is_empty() || !is_bounded || !is_plain {
             return Err(MembersError::Unreadable);
         }
         Ok(members)

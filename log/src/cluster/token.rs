@@ -1,7 +1,8 @@
 //! Tokens with which a node may join.
 //!
-//! Text: `lmq1.` and base64url (no padding) of the content as postcard, followed by 32 bytes of
-//! HMAC-SHA256 over that. The key is derived from the key of the cluster's authority, which every
+//! Text: `lmq1.` (`lmq2.` if the node is to take another one's place) and base64url (no padding) of the content as postcard, followed by 32 bytes of
+//! HMAC-SHA256 over that. Whom it replaces stands behind the rest as one more number; who knows of no
+//! `lmq2.` lets nobody in with it, rather than without what it says. The key is derived from the key of the cluster's authority, which every
 //! node that keeps the log has: each can issue and check tokens, and issuing stores nothing. Using a
 //! token spends its id ([`crate::cluster::Members::spent`]).
 
@@ -17,6 +18,7 @@ use crate::cluster::identity::ClusterId;
 use crate::cluster::members::{Role, TokenId};
 
 const PREFIX: &str = "lmq1.";
+const PREFIX_REPLACING: &str = "lmq2.";
 const MAC: usize = 32;
 /// Bytes of a token's text, at most.
 pub const TEXT_BYTES_MAX: usize = 4096;
@@ -58,6 +60,9 @@ pub struct Grant {
     pub authority: [u8; 32],
     /// Addresses of members to ask.
     pub addresses: Vec<String>,
+    /// The member whose place the node is to take, if it is for that.
+    #[serde(skip)]
+    pub replaces: Option<u64>,
 }
 
 /// A token. It is a secret: whoever has it may join.
@@ -89,7 +94,11 @@ impl JoinToken {
     /// Issues a token.
     #[must_use]
     pub fn issue(key: &TokenKey, grant: Grant) -> Self {
-        let signed = postcard::to_stdvec(&grant).expect("a grant can be written to memory");
+        let signed = match grant.replaces {
+            None => postcard::to_stdvec(&grant),
+            Some(replaces) => postcard::to_stdvec(&(&grant, replaces)),
+        };
+        let signed = signed.expect("a grant can be written to memory");
         let tag = hmac::sign(&key.0, &signed);
         let mut mac = [0; MAC];
         mac.copy_from_slice(tag.as_ref());
@@ -129,11 +138,22 @@ impl FromStr for JoinToken {
         if text.len() > TEXT_BYTES_MAX {
             return Err(TokenError::Malformed);
         }
-        let encoded = text.strip_prefix(PREFIX).ok_or(TokenError::Malformed)?;
+        let (encoded, is_replacing) = match text.strip_prefix(PREFIX_REPLACING) {
+            Some(encoded) => (encoded, true),
+            None => (text.strip_prefix(PREFIX).ok_or(TokenError::Malformed)?, false),
+        };
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Malformed)?;
         let (signed, mac) = bytes.split_last_chunk::<MAC>().ok_or(TokenError::Malformed)?;
-        match postcard::take_from_bytes(signed) {
-            Ok((grant, [])) => Ok(Self { grant, signed: signed.to_vec(), mac: *mac }),
+        let read = match is_replacing {
+            false => postcard::take_from_bytes::<Grant>(signed),
+            true => postcard::take_from_bytes::<(Grant, u64)>(signed).map(
+                |((grant, replaces), rest)| (Grant { replaces: Some(replaces), ..grant }, rest),
+            ),
+        };
+        match read {
+            Ok((grant, [])) if grant.replaces != Some(0) => {
+                Ok(Self { grant, signed: signed.to_vec(), mac: *mac })
+            }
             _ => Err(TokenError::Malformed),
         }
     }
@@ -142,7 +162,8 @@ impl FromStr for JoinToken {
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = [&self.signed[..], &self.mac].concat();
-        write!(f, "{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
+        let prefix = if self.grant.replaces.is_some() { PREFIX_REPLACING } else { PREFIX };
+        write!(f, "{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
 }
 
@@ -159,6 +180,7 @@ impl fmt::Debug for Grant {
             .field("expires_s", &self.expires_s)
             .field("role", &self.role)
             .field("node", &self.node)
+            .field("replaces", &self.replaces)
             .finish_non_exhaustive()
     }
 }
@@ -182,16 +204,37 @@ mod tests {
             node: Some(4),
             authority: [3; 32],
             addresses: vec!["one:7000".into(), "two:7000".into()],
+            replaces: None,
         };
+        JoinToken::issue(&key(), grant)
+    }
+
+    fn replacing() -> JoinToken {
+        let grant = Grant { replaces: Some(3), ..token().grant };
         JoinToken::issue(&key(), grant)
     }
 
     #[test]
     fn a_token_reads_back_and_lets_in() {
-        let text = format!(" {}\n", token());
-        let read: JoinToken = text.parse().expect("a token");
-        assert_eq!(read, token());
-        assert_eq!(read.verify(&key(), CLUSTER, 999), Ok(()));
+        for token in [token(), replacing()] {
+            let text = format!(" {token}\n");
+            let read: JoinToken = text.parse().expect("a token");
+            assert_eq!(read, token);
+            assert_eq!(read.verify(&key(), CLUSTER, 999), Ok(()));
+        }
+        assert_eq!(replacing().grant().replaces, Some(3));
+    }
+
+    /// What it says about whom to replace cannot be cut off, nor be added.
+    #[test]
+    fn a_token_is_not_taken_for_one_of_the_other_kind() {
+        for (token, from, to) in [(token(), "lmq1.", "lmq2."), (replacing(), "lmq2.", "lmq1.")] {
+            let text = token.to_string().replacen(from, to, 1);
+            assert_eq!(text.parse::<JoinToken>(), Err(TokenError::Malformed), "{text}");
+        }
+        let nobody = Grant { replaces: Some(0), ..token().grant };
+        let text = JoinToken::issue(&key(), nobody).to_string();
+        assert_eq!(text.parse::<JoinToken>(), Err(TokenError::Malformed));
     }
 
     /// The form is what an operator copies; a token issued before an update must be valid after it.
@@ -199,6 +242,8 @@ mod tests {
     fn the_form_of_a_token_stays() {
         let expected = "lmq1.AQEBAQEBAQEBAQEBAQEBAQICAgICAgIC6AcAAQQDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwIIb25lOjcwMDAIdHdvOjcwMDDi0mvnXdpKyy0OplD7WSbIWU1Z5TblzCZskfxtVFeePA";
         assert_eq!(token().to_string(), expected);
+        let expected = "lmq2.AQEBAQEBAQEBAQEBAQEBAQICAgICAgIC6AcAAQQDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwIIb25lOjcwMDAIdHdvOjcwMDADNRbQowZ-TpQ6lldGi8QeDt6gGVEHUT41LUubhAWfgJ8";
+        assert_eq!(replacing().to_string(), expected);
     }
 
     #[test]
@@ -218,15 +263,17 @@ mod tests {
 
     #[test]
     fn no_changed_byte_lets_in() {
-        let text = token().to_string();
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(&text[PREFIX.len()..]).expect("a token");
-        for at in 0..bytes.len() {
-            let mut bytes = bytes.clone();
-            bytes[at] ^= 1;
-            let text = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(&bytes));
-            let verified =
-                text.parse::<JoinToken>().and_then(|token| token.verify(&key(), CLUSTER, 0));
-            assert!(verified.is_err(), "byte {at}");
+        for text in [token().to_string(), replacing().to_string()] {
+            let (prefix, encoded) = text.split_at(PREFIX.len());
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).expect("a token");
+            for at in 0..bytes.len() {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1;
+                let text = format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(&bytes));
+                let verified =
+                    text.parse::<JoinToken>().and_then(|token| token.verify(&key(), CLUSTER, 0));
+                assert!(verified.is_err(), "byte {at} of {text}");
+            }
         }
     }
 }

@@ -130,6 +130,11 @@ impl<S: LogStore> LogMachine<S> {
             }
             // What it is once that is applied is seen in a later turn.
             Ok(Entry::Propose(change)) => {
+                if let MemberChange::JoinFor { replaces, .. } = &change
+                    && let Some(text) = self.serves(*replaces)
+                {
+                    return refuse(RefusalCode::Join, &text);
+                }
                 self.replica.propose_change(&change);
                 None
             }

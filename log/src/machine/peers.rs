@@ -458,6 +458,7 @@ impl<S: LogStore> LogMachine<S> {
             address: member.map(|member| member.address.clone()).unwrap_or_default(),
             standing: member.map_or(standing, |member| member.standing),
             held: member.is_some_and(|member| member.is_held),
+            replaces: member.and_then(|member| member.replaces),
             draining: if is_own { self.is_draining() } else { self.peers.is_draining(node) },
             connected: is_own || hello.is_some(),
             refusal: known.and_then(|known| known.refusal.clone()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::event::{BatchBuilder, Event};
+use ledgermq_core::offset::Index;
 
 use crate::class::Gate;
 use crate::clock::Now;
@@ -64,7 +65,7 @@ impl<S: LogStore> LogMachine<S> {
         if self.admission.applied() < leading.first || self.replica.is_stuck() {
             return;
         }
-        if !self.settle_members() {
+        if !self.settle_members(now.monotonic) {
             self.declare_lost(now.monotonic, since);
         }
     }
@@ -103,7 +104,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Finishes what was begun, and gives votes. Says whether it proposed something.
-    fn settle_members(&mut self) -> bool {
+    fn settle_members(&mut self, now: Duration) -> bool {
         if self.replica.is_joint() {
             return self.leave_joint();
         }
@@ -114,6 +115,10 @@ impl<S: LogStore> LogMachine<S> {
         let away = members.nodes.iter().find(|(_, member)| member.standing == Standing::Away);
         if let Some((node, _)) = away {
             let change = MemberChange::Readmit { node: *node };
+            return self.replica.propose_change(&change);
+        }
+        if let Some(change) = self.due_succession(now) {
+            tracing::info!(?change, "a node takes the place of another one");
             return self.replica.propose_change(&change);
         }
         let nodes = self.due_promotion();
@@ -130,27 +135,32 @@ impl<S: LogStore> LogMachine<S> {
     /// less, so they get it by twos, or singly where the number is even.
     fn due_promotion(&self) -> Vec<u64> {
         let members = self.replica.members();
-        let last = self.replica.last_index();
-        let mut ready: Vec<u64> = self
-            .replica
-            .followers()
-            .filter(|(id, matched, is_active)| {
-                let is_learner = members.nodes.get(id).is_some_and(|member| {
-                    member.standing == Standing::Learner
-                        && member.role == Role::Log
-                        && !member.is_held
-                });
-                is_learner
-                    && *is_active
-                    && self.peers.is_connected(*id)
-                    && matched + CAUGHT_UP_ENTRIES >= last
+        let waits = |node: &u64| {
+            members.nodes.get(node).is_some_and(|member| {
+                member.standing == Standing::Learner
+                    && member.role == Role::Log
+                    && !member.is_held
+                    // It gets the vote of another one.
+                    && member.replaces.is_none()
             })
-            .map(|(id, ..)| id)
-            .collect();
-        ready.sort_unstable();
+        };
+        let mut ready = self.caught_up();
+        ready.retain(waits);
         let voters = members.voters().count();
         let wanted = if voters.is_multiple_of(2) { 1 } else { 2 };
         if ready.len() < wanted { Vec::new() } else { ready[..wanted].to_vec() }
+    }
+
+    /// Followers that lack little, ascending.
+    pub(super) fn caught_up(&self) -> Vec<u64> {
+        let last = self.replica.last_index();
+        let is_ready = |(id, matched, is_active): &(u64, Index, bool)| {
+            *is_active && self.peers.is_connected(*id) && matched + CAUGHT_UP_ENTRIES >= last
+        };
+        let mut ready: Vec<u64> =
+            self.replica.followers().filter(is_ready).map(|(id, ..)| id).collect();
+        ready.sort_unstable();
+        ready
     }
 
     /// Declares a node lost that is not heard: its sessions end, their wills come due, and what it

@@ -85,6 +85,11 @@ pub fn join(joining: &Joining) -> Result<Joined, JoinError> {
             continue;
         }
         asked.push(address.clone());
+        // Where the node stands whose place it takes: nobody is there but itself, who would wait.
+        if address == joining.join.address {
+            failures.push(format!("{address}: that is this node itself"));
+            continue;
+        }
         match ask(&address, joining, grant) {
             Ok(Ok(joined)) => return Ok(joined),
             Ok(Err(refusal)) => match refusal.code {

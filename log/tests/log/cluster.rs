@@ -87,6 +87,7 @@ impl Place {
             node: None,
             authority: fingerprint(authority.certificate()),
             addresses: vec![self.address.clone()],
+            replaces: None,
         };
         JoinToken::issue(&authority.token_key(), grant).to_string()
     }

@@ -48,6 +48,8 @@ struct Node {
     #[serde(default)]
     held: bool,
     #[serde(default)]
+    replaces: Option<u64>,
+    #[serde(default)]
     draining: bool,
     leader: bool,
     version: String,
@@ -139,7 +141,8 @@ fn row(node: &Node) -> [String; HEADS.len()] {
 fn standing(node: &Node) -> String {
     let held = if node.held { ", held" } else { "" };
     let draining = if node.draining { ", draining" } else { "" };
-    format!("{}{held}{draining}", shown(&node.standing))
+    let replaces = node.replaces.map_or_else(String::new, |other| format!(", replaces {other}"));
+    format!("{}{held}{draining}{replaces}", shown(&node.standing))
 }
 
 fn or_dash(text: &str) -> String {
@@ -166,8 +169,8 @@ mod tests {
     fn node(id: u64, leads: bool, connected: bool) -> serde_json::Value {
         json!({
             "node": id, "address": format!("node-{id}:7000"), "role": "log",
-            "standing": if id == 3 { "learner" } else { "voter" }, "held": id == 3,
-            "draining": id == 2,
+            "standing": if id >= 3 { "learner" } else { "voter" }, "held": id == 3,
+            "draining": id == 2, "replaces": (id == 4).then_some(3),
             "leader": leads, "version": "0.1.0", "start": 2, "connected": connected,
             "matched": 7, "lag_entries": leads.then_some(0), "applied": 7,
             "silence_ms": (id == 3).then_some(12_345),
@@ -181,7 +184,7 @@ mod tests {
         let status = json!({
             "id": "ab", "generation": 1, "term": 4, "leader": 1, "state": "degraded",
             "quorum": { "voters": 3, "online": 2, "needed": 2, "reached": true },
-            "items": [node(1, true, true), node(2, false, true), node(3, false, false)],
+            "items": [node(1, true, true), node(2, false, true), node(3, false, false), node(4, false, true)],
         });
         let status: Status = serde_json::from_value(status).unwrap();
         let expected = "\
@@ -190,10 +193,11 @@ state    degraded
 leader   node 1, term 4
 quorum   reached: 2 of 3 voters online, 2 needed
 
-NODE  ADDRESS      ROLE  STANDING         LEADER  REACHED      LAG  FSYNC  FREE   VERSION
-1     node-1:7000  log   voter            yes     yes          0    1.2ms  21GiB  0.1.0
-2     node-2:7000  log   voter, draining          yes          -    1.2ms  21GiB  0.1.0
-3     node-3:7000  log   learner, held            no, for 12s  -    1.2ms  21GiB  0.1.0
+NODE  ADDRESS      ROLE  STANDING             LEADER  REACHED      LAG  FSYNC  FREE   VERSION
+1     node-1:7000  log   voter                yes     yes          0    1.2ms  21GiB  0.1.0
+2     node-2:7000  log   voter, draining              yes          -    1.2ms  21GiB  0.1.0
+3     node-3:7000  log   learner, held                no, for 12s  -    1.2ms  21GiB  0.1.0
+4     node-4:7000  log   learner, replaces 3          yes          -    1.2ms  21GiB  0.1.0
 
 node 3 refuses this one: this is cluster ab?, not cd
 ";

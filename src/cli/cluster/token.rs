@@ -24,6 +24,10 @@ pub(super) struct Wanted {
     /// What the node will be for.
     #[arg(long, value_enum, default_value_t = Role::Log)]
     role: Role,
+    /// Number of the member whose place it takes when it has caught up: one that is not there any
+    /// more, or is drained. That one leaves for ever.
+    #[arg(long, value_name = "N")]
+    replaces: Option<NonZeroU64>,
     /// For how long the token is valid, such as 10m or 24h.
     #[arg(long, value_name = "TIME", default_value = "1h")]
     ttl: Span,
@@ -41,6 +45,7 @@ pub(super) fn print_token(wanted: &Wanted, node: Option<NonZeroU64>) -> Result<(
         "role": ledgermq_log::cluster::Role::from(wanted.role),
         "ttl": wanted.ttl,
         "node": node,
+        "replaces": wanted.replaces,
     });
     let answer = wanted.common.node.find()?.ask("POST", "/cluster/tokens", Some(&body))?;
     match (wanted.common.output, answer.get("token").and_then(Value::as_str)) {

@@ -33,7 +33,7 @@ const COMMANDS: [(&str, &[&str]); 11] = [
     ("isLeader", &[]),
     ("setLeader", &["clustername", "nodeid"]),
     ("removeNode", &["clustername", "address", "port", "nodeid"]),
-    ("addNode", &["clustername", "address", "port", "nodeid"]),
+    ("addNode", &["clustername", "address", "port", "nodeid", "replaces"]),
     ("joinCluster", &["clustername", "nodes"]),
     ("leaveCluster", &["clustername", "address", "port", "nodeid"]),
     ("createCluster", &["clustername", "nodes", "syncmode"]),
@@ -192,8 +192,15 @@ impl Ha {
         if members.nodes.values().any(|member| is_taken(&member.address)) {
             return Err("Another node has this address".to_owned());
         }
+        let replaces = match fields.contains_key("replaces") {
+            true => Some(number(fields, "replaces")?),
+            false => None,
+        };
+        if let Some(replaces) = replaces {
+            self.log.check_replaced(replaces)?;
+        }
         let make = self.tokens.as_ref().ok_or("This node cannot let others in")?;
-        let token = make(TokenAsk { role: Role::Log, ttl: TOKEN_TTL, node: Some(node) })?;
+        let token = make(TokenAsk { role: Role::Log, ttl: TOKEN_TTL, node: Some(node), replaces })?;
         Ok(json!({
             "node": { "address": address, "port": port, "nodeid": node },
             "token": token,

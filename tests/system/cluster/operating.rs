@@ -11,7 +11,7 @@ use crate::support::client::{Client, Options as Connect, Refused};
 
 impl Cluster {
     /// Runs `ledgermq cluster` at the node at `at`; its exit code and what it printed.
-    fn cluster(&self, at: usize, arguments: &[&str]) -> (i32, String) {
+    pub(super) fn cluster(&self, at: usize, arguments: &[&str]) -> (i32, String) {
         let node = &self.nodes[at];
         let dir = node.dir.display().to_string();
         let arguments = [&["cluster"], arguments, &["--data-dir", &dir]].concat();

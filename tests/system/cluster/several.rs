@@ -44,17 +44,27 @@ impl Cluster {
         let (code, token, stderr) =
             run_to_end(&first.dir, &["cluster", "token", "--data-dir", &dir]);
         assert_eq!(code, 0, "{stderr}");
-        let joining = (self.with)(node(id, &free_address().to_string()))
+        self.join_by(id, &token);
+    }
+
+    /// A fresh node joins with this token.
+    pub(super) fn join_by(&mut self, id: u64, token: &str) {
+        let joining = self.joining(id, token);
+        self.nodes.push(joining.start());
+    }
+
+    /// How a node is started that joins with this token.
+    pub(super) fn joining(&self, id: u64, token: &str) -> Options {
+        (self.with)(node(id, &free_address().to_string()))
             .argument("--join")
             .argument(&self.address)
-            .variable("LEDGERMQ_JOIN_TOKEN", token.trim());
-        self.nodes.push(joining.start());
+            .variable("LEDGERMQ_JOIN_TOKEN", token.trim())
     }
 
     /// Waits until every node that runs shows the cluster so.
     pub(super) fn wait(&mut self, what: &str, mut is_so: impl FnMut(&serde_json::Value) -> bool) {
         for node in &mut self.nodes {
-            if node.ended().is_none() {
+            if node.is_running() && node.ended().is_none() {
                 node.wait_for(what, |node| is_so(&node.api("/cluster")));
             }
         }

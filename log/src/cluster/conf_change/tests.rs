@@ -112,7 +112,21 @@ fn what_is_proposed_moves_raft_and_the_members_alike() {
     };
     assert!(members.apply(1, &found));
     let address = MemberChange::Address { node: 1, address: "b:1".into(), mqtt: vec![] };
+    let join_for = MemberChange::JoinFor {
+        node: 2,
+        address: "c:1".into(),
+        mqtt: vec![],
+        role: crate::cluster::Role::Log,
+        key: [0; 32],
+        token: [0; 8],
+        expires_s: 1,
+        at_s: 0,
+        replaces: 1,
+    };
     let cases = [
+        (join_for, "l2", None),
+        (MemberChange::Succeed { node: 2, replaces: 1 }, "r1 v2", Some(false)),
+        (MemberChange::Succeed { node: 2, replaces: 3 }, "r3", None),
         (found, "v1", None),
         (address, "v1", None),
         (MemberChange::Promote { nodes: vec![2] }, "v2", None),

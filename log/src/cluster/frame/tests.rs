@@ -11,7 +11,7 @@ use raft::eraftpb::{Entry, EntryType};
 use super::*;
 use crate::cluster::conf_change;
 use crate::cluster::identity::ClusterId;
-use crate::cluster::members::{MemberChange, Role};
+use crate::cluster::members::{Member, MemberChange, Role, Standing};
 use crate::envelope::{self, ENVELOPE_BYTES};
 
 /// A closed batch of one event that `node` built.
@@ -100,6 +100,27 @@ pub(super) fn members() -> Members {
             key: [1; 32],
         },
     );
+    members
+}
+
+/// The same, with a node 2 that comes for the node 3.
+fn replacing() -> Members {
+    let mut members = members();
+    for (node, replaces) in [(2, Some(3)), (3, None)] {
+        members.nodes.insert(
+            node,
+            Member {
+                address: format!("{node}:7000"),
+                mqtt: Vec::new(),
+                role: Role::Log,
+                standing: Standing::Learner,
+                key: [2; 32],
+                joined: 2,
+                is_held: false,
+                replaces,
+            },
+        );
+    }
     members
 }
 
@@ -192,6 +213,7 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         ("join", Frame::Join(Box::new(join))),
         ("joined", Frame::Joined(Box::new(joined))),
         ("members", Frame::Members(Box::new(members()))),
+        ("members.replacing", Frame::Members(Box::new(replacing()))),
         ("snapshot.begin", Frame::SnapshotBegin(begin)),
         ("snapshot.chunk", Frame::SnapshotChunk(chunk)),
         ("snapshot.end", Frame::SnapshotEnd(SnapshotEnd { id: 4, chunks: 2, sums: 0x5566_7788 })),

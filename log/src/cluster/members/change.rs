@@ -1,6 +1,5 @@
-//! Changes of the membership: which fit, and what they do.
+//! Changes of the membership, and which fit.
 
-use ledgermq_core::offset::Index;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -82,6 +81,35 @@ pub enum MemberChange {
         /// The node.
         node: u64,
     },
+    /// A node comes in, without a vote, to take the place of another one.
+    JoinFor {
+        /// Its number.
+        node: u64,
+        /// Where the other nodes reach it.
+        address: String,
+        /// Where clients reach it.
+        mqtt: Vec<String>,
+        /// What it is for.
+        role: Role,
+        /// SHA-256 of its public key.
+        key: [u8; 32],
+        /// The token that it spends.
+        token: TokenId,
+        /// Until when the token would be valid, in seconds since 1970.
+        expires_s: u64,
+        /// When the leader took it in: spent tokens that are no longer valid then are forgotten.
+        at_s: u64,
+        /// The member whose place it takes when it has caught up.
+        replaces: u64,
+    },
+    /// A node takes the place of the one that it replaces: that one leaves for ever, and its vote goes
+    /// over.
+    Succeed {
+        /// The node that replaces.
+        node: u64,
+        /// The one that leaves.
+        replaces: u64,
+    },
 }
 
 /// Why a change of the membership does not fit.
@@ -116,6 +144,17 @@ pub enum MembersError {
         "an address is 1 to {ADDRESS_BYTES_MAX} bytes without spaces, at most {MQTT_ADDRESSES_MAX} for clients"
     )]
     Address,
+    /// Another node takes its place already.
+    #[error("node {by} takes the place of node {node} already")]
+    Replaced {
+        /// The one that leaves.
+        node: u64,
+        /// The one that comes.
+        by: u64,
+    },
+    /// It does not replace that node, or not any more.
+    #[error("node {0} takes the place of no such node")]
+    NoSuccessor(u64),
     /// The node is not what it would have to be.
     #[error("node {0} has another standing")]
     Standing(u64),
@@ -182,12 +221,14 @@ impl Members {
             }
             _ if !self.is_founded() => Err(MembersError::Unfounded),
             MemberChange::Join { node, address, mqtt, token, .. } => {
-                self.check_number(*node)?;
-                if self.spent.contains_key(token) {
-                    return Err(MembersError::Spent);
-                }
-                if self.nodes.len() >= NODES_MAX {
-                    return Err(MembersError::Full);
+                self.check_join(*node, *token)?;
+                addresses(address, mqtt)
+            }
+            MemberChange::JoinFor { node, address, mqtt, role, token, replaces, .. } => {
+                self.check_join(*node, *token)?;
+                self.check_replaced(*replaces)?;
+                if self.member(*replaces)?.role != *role {
+                    return Err(MembersError::Standing(*replaces));
                 }
                 addresses(address, mqtt)
             }
@@ -219,6 +260,30 @@ impl Members {
                 self.member(*node)?;
                 self.check_voters_without(&[*node])
             }
+            MemberChange::Succeed { node, replaces } => {
+                let successor = self.member(*node)?;
+                if successor.replaces != Some(*replaces) {
+                    return Err(MembersError::NoSuccessor(*node));
+                }
+                if successor.standing != Standing::Learner || successor.is_held {
+                    return Err(MembersError::Standing(*node));
+                }
+                self.member(*replaces).map(|_| ())
+            }
+        }
+    }
+
+    /// Whether a new node may take the place of `node`.
+    ///
+    /// # Errors
+    ///
+    /// If that is no member, has the only vote, or another one does already.
+    pub fn check_replaced(&self, node: u64) -> Result<(), MembersError> {
+        self.member(node)?;
+        match self.successor(node) {
+            // Who leads must not take part in its own removal, and nobody else could lead.
+            None => self.check_voters_without(&[node]),
+            Some(by) => Err(MembersError::Replaced { node, by }),
         }
     }
 
@@ -234,6 +299,17 @@ impl Members {
             _ if self.retired.contains(&node) => Err(MembersError::Retired(node)),
             _ => Ok(()),
         }
+    }
+
+    fn check_join(&self, node: u64, token: TokenId) -> Result<(), MembersError> {
+        self.check_number(node)?;
+        if self.spent.contains_key(&token) {
+            return Err(MembersError::Spent);
+        }
+        if self.nodes.len() >= NODES_MAX {
+            return Err(MembersError::Full);
+        }
+        Ok(())
     }
 
     fn member(&self, node: u64) -> Result<&Member, MembersError> {
@@ -263,71 +339,5 @@ impl Members {
     fn check_voters_without(&self, nodes: &[u64]) -> Result<(), MembersError> {
         let mut left = self.voters().filter(|voter| !nodes.contains(voter));
         left.next().map(|_| ()).ok_or(MembersError::LastVoter)
-    }
-
-    /// Does what [`Self::check`] found to fit.
-    pub(super) fn change(&mut self, index: Index, change: &MemberChange) {
-        match change {
-            MemberChange::Found { cluster, generation, node, address, mqtt, key } => {
-                self.cluster = *cluster;
-                self.generation = *generation;
-                let (address, mqtt) = (address.clone(), mqtt.clone());
-                let (role, standing) = (Role::Log, Standing::Voter);
-                let (key, joined, is_held) = (*key, index, false);
-                let member = Member { address, mqtt, role, standing, key, joined, is_held };
-                self.nodes.insert(*node, member);
-            }
-            MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s } => {
-                let (address, mqtt, role) = (address.clone(), mqtt.clone(), *role);
-                let standing = Standing::Learner;
-                let (key, joined, is_held) = (*key, index, false);
-                let member = Member { address, mqtt, role, standing, key, joined, is_held };
-                self.nodes.insert(*node, member);
-                self.spent.retain(|_, expires_s| *expires_s > *at_s);
-                self.spent.insert(*token, *expires_s);
-            }
-            MemberChange::Address { node, address, mqtt } => {
-                if let Some(member) = self.nodes.get_mut(node) {
-                    member.address.clone_from(address);
-                    member.mqtt.clone_from(mqtt);
-                }
-            }
-            MemberChange::Promote { nodes } => {
-                self.stand(nodes, Standing::Voter);
-                self.hold(nodes, false);
-            }
-            MemberChange::Demote { nodes } => {
-                self.stand(nodes, Standing::Learner);
-                self.hold(nodes, true);
-            }
-            MemberChange::LeaveJoint => {}
-            MemberChange::Withdraw { node } => self.stand(&[*node], Standing::Away),
-            MemberChange::Readmit { node } => {
-                self.stand(&[*node], Standing::Learner);
-                if let Some(member) = self.nodes.get_mut(node) {
-                    member.joined = index;
-                }
-            }
-            MemberChange::Retire { node } => {
-                self.nodes.remove(node);
-                self.retired.insert(*node);
-            }
-        }
-    }
-
-    fn stand(&mut self, nodes: &[u64], standing: Standing) {
-        for node in nodes {
-            if let Some(member) = self.nodes.get_mut(node) {
-                member.standing = standing;
-            }
-        }
-    }
-
-    fn hold(&mut self, nodes: &[u64], is_held: bool) {
-        for node in nodes {
-            if let Some(member) = self.nodes.get_mut(node) {
-                member.is_held = is_held;
-            }
-        }
     }
 }

@@ -42,6 +42,6 @@ impl From<MembersV1> for Members {
 impl From<MemberV1> for Member {
     fn from(old: MemberV1) -> Self {
         let MemberV1 { address, mqtt, role, standing, key, joined } = old;
-        Self { address, mqtt, role, standing, key, joined, is_held: false }
+        Self { address, mqtt, role, standing, key, joined, is_held: false, replaces: None }
     }
 }

@@ -27,6 +27,7 @@ fn founded_with(has_tls: bool, room: usize) -> (End, Members, Joining) {
         node: None,
         authority: fingerprint(authority().certificate()),
         addresses: vec![address],
+        replaces: None,
     };
     let token = JoinToken::issue(&authority().token_key(), grant).to_string();
     let join = Join {
@@ -166,6 +167,21 @@ fn a_node_that_is_not_of_the_cluster_is_not_believed() {
     assert!(matches!(error, JoinError::Unanswered(_)), "{error}");
     joining.join.token = "lmq1.x".into();
     assert!(matches!(join(&joining), Err(JoinError::Token(_))));
+}
+
+#[test]
+fn a_node_does_not_ask_itself() {
+    let (_one, _, mut joining) = founded(true);
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    own.set_nonblocking(true).unwrap();
+    let address = own.local_addr().unwrap().to_string();
+    let token: JoinToken = joining.join.token.parse().unwrap();
+    let grant = Grant { addresses: vec![address.clone()], ..token.grant().clone() };
+    joining.join.token = JoinToken::issue(&authority().token_key(), grant).to_string();
+    joining.join.address = address;
+    let error = join(&joining).unwrap_err().to_string();
+    assert!(error.contains("this node itself"), "{error}");
+    assert!(own.accept().is_err(), "nobody came");
 }
 
 #[test]
