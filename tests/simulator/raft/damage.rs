@@ -25,6 +25,9 @@ pub(crate) struct Struck {
 /// How long ago an image was taken of which others remember all that came since.
 const IMAGE_AGE_MIN: Duration = Duration::from_secs(1);
 
+/// A node that is halted syncs late; longer than that it never is.
+const CACHE_AGE_MAX_US: u64 = 5_000_000;
+
 impl World {
     /// Whether something else may fail now.
     pub(crate) fn look_at_struck(&mut self) -> bool {
@@ -61,10 +64,12 @@ impl World {
         if self.seats[at].standing != members::Standing::In || !is_enough(self) {
             return;
         }
-        match self.rng.below(6) {
+        let kinds = if self.options.is_cached { 10 } else { 6 };
+        match self.rng.below(kinds) {
             0 | 1 => self.remember(at),
             2 => self.roll_back(at),
             3 => self.wipe(at),
+            6.. => self.cut_power(at),
             _ => self.flip(at),
         }
     }
@@ -97,10 +102,8 @@ impl World {
         }
     }
 
-    /// To what the disk was once, if everybody who saw since what the node acknowledged is alive and
-    /// can say so.
-    fn roll_back(&mut self, at: usize) {
-        let Some(then) = self.seats[at].remembered_at else { return };
+    /// Whether everybody who saw what the node acknowledged since `then` is alive and can say so.
+    fn is_remembered(&self, at: usize, then: Timestamp) -> bool {
         let is_there = |(other, seat): (usize, &crate::raft::seat::Seat)| {
             let is_up = seat
                 .process
@@ -110,7 +113,29 @@ impl World {
                 || seat.standing != members::Standing::In
                 || (is_up && seat.halted_until <= self.now)
         };
-        if self.now.since(then) < IMAGE_AGE_MIN || !self.seats.iter().enumerate().all(is_there) {
+        self.seats.iter().enumerate().all(is_there)
+    }
+
+    /// What was acknowledged from the cache and not synced yet is gone, and nothing tells.
+    fn cut_power(&mut self, at: usize) {
+        let then = Timestamp(self.now.0.saturating_sub(CACHE_AGE_MAX_US));
+        if !self.is_remembered(at, then) {
+            return;
+        }
+        self.net.links.mend(self.now, &mut self.rng);
+        self.take_down(at);
+        self.strike_disk(
+            at,
+            true,
+            false,
+            "the power fails, and what was only in the cache is gone",
+        );
+    }
+
+    /// To what the disk was once, if the others remember what came since.
+    fn roll_back(&mut self, at: usize) {
+        let Some(then) = self.seats[at].remembered_at else { return };
+        if self.now.since(then) < IMAGE_AGE_MIN || !self.is_remembered(at, then) {
             return;
         }
         self.net.links.mend(self.now, &mut self.rng);

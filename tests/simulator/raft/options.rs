@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) fold: Habits,
     /// Of a thousand turns of a node that is amid a snapshot, those in which it crashes.
     pub(crate) torn: u32,
+    /// With `durability = "os-cache"`: a process that dies loses nothing, a power cut what was not synced.
+    pub(crate) is_cached: bool,
 }
 
 impl Options {
@@ -51,7 +53,7 @@ impl Options {
         let (crash, partition, reset) = (often(6), often(6), often(10));
         let members = often(20);
         let (halt, jump, full, transfer) = (often(4), often(3), often(3), often(4));
-        Self {
+        let mut options = Self {
             nodes: *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]),
             grows: rng.permille(400),
             members,
@@ -80,7 +82,15 @@ impl Options {
                 fails: *rng.pick(&[0, 100, 300]),
             },
             torn: *rng.pick(&[0, 10, 50]),
+            is_cached: rng.permille(200),
+        };
+        if options.grows && options.damage > 0 {
+            // Enough time and nodes to have something that can be damaged.
+            options.nodes = options.nodes.max(3);
+            options.pause_max = options.pause_max.max(20_000);
+            options.members = options.members.max(10);
         }
+        options
     }
 }
 

@@ -9,8 +9,8 @@ use ledgermq_core::quantity::ByteSize;
 use ledgermq_log::cluster::{Members, PeerInput};
 use ledgermq_log::space::Monitor;
 use ledgermq_log::{
-    Beginning, Class, Config, Log, LogMachine, Membership, Now, OpenError, Producer, Ticket,
-    TurnError,
+    Beginning, Class, Config, Durability, Log, LogMachine, Membership, Now, OpenError, Producer,
+    Ticket, TurnError,
 };
 
 use crate::net::{Net, Out};
@@ -123,7 +123,9 @@ impl Seat {
         now: Timestamp,
         rng: &mut Rng,
     ) -> Result<Started, String> {
+        let durability = if options.is_cached { Durability::OsCache } else { Durability::Fsync };
         let config = Config {
+            durability,
             hot_entries_max: options.hot_entries,
             ring_bytes: ByteSize(options.ring_bytes),
             cache_bytes: ByteSize(options.ring_bytes),
@@ -184,6 +186,11 @@ impl Seat {
         // What was derived from it goes with it.
         self.saved = Saved::default();
         Ok(())
+    }
+
+    /// The process is gone; its system goes on and writes what it was given.
+    pub(crate) fn kill(&mut self) -> bool {
+        self.process.take().is_some()
     }
 
     /// The process is gone, and what its disk had not synced.

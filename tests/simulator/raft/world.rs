@@ -206,9 +206,11 @@ impl World {
     }
 
     fn crash(&mut self, at: usize) {
-        let Self { seats, now, rng, net, trace, tally, .. } = self;
+        let Self { seats, now, rng, net, trace, tally, options, .. } = self;
         let seat = &mut seats[at];
-        if seat.crash(rng) {
+        // What a power cut takes of a cache is a damage of its own (`damage.rs`).
+        let was_there = if options.is_cached { seat.kill() } else { seat.crash(rng) };
+        if was_there {
             net.links.died(seat.id, *now, rng);
             let most = *rng.pick(&[10, 1_000, 10_000]);
             seat.restart_at = now.plus(Duration::from_millis(rng.range(1, most)));
@@ -240,7 +242,8 @@ impl World {
                 Step::Batch(index, known) => {
                     if index > oracle.last() {
                         let is_damaged = struck.is_some();
-                        invariants::on_shown_first(seats, is_damaged, &members, at, index)?;
+                        let damaged = (is_damaged, options.is_cached);
+                        invariants::on_shown_first(seats, damaged, &members, at, index)?;
                         tally.batches += 1;
                         tally.void += u64::from(!known.is_admitted);
                         trace.say(format_args!(

@@ -54,6 +54,20 @@ impl World {
         self.machine.receive(PeerInput::Frame { from: peer, frame: Frame::Pulse(Box::new(pulse)) });
     }
 
+    /// `from` leads in `term`, and sends its log from the first entry on: the terms of the entries.
+    fn append(&mut self, from: u64, term: u64, terms: &[u64], commit: Index) {
+        let mut message = Message::new();
+        (message.from, message.to, message.term, message.commit) = (from, 1, term, commit);
+        message.set_msg_type(MessageType::MsgAppend);
+        let entries = terms.iter().zip(1..).map(|(term, index)| {
+            let mut entry = raft::eraftpb::Entry::new();
+            (entry.index, entry.term) = (index, *term);
+            entry
+        });
+        message.entries = entries.collect::<Vec<_>>().into();
+        self.machine.receive(PeerInput::Frame { from, frame: Frame::raft(message) });
+    }
+
     fn ask_for_vote(&mut self, term: u64) -> usize {
         let mut message = Message::new();
         (message.from, message.to, message.term) = (2, 1, term);
@@ -101,6 +115,29 @@ fn who_is_reserved_neither_votes_nor_stands_for_election() {
     assert!(!world.machine.is_in_doubt());
     assert_eq!(world.ask_for_vote(4), 0, "an earlier process may have given that vote");
     assert_eq!(world.ask_for_vote(9), 1);
+}
+
+/// Either of two logs that both hold what was acknowledged may be the wrong one: people are asked, and
+/// nothing is given up.
+#[test]
+fn who_is_told_another_entry_than_the_committed_one_ends_and_keeps_its_log() {
+    let mut world = World::new();
+    let start = world.log.start();
+    (2..=3).for_each(|peer| world.hear(peer, 0, start));
+    world.append(2, 5, &[5, 5, 5], 2);
+    world.turn(1).expect("a good disk");
+    world.turn(1).expect("what was reserved is sound now");
+    world.append(2, 5, &[5, 5, 5], 2);
+    world.turn(1).expect("a good disk");
+    assert_eq!(world.log.status().commit_index, 2);
+    world.append(3, 6, &[5, 5, 6], 3);
+    world.turn(1).expect("the third was not committed");
+    assert_eq!(world.log.status().commit_index, 3);
+    world.append(2, 7, &[5, 7], 2);
+    let error = world.turn(1).expect_err("the second was");
+    assert!(matches!(error, TurnError::Contradicted { index: 2, from: 2 }), "{error}");
+    assert!(world.turn(1).is_err(), "it does not go on");
+    assert_eq!(world.machine.replica.last_index(), 3);
 }
 
 #[test]

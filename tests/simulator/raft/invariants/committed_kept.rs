@@ -1,5 +1,5 @@
 //! What is shown as committed is on the disks of most voters, where a power cut leaves it; a disk that
-//! was damaged may lack it.
+//! was damaged may lack it. With `os-cache` it need not be there yet.
 
 use ledgermq_core::offset::Index;
 use ledgermq_log::cluster::Members;
@@ -12,7 +12,7 @@ const SETTLED: Index = 100;
 /// `at` shows the batch at `index` before all others.
 pub(crate) fn check(
     seats: &[Seat],
-    is_one_damaged: bool,
+    (is_one_damaged, is_cached): (bool, bool),
     members: &Members,
     at: usize,
     index: Index,
@@ -24,7 +24,7 @@ pub(crate) fn check(
         false if seats.iter().any(|seat| !seat.is_fixed) => return Ok(()),
         false => seats.iter().map(|seat| seat.id).collect(),
     };
-    if seats[at].disk.has_purged(index) {
+    if seats[at].disk.has_purged(index) || is_cached {
         return Ok(());
     }
     // Whoever shows it has it; with it all that was written before a crash.
