@@ -15,8 +15,8 @@ use ledgermq_core::packet::{Packet, QoS};
 use crate::faults::connection::{self, PATIENCE, PAUSE};
 use crate::support::client::{Client, Options, message};
 use crate::support::history::{Delivered, Published, Verdict};
-use crate::support::packets::Received;
-use crate::support::traffic::{identify, payload, record};
+use crate::support::packets::{Message, Received};
+use crate::support::traffic::payload;
 
 const PUBLISHERS: u64 = 10;
 /// Messages under way: the Receive Maximum that the broker gives.
@@ -87,10 +87,12 @@ impl Meter {
         assert!(sleeper.session_present(), "the session is there");
         while !due.is_empty() {
             let Some(message) = sleeper.message_within(QUEUE_PATIENCE) else { break };
-            if let Ok(named) = identify(&message) {
-                due.remove(&named);
+            let (name, number) = identify(&message);
+            if message.payload != payload(number) {
+                verdict.violation(format!("{name}: {number} came with another payload"));
             }
-            record(&mut delivered, &message);
+            delivered.numbers.entry(name.clone()).or_default().push(number);
+            due.remove(&(name, number));
         }
         sleeper.disconnect();
         verdict.published(&published);
@@ -117,6 +119,14 @@ impl Measured {
             at(99)
         );
     }
+}
+
+/// Publisher and number of a message; 0 if it has none.
+fn identify(message: &Message) -> (String, u64) {
+    let name = message.topic.split_once('/').map_or("", |(_, name)| name);
+    let text = String::from_utf8_lossy(&message.payload);
+    let number = text.split(' ').next().and_then(|number| number.parse().ok());
+    (name.to_owned(), number.unwrap_or(0))
 }
 
 struct Open {
