@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")"
 
 parts_all='unit fuzz simulator system clients attacks kill power disk-full damage restart faults netns'
-parts_long='long-crash long-sim long-fuzz long-restart long-overload long-stop long-cluster'
+parts_long='long-crash long-sim long-fuzz long-restart long-overload long-stop long-cluster long-replace'
 
 # Debian packages as COMMAND:PACKAGE, and Python packages with their versions.
 debian='c++:g++ mosquitto_pub:mosquitto-clients mosquitto:mosquitto xfs_io:xfsprogs mkfs.ext4:e2fsprogs strace:strace openssl:openssl ip:iproute2 nft:nftables'
@@ -168,6 +168,15 @@ run_part() {
             root_part 'long-cluster: power cuts' outage
             root_part 'long-cluster: partitions' netns
             unset LEDGERMQ_TEST_PROGRAM
+            ;;
+        long-replace)
+            # A node with that much loses its disk; prints the time and what publishers noticed.
+            use_release
+            LEDGERMQ_TEST_EVENTS=${LEDGERMQ_TEST_EVENTS:-5000000}
+            LEDGERMQ_TEST_SESSIONS=${LEDGERMQ_TEST_SESSIONS:-100000}
+            export LEDGERMQ_TEST_EVENTS LEDGERMQ_TEST_SESSIONS
+            system_part replacement
+            unset LEDGERMQ_TEST_PROGRAM LEDGERMQ_TEST_EVENTS LEDGERMQ_TEST_SESSIONS
             ;;
         long-restart)
             LEDGERMQ_TEST_EVENTS=10000000 LEDGERMQ_TEST_SESSIONS=100000

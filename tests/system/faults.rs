@@ -15,6 +15,7 @@ mod judge;
 pub(crate) mod load;
 pub(crate) mod network;
 mod publisher;
+mod replaced;
 mod subscriber;
 pub(crate) mod watch;
 mod wills;

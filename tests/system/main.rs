@@ -35,6 +35,7 @@ mod outage;
 mod overload;
 mod power;
 mod publish;
+mod replacement;
 mod restart;
 mod retained;
 mod sessions;

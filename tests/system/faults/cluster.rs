@@ -25,6 +25,9 @@ pub(crate) const NODE_LOST: Duration = Duration::from_secs(5);
 /// See the module.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Broker>,
+    /// Their numbers.
+    pub(super) ids: Vec<u64>,
+    pub(super) hosts: [IpAddr; NODES],
     /// Journals and data of the nodes; left behind if the test fails.
     files: PathBuf,
 }
@@ -55,33 +58,36 @@ impl Cluster {
         let files =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&files).expect("a place for what nodes write");
-        let mut cluster = Self { nodes: Vec::new(), files };
+        let mut cluster = Self { nodes: Vec::new(), ids: Vec::new(), hosts, files };
         for (id, host) in (1..).zip(hosts) {
-            let mut options = Options::default()
-                .dir(cluster.files.join(format!("node-{id}")))
-                .journal(cluster.files.join(format!("node-{id}.log")))
-                .host(host)
-                .argument("--node-id")
-                .argument(id.to_string())
-                .argument("--cluster")
-                .argument(format!("{host}:{CLUSTER_PORT}"))
-                .argument("--allow-anonymous")
-                .set("cluster.node_lost", format!("{}s", NODE_LOST.as_secs()))
-                .set(QUEUE, 100_000_000);
+            let mut options = cluster.options(id, host);
             if let Some(first) = cluster.nodes.first() {
                 let dir = first.dir.display().to_string();
                 let (code, token, stderr) =
                     run_to_end(&cluster.files, &["cluster", "token", "--data-dir", &dir]);
                 assert_eq!(code, 0, "{stderr}");
-                options = options
-                    .argument("--join")
-                    .argument(format!("{}:{CLUSTER_PORT}", hosts[0]))
-                    .variable("LEDGERMQ_JOIN_TOKEN", token.trim());
+                options = joining(options, hosts[0], &token);
             }
             cluster.nodes.push(equip(id, options).start());
+            cluster.ids.push(id);
         }
         cluster.wait_whole();
         cluster
+    }
+
+    /// How a node is started.
+    pub(super) fn options(&self, id: u64, host: IpAddr) -> Options {
+        Options::default()
+            .dir(self.files.join(format!("node-{id}")))
+            .journal(self.files.join(format!("node-{id}.log")))
+            .host(host)
+            .argument("--node-id")
+            .argument(id.to_string())
+            .argument("--cluster")
+            .argument(format!("{host}:{CLUSTER_PORT}"))
+            .argument("--allow-anonymous")
+            .set("cluster.node_lost", format!("{}s", NODE_LOST.as_secs()))
+            .set(QUEUE, 100_000_000)
     }
 
     /// Where clients reach the nodes.
@@ -121,7 +127,8 @@ impl Cluster {
     /// Term and leader (as a place, if there is one) that a node knows.
     pub(crate) fn lead(&self, at: usize) -> Option<(u64, Option<usize>)> {
         let status = self.status(at)?;
-        let leader = status["leader"].as_u64().and_then(|id| usize::try_from(id - 1).ok());
+        let leader = status["leader"].as_u64();
+        let leader = leader.and_then(|id| self.ids.iter().position(|known| *known == id));
         Some((status["term"].as_u64()?, leader))
     }
 
@@ -179,7 +186,7 @@ impl Cluster {
             && self.ask(at, "/readyz").is_some_and(|answer| answer["ready"] == true)
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let mut text = String::new();
         for at in 0..self.nodes.len() {
             let _ = match self.nodes[at].is_running() {
@@ -224,6 +231,14 @@ impl Cluster {
             verdict.violation(format!("the projections differ at index {index}: {checksums:x?}"));
         }
     }
+}
+
+/// The same, let in with this token by the node at that address.
+pub(super) fn joining(options: Options, by: IpAddr, token: &str) -> Options {
+    options
+        .argument("--join")
+        .argument(format!("{by}:{CLUSTER_PORT}"))
+        .variable("LEDGERMQ_JOIN_TOKEN", token.trim())
 }
 
 /// The index up to which everything is committed, applied and in the checkpoint, if it is the same.
