@@ -8,6 +8,7 @@ mod load;
 pub(crate) mod members;
 mod options;
 mod oracle;
+mod replacing;
 mod run;
 mod seat;
 mod world;

@@ -51,17 +51,12 @@ impl World {
 
     /// Damages a disk, perhaps.
     pub(crate) fn damage(&mut self) {
-        let is_enough = |world: &Self| {
-            let voters = |seat: &crate::raft::seat::Seat| {
-                seat.process.as_ref().map(|process| process.log.members().voters().count())
-            };
-            world.seats.iter().filter_map(voters).min().unwrap_or(0) >= 3
-        };
-        if !self.options.grows || self.struck.is_some() || !self.rng.permille(self.options.damage) {
+        let is_free = self.struck.is_none() && self.replacing.is_none();
+        if !self.options.grows || !is_free || !self.rng.permille(self.options.damage) {
             return;
         }
         let at = self.rng.size(0, self.seats.len() - 1);
-        if self.seats[at].standing != members::Standing::In || !is_enough(self) {
+        if self.seats[at].standing != members::Standing::In || !self.has_three_voters() {
             return;
         }
         let kinds = if self.options.is_cached { 10 } else { 6 };
@@ -72,6 +67,14 @@ impl World {
             6.. => self.cut_power(at),
             _ => self.flip(at),
         }
+    }
+
+    /// Whether, as far as anybody knows, one can be done without.
+    pub(crate) fn has_three_voters(&self) -> bool {
+        let voters = |seat: &crate::raft::seat::Seat| {
+            seat.process.as_ref().map(|process| process.log.members().voters().count())
+        };
+        self.seats.iter().filter_map(voters).min().unwrap_or(0) >= 3
     }
 
     fn remember(&mut self, at: usize) {
@@ -150,7 +153,7 @@ impl World {
         }
     }
 
-    fn take_down(&mut self, at: usize) {
+    pub(crate) fn take_down(&mut self, at: usize) {
         let Self { seats, now, rng, net, .. } = self;
         if seats[at].crash(rng) {
             net.links.died(seats[at].id, *now, rng);
@@ -182,7 +185,10 @@ impl World {
                 continue;
             }
             let voters = members.voters().count();
-            let waits = |member: &&Member| member.standing != Standing::Voter && !member.is_held;
+            // Who comes for a node that is there waits for it to go.
+            let waits = |member: &&Member| {
+                member.standing != Standing::Voter && !member.is_held && member.replaces.is_none()
+            };
             let learners = members.nodes.values().filter(waits).count();
             if learners > 1 || (learners == 1 && voters.is_multiple_of(2)) {
                 return Err(format!(

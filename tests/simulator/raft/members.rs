@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ledgermq_log::Membership;
 use ledgermq_log::cluster::{ClusterId, Command, Identity, MemberChange, Members, Role};
 
+use crate::raft::options::FIRST_NODES;
 use crate::raft::world::World;
 
 /// Whether a seat's node is in.
@@ -48,6 +49,8 @@ impl World {
         let Some(process) = &mut self.seats[by].process else { return };
         let command = match (standing, kind) {
             (Standing::Left, _) => return,
+            // It comes for another one, and nobody decides about it otherwise.
+            _ if self.options.replace > 0 && id > FIRST_NODES => return,
             (Standing::Outside, _) => {
                 let change = MemberChange::Join {
                     node: id,
@@ -59,13 +62,19 @@ impl World {
                     expires_s: 0,
                     at_s: 0,
                 };
-                if process.machine.propose_change(&change) {
+                let is_asked = process.machine.propose_change(&change);
+                // It asks everybody where three have to come before one can go.
+                let mut others = self.seats.iter_mut().filter_map(|seat| seat.process.as_mut());
+                let is_asked = is_asked
+                    || self.options.replace > 0
+                        && others.any(|process| process.machine.propose_change(&change));
+                if is_asked {
                     self.trace.say(format_args!("node {id} asks to be let in"));
                 }
                 return;
             }
-            // Of two voters the other one could not repair a damaged one.
-            (Standing::In, 0 | 1) if self.options.damage > 0 => return,
+            // Of two voters the other one could neither repair a damaged one nor do without a lost one.
+            (Standing::In, 0 | 1) if self.options.damage > 0 || self.options.replace > 0 => return,
             (Standing::In, 0) => Command::Remove { node: id },
             (Standing::In, 1) => Command::Demote { node: id },
             (Standing::In, _) => Command::Promote { node: id },

@@ -6,6 +6,9 @@ use crate::raft::fold::Habits;
 use crate::rng::Rng;
 use crate::trace::START;
 
+/// Of a cluster whose nodes are replaced, so many come in by themselves.
+pub(crate) const FIRST_NODES: u64 = 3;
+
 /// The tunables of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -30,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) transfer: u32,
     /// Disks are damaged, of a minority at a time.
     pub(crate) damage: u32,
+    /// Fresh nodes take the place of others: those beyond the third come in no other way.
+    pub(crate) replace: u32,
     pub(crate) payload_max: u64,
     /// Seconds after which a silent node is declared lost.
     pub(crate) node_lost: u64,
@@ -56,6 +61,7 @@ impl Options {
         let mut options = Self {
             nodes: *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]),
             grows: rng.permille(400),
+            replace: 0,
             members,
             steps: rng.range(1_000, 6_000),
             pause_max: *rng.pick(&[2_000, 10_000, 50_000]),
@@ -91,6 +97,15 @@ impl Options {
             options.members = options.members.max(10);
         }
         options
+    }
+
+    /// Has nodes of some of the clusters that grow replaced.
+    pub(crate) fn draw_replacements(&mut self, rng: &mut Rng) {
+        self.replace = if self.grows { *rng.pick(&[0, 0, 2, 10, 50]) } else { 0 };
+        if self.replace > 0 {
+            self.nodes = rng.range(FIRST_NODES + 1, 6);
+            self.members = self.members.max(10);
+        }
     }
 }
 

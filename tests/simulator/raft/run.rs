@@ -34,6 +34,7 @@ fn every_raft_seed_keeps_the_invariants() {
     assert!(sum.crashes > 0 && sum.partitions > 0 && sum.void > 0, "{sum:?}");
     assert!(sum.leaders > seeds, "{sum:?}");
     assert!(seeds < 100 || (sum.damages > 0 && sum.repairs > 0), "{sum:?}");
+    assert!(seeds < 100 || sum.replaced > 0, "{sum:?}");
     // One seed in a few purges what a node lacks.
     assert!(seeds < 100 || (sum.snapshots > 0 && sum.torn > 0), "{sum:?}");
 }

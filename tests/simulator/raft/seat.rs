@@ -37,6 +37,8 @@ pub(crate) struct Seat {
     pub(crate) full_until: Option<Timestamp>,
     /// Its wall clock is ahead by so much; 100 seconds are right.
     pub(crate) wall_ahead: Duration,
+    /// Its disk is gone: it never comes back.
+    pub(crate) is_lost: bool,
     /// Its disk was damaged.
     pub(crate) may_be_damaged: bool,
     /// Its log was given up since.
@@ -103,6 +105,7 @@ impl Seat {
             halted_until: Timestamp(0),
             full_until: None,
             wall_ahead: AHEAD,
+            is_lost: false,
             may_be_damaged: false,
             was_given_up: false,
             remembered_at: None,

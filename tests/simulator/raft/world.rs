@@ -13,6 +13,7 @@ use crate::raft::load;
 use crate::raft::members::Standing;
 use crate::raft::options::{Options, beginning};
 use crate::raft::oracle::Oracle;
+use crate::raft::replacing::Replacing;
 use crate::raft::seat::{AHEAD, Seat, Started};
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -42,6 +43,8 @@ pub(crate) struct Tally {
     /// Snapshots that somebody went on from, and crashes amid one.
     pub(crate) snapshots: u64,
     pub(crate) torn: u64,
+    /// Nodes that took the place of another one.
+    pub(crate) replaced: u64,
 }
 
 impl Tally {
@@ -57,6 +60,7 @@ impl Tally {
         self.repairs += other.repairs;
         self.snapshots += other.snapshots;
         self.torn += other.torn;
+        self.replaced += other.replaced;
     }
 }
 
@@ -72,13 +76,16 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// The seat whose disk is damaged.
     pub(crate) struck: Option<Struck>,
+    pub(crate) replacing: Option<Replacing>,
     is_peace: bool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, is_loud: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let options = Options::draw(&mut rng);
+        let mut options = Options::draw(&mut rng);
+        // With dice of their own: the other seeds stay what they are.
+        options.draw_replacements(&mut Rng::new(!seed));
         let net = Net::new(peers::Habits::draw(&mut rng));
         let mut seats: Vec<Seat> =
             (1..=options.nodes).map(|id| Seat::new(id, options.nodes, options.grows)).collect();
@@ -95,6 +102,7 @@ impl World {
             is_peace: false,
             oracle: Oracle::default(),
             struck: None,
+            replacing: None,
             options,
         }
     }
@@ -106,6 +114,7 @@ impl World {
                 self.strike();
                 self.damage();
             }
+            self.replace();
             if self.options.grows && self.rng.permille(self.options.members) {
                 self.change_members();
             }
@@ -142,6 +151,7 @@ impl World {
             seat.disk.set_room(None);
         }
         if seat.standing != Standing::In
+            || seat.is_lost
             || seat.process.is_some()
             || seat.restart_at > *now
             || seat.full_until.is_some()
@@ -221,7 +231,8 @@ impl World {
 
     /// Judges what a node shows after its turn.
     fn look(&mut self, at: usize) -> Result<(), String> {
-        let Self { seats, oracle, trace, tally, rng, options, is_peace, struck, .. } = self;
+        let Self { seats, oracle, trace, tally, rng, options, is_peace, struck, replacing, .. } =
+            self;
         let seat = &mut seats[at];
         let Some(process) = &mut seat.process else { return Ok(()) };
         if let Some(term) = process.leads(seat.id)
@@ -241,7 +252,7 @@ impl World {
             match step {
                 Step::Batch(index, known) => {
                     if index > oracle.last() {
-                        let is_damaged = struck.is_some();
+                        let is_damaged = struck.is_some() || replacing.is_some();
                         let damaged = (is_damaged, options.is_cached);
                         invariants::on_shown_first(seats, damaged, &members, at, index)?;
                         tally.batches += 1;
@@ -332,6 +343,7 @@ impl World {
         self.trace.set_now(self.now);
         self.oracle.latest = self.now.plus(3 * AHEAD);
         self.net.links.advance(self.now, &mut self.rng);
+        self.go_on_replacing();
         for at in 0..self.seats.len() {
             self.revive(at)?;
             self.seats[at].take_all(&mut self.net, self.now);
