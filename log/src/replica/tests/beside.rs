@@ -67,7 +67,9 @@ impl Node {
         }
         (0..2).for_each(|_| self.turn_well());
         assert!(self.replica.is_leader() && !self.replica.is_writing());
-        [2, 3].into_iter().for_each(|from| drop(self.replica.step(answer("appended", from, 1, 1))));
+        for from in [2, 3] {
+            assert!(self.replica.step(answer("appended", from, 1, 1)));
+        }
         self.turn_well();
         assert_eq!(self.committed(), [1]);
         self.messages.clear();
@@ -134,7 +136,9 @@ fn a_leader_sends_at_once_and_counts_itself_when_its_own_disk_has_it() {
     node.turn_well();
     let appends = std::mem::take(&mut node.messages);
     assert_eq!(appends.iter().filter(|message| message.entries.len() == 1).count(), 2);
-    [2, 3].into_iter().for_each(|from| drop(node.replica.step(answer("appended", from, 1, 2))));
+    for from in [2, 3] {
+        assert!(node.replica.step(answer("appended", from, 1, 2)));
+    }
     node.turn_well();
     assert_eq!(node.committed(), [0; 0], "it hands out nothing that it may forget");
     assert!(node.replica.committed() == 2 && node.replica.is_writing());
