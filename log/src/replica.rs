@@ -171,7 +171,12 @@ impl<S: LogStore> Replica<S> {
 
     /// A tenth of a second passed.
     pub(crate) fn tick(&mut self) {
-        self.raw.tick();
+        // The only voter leads as soon as it stands for election, and raft ends the process if a part
+        // of its log is not on the disk then.
+        let is_alone = self.configuration.is_sole_voter(self.raw.raft.id);
+        if !is_alone || !self.has_unwritten() {
+            self.raw.tick();
+        }
         self.settle();
     }
 

@@ -1,6 +1,6 @@
 //! Between the log thread and the thread that has the sockets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -75,8 +75,19 @@ pub struct Local {
     pub commit: Index,
     /// First entry of the log.
     pub first: Index,
+    /// Nodes that have left, and that raft needs until the change by which they leave is finished:
+    /// without them the others may be no quorum.
+    pub leaving: BTreeSet<u64>,
     /// The newest start epoch of each node as which a process is known to have run.
     pub starts: BTreeMap<u64, u64>,
+}
+
+impl Local {
+    /// Whether `node` has left the cluster, and nobody needs it any more.
+    #[must_use]
+    pub fn has_left(&self, node: u64) -> bool {
+        self.members.retired.contains(&node) && !self.leaving.contains(&node)
+    }
 }
 
 /// What went to a peer and came from it since the process started, by lane in the order of

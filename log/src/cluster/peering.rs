@@ -180,10 +180,10 @@ impl Peering {
                     next_dial: if is_mine { now } else { now + PATIENCE },
                 });
         }
-        let retired = &self.local.members.retired;
         let mut ended = Vec::new();
+        let local = &self.local;
         self.peers.retain(|&peer, state| {
-            let is_retired = retired.contains(&peer);
+            let is_retired = local.has_left(peer);
             if is_retired && let Some(Session { id, is_up, .. }) = state.session {
                 ended.push(Ended { peer, session: id, was_up: is_up });
             }

@@ -1,5 +1,6 @@
 //! Nodes that ask to be let in, and what this node says of itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,12 +189,19 @@ impl<S: LogStore> LogMachine<S> {
             commit: self.replica.committed(),
             first: self.shared.reader.first_index(),
             starts: starts.collect(),
+            leaving: self.leaving(&members),
             members,
         };
         if self.joining.said.as_ref() != Some(&local) {
             peers.update(&local);
             self.joining.said = Some(local);
         }
+    }
+
+    /// Those who have left, and whose vote is needed until the change is finished.
+    fn leaving(&self, members: &Members) -> BTreeSet<u64> {
+        let needed = self.replica.configuration().members().into_iter();
+        needed.filter(|node| self.replica.is_joint() && members.retired.contains(node)).collect()
     }
 
     /// Says so for the first time: nobody is greeted before.

@@ -41,6 +41,11 @@ impl Policy {
         self.leader_changes
     }
 
+    /// Since when this node leads, if it does.
+    pub(super) fn led_since(&self) -> Option<Duration> {
+        self.led.map(|(_, since)| since)
+    }
+
     pub(super) fn nodes_lost(&self) -> u64 {
         self.nodes_lost
     }
@@ -118,8 +123,11 @@ impl<S: LogStore> LogMachine<S> {
             return self.replica.propose_change(&change);
         }
         if let Some(change) = self.due_succession(now) {
-            tracing::info!(?change, "a node takes the place of another one");
-            return self.replica.propose_change(&change);
+            let is_proposed = self.replica.propose_change(&change);
+            if is_proposed {
+                tracing::info!(?change, "a node takes the place of another one");
+            }
+            return is_proposed;
         }
         let nodes = self.due_promotion();
         !nodes.is_empty() && self.replica.propose_change(&MemberChange::Promote { nodes })

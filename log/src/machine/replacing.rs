@@ -34,6 +34,8 @@ impl<S: LogStore> LogMachine<S> {
             return false;
         }
         let heard_at = self.peers.get(node).map_or(Duration::ZERO, |known| known.heard_at);
+        // Whoever leads since just now has missed nobody for long.
+        let heard_at = heard_at.max(self.policy.led_since().unwrap_or(now));
         let is_draining = self.peers.is_draining(node);
         may_go(self.peers.is_connected(node), is_draining, now.saturating_sub(heard_at))
     }

@@ -51,7 +51,7 @@ pub(super) struct Writing {
 /// What waits for space.
 enum Stuck {
     /// Raft waits for it.
-    Within { ready: Ready, unit: Unit, sync: bool },
+    Within { ready: Box<Ready>, unit: Unit, sync: bool },
     /// Raft went on.
     Beside(Beside),
 }
@@ -119,6 +119,11 @@ impl<S: LogStore> Replica<S> {
         self.writing.begun.is_some()
     }
 
+    /// Whether something of what was taken from raft or a caller is not known to be on the disk yet.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.is_writing() || self.writing.next.is_some()
+    }
+
     /// Whether that write has ended, and the next turn goes on from there.
     pub(crate) fn has_written(&self) -> bool {
         self.is_writing() && self.store.has_ended()
@@ -179,7 +184,7 @@ impl<S: LogStore> Replica<S> {
         match self.writing.stuck.take() {
             None => return Ok(()),
             Some(Stuck::Within { ready, unit, sync }) => {
-                self.persist(ready, unit, sync, send, turned)?;
+                self.persist(*ready, unit, sync, send, turned)?;
             }
             Some(Stuck::Beside(beside)) => self.write_now(beside, send, turned)?,
         }
@@ -246,6 +251,7 @@ impl<S: LogStore> Replica<S> {
             match self.store.write(&unit, sync) {
                 Ok(()) => {}
                 Err(StoreError::NoSpace) => {
+                    let ready = Box::new(ready);
                     self.writing.stuck = Some(Stuck::Within { ready, unit, sync });
                     return Err(StoreError::NoSpace);
                 }
@@ -286,8 +292,8 @@ impl<S: LogStore> Replica<S> {
         while self.raw.has_ready() {
             if self.raw.raft.raft_log.unstable_snapshot().is_some() {
                 // What is written before it is something else than what is written behind it.
-                if self.writing.begun.is_some() || self.writing.next.is_some() {
-                    return Ok(());
+                if self.has_unwritten() {
+                    break;
                 }
                 self.do_ready(extra, true, send, turned)?;
                 continue;
@@ -465,12 +471,18 @@ impl<S: LogStore> Replica<S> {
     /// Writes down how far the log is committed, if less is on the disk: a process that starts again
     /// knows it then before it hears of anybody.
     pub(crate) fn keep_commit(&mut self) -> Result<(), StoreError> {
-        let mut state = self.writing.state.clone();
-        // Others may have committed more than is on this disk.
-        let commit = self.raw.store().hard_state().commit.min(self.writing.last.0);
-        if !self.is_stuck() && commit > state.commit {
-            state.commit = commit;
+        // The newest term and vote, which a write that is under way may bring: the store puts this one
+        // behind it.
+        let mut state = self.raw.store().hard_state().clone();
+        // Others may have committed more than is on this disk, and other entries than those that stand
+        // there.
+        state.commit = state.commit.min(self.raw.raft.raft_log.persisted);
+        if !self.is_stuck() && state.commit > self.writing.state.commit {
             self.store.write(&Unit { hard_state: Some(state.clone()), ..Unit::default() }, true)?;
+            let next = self.writing.next.as_mut();
+            if let Some(next) = next.and_then(|next| next.unit.hard_state.as_mut()) {
+                next.commit = next.commit.max(state.commit);
+            }
             self.writing.state = state;
         }
         Ok(())

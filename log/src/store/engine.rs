@@ -249,6 +249,7 @@ impl EngineStore {
             }
             Err(error) => {
                 self.batch = LogBatch::default();
+                self.shared.set_range(self.truncated.0 + 1, self.last.0);
                 if !is_no_space(&error) {
                     return Err(failed("write", error));
                 }
@@ -281,6 +282,30 @@ impl EngineStore {
         (self.record.file, self.record.file_bytes) = self.files.end();
         self.record.unit_bytes_max = UNIT_BYTES;
         self.watermark.write(self.record).map_err(|source| io_failed("mark", source))
+    }
+
+    /// Readers find nothing from here on of what the unit overwrites: raft-engine forgets it at some
+    /// moment of the write, and has an entry for missing then.
+    fn hide_overwritten(&self, unit: &Unit) {
+        if unit.snapshot.is_none() && unit.rest() < self.last.0 {
+            self.shared.set_range(self.truncated.0 + 1, unit.rest());
+        }
+    }
+
+    /// Waits for the write that was begun, before another one.
+    ///
+    /// # Errors
+    ///
+    /// If it failed for good: nothing more may be written.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.look(true);
+        match &self.begun {
+            Some(Begun { outcome: Some(Err(StoreError::Failed { action, .. })), .. }) => {
+                let source = io::Error::other("a write before this one has failed");
+                Err(StoreError::Failed { action, source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Learns what became of the write that was begun; with `wait` it is waited for.
@@ -340,10 +365,11 @@ impl LogStore for EngineStore {
     }
 
     fn write(&mut self, unit: &Unit, sync: bool) -> Result<(), StoreError> {
-        self.look(true);
+        self.settle()?;
         self.lower_mark(unit)?;
         self.announce(unit.bytes() as u64)?;
         self.fill(unit)?;
+        self.hide_overwritten(unit);
         // Whoever reads beside a jump finds all of the old entries or is told that they are gone.
         let shared = Arc::clone(&self.shared);
         let exclusive = unit.snapshot.is_some().then(|| shared.exclude_readers());
@@ -363,6 +389,7 @@ impl LogStore for EngineStore {
         self.lower_mark(unit)?;
         self.announce(unit.bytes() as u64)?;
         self.fill(unit)?;
+        self.hide_overwritten(unit);
         let batch = std::mem::take(&mut self.batch);
         self.begun = Some(Begun { trace: Trace::of(unit), outcome: None });
         if let Some(writer) = &mut self.writer {
@@ -384,14 +411,14 @@ impl LogStore for EngineStore {
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
-        self.look(true);
+        self.settle()?;
         let seq = self.engine().file_span(LogQueue::Append).1;
         // Files before the newest were synced when raft-engine closed them.
         self.newest.sync(self.shared.dir(), seq).map_err(|source| io_failed("sync", source))
     }
 
     fn mark(&mut self, clean: bool) -> Result<(), StoreError> {
-        self.look(true);
+        self.settle()?;
         self.mark_synced(clean)
     }
 
@@ -401,7 +428,7 @@ impl LogStore for EngineStore {
     }
 
     fn purge(&mut self, upto: Index) -> Result<(Index, u64), StoreError> {
-        self.look(true);
+        self.settle()?;
         let Some((file, first)) = self.files.purgeable(upto, self.last.0) else {
             return Ok(self.truncated);
         };

@@ -31,6 +31,7 @@ pub fn check_all<H: Harness>(new: impl Fn() -> H) {
     a_marked_log_opens_again(new());
     what_was_begun_is_there_when_it_has_ended(new());
     whatever_else_is_written_comes_after_what_was_begun(new());
+    whoever_reads_beside_a_write_that_shortens_the_log_misses_nothing(new());
     an_empty_store_has_nothing(new());
 }
 
@@ -269,4 +270,21 @@ fn whatever_else_is_written_comes_after_what_was_begun<H: Harness>(mut disk: H) 
     let store = disk.open();
     assert_eq!(store.recovered().last, (6, 1));
     assert_eq!(store.get(b"key").as_deref(), Some(b"new".as_slice()));
+}
+
+fn whoever_reads_beside_a_write_that_shortens_the_log_misses_nothing<H: Harness>(mut disk: H) {
+    let mut store = disk.open();
+    let reader = store.reader();
+    store.write(&unit(1..=9, 1, 50), true).expect("room");
+    store.begin(&unit(5..=6, 2, 50)).expect("room");
+    for _ in 0..2 {
+        let mut entries = Vec::new();
+        reader.read(3, 1 << 20, &mut entries).expect("what was there before is there");
+        assert_eq!(entries[..2], [entry(3, 1, 50), entry(4, 1, 50)]);
+        while !store.has_ended() {
+            std::thread::yield_now();
+        }
+    }
+    assert!(matches!(store.end(true), Some(Ok(()))));
+    assert_eq!(all(&*reader).len(), 6);
 }

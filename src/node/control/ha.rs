@@ -189,13 +189,15 @@ impl Ha {
             let (host, at) = split(listed);
             (host, u64::from(at)) == (address, port)
         };
-        if members.nodes.values().any(|member| is_taken(&member.address)) {
-            return Err("Another node has this address".to_owned());
-        }
         let replaces = match fields.contains_key("replaces") {
             true => Some(number(fields, "replaces")?),
             false => None,
         };
+        // Whoever takes another one's place may do so at its address.
+        let mut others = members.nodes.iter().filter(|(node, _)| Some(**node) != replaces);
+        if others.any(|(_, member)| is_taken(&member.address)) {
+            return Err("Another node has this address".to_owned());
+        }
         if let Some(replaces) = replaces {
             self.log.check_replaced(replaces)?;
         }

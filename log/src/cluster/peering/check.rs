@@ -37,10 +37,11 @@ pub(super) fn hello(
         return refuse(RefusalCode::Cloned, text);
     }
     let members = &local.members;
-    if members.retired.contains(&node) {
+    if local.has_left(node) {
         return refuse(RefusalCode::Retired, format!("node {node} has left the cluster"));
     }
-    if !members.nodes.contains_key(&node) && hello.members_index <= members.index {
+    let is_known = members.nodes.contains_key(&node) || local.leaving.contains(&node);
+    if !is_known && hello.members_index <= members.index {
         return refuse(RefusalCode::Unknown, format!("node {node} is not a member"));
     }
     // Every node that keeps the log can issue certificates, also one that was removed.

@@ -46,6 +46,7 @@ fn local(members: Members) -> Local {
         last: (10, 2),
         commit: 9,
         first: 1,
+        leaving: [].into(),
         starts: [(1, 5), (2, 5)].into(),
     }
 }
@@ -349,4 +350,25 @@ fn sessions_with_nodes_that_left_end() {
     let ended = one.update(ZERO, local(left));
     assert!(ended.len() == 1 && ended[0].peer == 2 && ended[0].was_up);
     assert!(!one.dial(secs(60)).iter().any(|dial| dial.peer == 2));
+}
+
+/// Else the change by which it leaves would never be finished, where the others are no quorum.
+#[test]
+fn who_leaves_is_spoken_with_until_it_is_needed_no_more() {
+    let (mut one, mut two) = (node(1, 1), node(2, 2));
+    meet(ZERO, &mut one, &mut two, &Lane::ALL).expect("they may");
+    let mut left = members(3);
+    assert!(left.apply(4, &MemberChange::Retire { node: 2 }));
+    let leaving = Local { leaving: [2].into(), ..local(left.clone()) };
+    assert_eq!(one.update(ZERO, leaving.clone()), []);
+    assert!(one.is_up(2));
+    // So it is by whoever starts in the middle of it, and does not know it any more.
+    let (mut again, mut two) = (node(1, 3), node(2, 2));
+    assert_eq!(again.update(ZERO, leaving).len(), 0);
+    let session = two.dial(secs(3)).iter().find(|dial| dial.peer == 1).expect("time").session;
+    let mut hello = two.hello(1, session, Lane::Log).expect("it is there");
+    hello.members_index = 3;
+    assert!(again.greet(ZERO, Way::Accepted, &hello, None).is_ok());
+    assert_eq!(one.update(ZERO, local(left)).len(), 1);
+    assert!(!one.is_up(2));
 }

@@ -37,6 +37,12 @@ pub(in crate::machine) struct Size {
     pub(in crate::machine) entries: u64,
 }
 
+impl Size {
+    pub(super) fn is_beyond(self, max: Self) -> bool {
+        self.bytes > max.bytes || self.entries > max.entries
+    }
+}
+
 impl CatchingUp {
     /// What follows this index is kept.
     pub(super) fn pinned(&self) -> Option<Index> {
@@ -85,8 +91,7 @@ impl<S: LogStore> LogMachine<S> {
             // From here on it is waited for as any other is.
             let has_caught_up =
                 *matched + CAUGHT_UP_ENTRIES >= last && *matched >= dropped.min(last);
-            let max = behind.size_max;
-            let is_too_slow = size.bytes > max.bytes || size.entries > max.entries;
+            let is_too_slow = size.is_beyond(behind.size_max);
             let is_still = now.saturating_sub(behind.progress_at) >= IDLE;
             let lacks = last.saturating_sub(*matched);
             if has_caught_up {
@@ -106,7 +111,7 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// How much the log holds now.
-    fn size(&self) -> Size {
+    pub(super) fn size(&self) -> Size {
         let first = self.shared.reader.first_index();
         let entries = (self.replica.last_index() + 1).saturating_sub(first);
         Size { bytes: self.replica.store().bytes(), entries }
@@ -114,7 +119,7 @@ impl<S: LogStore> LogMachine<S> {
 
     /// How much it may hold before one who takes less than comes is given up: what it holds now, or
     /// may hold anyway, and half of that which it may hold anyway.
-    fn size_allowed(&self) -> Size {
+    pub(super) fn size_allowed(&self) -> Size {
         let (now, grace) = (self.size(), self.grace());
         let (bytes, entries) = (self.config.hot_bytes_max.0, self.config.hot_entries_max);
         Size {

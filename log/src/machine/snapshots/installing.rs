@@ -47,7 +47,7 @@ impl<S: LogStore> LogMachine<S> {
         let leader = self.replica.leader();
         // What is written just now may leave keys behind that make way for those of the snapshot.
         if self.replica.is_stuck()
-            || self.replica.is_writing()
+            || self.replica.has_unwritten()
             || leader == 0
             || leader == self.shared.node
         {

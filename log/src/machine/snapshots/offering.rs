@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ledgermq_core::offset::Index;
 
+use super::catching_up::Size;
 use super::{IDLE, PATIENCE};
 use crate::machine::LogMachine;
 use crate::shared::lock;
@@ -55,6 +56,8 @@ pub(super) struct Offered {
     pub(super) used_at: Duration,
     /// Somebody waits for it, who then needs what follows.
     pub(super) is_pinned: bool,
+    /// When the log is larger and nobody takes it, it is waited for no longer.
+    size_max: Size,
 }
 
 impl Offering {
@@ -150,8 +153,9 @@ impl<S: LogStore> LogMachine<S> {
         self.replica.offer_snapshot(Some((place.index, place.term, &place.configuration)));
         // Who asked while it was made gets this one.
         self.replica.take_snapshot_wanted();
+        let size_max = self.size_allowed();
         self.snapshots.offering.offered =
-            Some(Offered { place, written, used_at: now, is_pinned: true });
+            Some(Offered { place, written, used_at: now, is_pinned: true, size_max });
     }
 
     fn cut_failed(&mut self, place: &Place, now: Duration) {
@@ -191,10 +195,23 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Removes the snapshot that nobody uses, or behind which the log does not go on.
     fn drop_unused(&mut self, now: Duration) {
+        let (size, allowed) = (self.size(), self.size_allowed());
         let Some(offered) = &mut self.snapshots.offering.offered else { return };
         let is_used = !self.snapshots.sending.is_idle();
         if is_used {
             offered.used_at = now;
+        }
+        if self.snapshots.sending.is_taken() {
+            offered.size_max = allowed;
+        }
+        if size.is_beyond(offered.size_max) {
+            tracing::warn!(
+                index = offered.place.index,
+                "nobody takes the snapshot, and the log grows: it is given up for a while"
+            );
+            self.fail_transfers("its receiver does not take it, and the log has grown too far");
+            self.snapshots.offering.not_before = now + PATIENCE;
+            return self.drop_offered();
         }
         let is_idle = now.saturating_sub(offered.used_at) >= IDLE;
         let is_passed = offered.place.index + 1 < self.shared.reader.first_index();

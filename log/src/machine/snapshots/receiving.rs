@@ -158,6 +158,8 @@ impl<S: LogStore> LogMachine<S> {
         if from != self.replica.leader() {
             return Err("its sender does not lead".to_owned());
         }
+        // What there is of another one takes no room any more.
+        self.drop_received();
         let (free, reserve) = (self.space.free_now(), self.config.reserve_publish_bytes());
         let (bytes, needed) = (begin.bytes, room_for(begin.bytes));
         if needed > free.saturating_sub(reserve) {
@@ -165,7 +167,6 @@ impl<S: LogStore> LogMachine<S> {
                 "it has {bytes} bytes and takes {needed}, and {free} are free with {reserve} to keep"
             ));
         }
-        self.drop_received();
         let name = format!("in-{}", self.snapshots.number());
         let file = self.snapshots.files.create(&name).map_err(|error| error.to_string())?;
         tracing::info!(from, index = begin.index, bytes = begin.bytes, "a snapshot is received");

@@ -63,6 +63,11 @@ impl Sending {
         self.transfers.is_empty()
     }
 
+    /// Whether somebody takes what is sent.
+    pub(super) fn is_taken(&self) -> bool {
+        self.transfers.values().any(|transfer| transfer.is_begun)
+    }
+
     /// What follows this index is kept for those who are being sent what is before.
     pub(super) fn pinned(&self) -> Option<Index> {
         self.transfers.values().map(|transfer| transfer.index).min()
@@ -94,6 +99,14 @@ impl Sending {
 }
 
 impl Transfer {
+    /// Why nothing of it arrives.
+    fn stillness(&self) -> &'static str {
+        match self.is_announced && !self.is_begun {
+            true => "its receiver does not take it: that node's own log may say why",
+            false => "nothing of it arrives",
+        }
+    }
+
     fn begin_again(&mut self, next: u32) {
         (self.next, self.acked, self.is_end_sent) = (next, next, false);
     }
@@ -264,7 +277,7 @@ impl<S: LogStore> LogMachine<S> {
             } else if !members.contains(to) {
                 ended.push((*to, Some("it is no member any more")));
             } else if now.saturating_sub(transfer.progress_at) >= PATIENCE {
-                ended.push((*to, Some("nothing of it arrives")));
+                ended.push((*to, Some(transfer.stillness())));
             }
         }
         for (to, why) in ended {

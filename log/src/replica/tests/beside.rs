@@ -209,3 +209,50 @@ fn a_crash_leaves_no_promise_behind() {
         assert!(kept >= promised, "{kept} of {promised}");
     }
 }
+
+/// A commit index that is kept beside a write that brings another term.
+#[test]
+fn what_is_kept_of_the_commit_index_takes_no_vote_back() {
+    let mut node = Node::new();
+    node.append(5, (0, 0), 2, 2);
+    (0..3).for_each(|_| node.turn_well());
+    assert_eq!(node.committed(), [1, 2]);
+    let mut vote = Message::new();
+    (vote.from, vote.to, vote.term, vote.index, vote.log_term) = (3, 1, 6, 2, 5);
+    vote.set_msg_type(MessageType::MsgRequestVote);
+    // As in a hand-over: the leader is not waited for.
+    vote.context = Bytes::from_static(b"CampaignTransfer");
+    assert!(node.replica.step(vote));
+    node.turn_well();
+    assert!(node.replica.is_writing());
+    node.replica.keep_commit().expect("room");
+    node.turn_well();
+    let answers = std::mem::take(&mut node.messages);
+    let granted = MessageType::MsgRequestVoteResponse;
+    assert!(answers.iter().any(|answer| answer.get_msg_type() == granted && !answer.reject));
+    let Node { disk, replica, .. } = node;
+    drop(replica);
+    disk.crash();
+    let state = SimulatedStore::open(&disk).expect("opens").recovered().hard_state;
+    assert_eq!((state.term, state.vote, state.commit), (6, 3, 2));
+}
+
+/// A tail that makes way for other entries was never committed, though entries of those indices are.
+#[test]
+fn what_is_kept_of_the_commit_index_is_of_what_stands_on_the_disk() {
+    let mut node = Node::new();
+    node.append(1, (0, 0), 4, 0);
+    (0..2).for_each(|_| node.turn_well());
+    node.disk.set_slow(5);
+    // A write goes on, and what another leader sends is the next one.
+    node.append(1, (4, 1), 1, 0);
+    node.turn_well();
+    node.append(2, (2, 1), 1, 3);
+    node.turn_well();
+    node.replica.keep_commit().expect("room");
+    let Node { disk, replica, .. } = node;
+    drop(replica);
+    disk.crash();
+    let recovered = SimulatedStore::open(&disk).expect("opens").recovered();
+    assert_eq!((recovered.last, recovered.hard_state.commit), ((5, 1), 2));
+}

@@ -25,22 +25,16 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Says that the thread came to an end of something, also if that was a panic.
+/// Says that the thread has ended, also if that was a panic.
 struct Ends {
     has_ended: Arc<AtomicBool>,
     bell: Arc<dyn Wake>,
 }
 
-impl Ends {
-    fn tell(&self) {
-        self.has_ended.store(true, Ordering::SeqCst);
-        self.bell.wake();
-    }
-}
-
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.tell();
+        self.has_ended.store(true, Ordering::SeqCst);
+        self.bell.wake();
     }
 }
 
@@ -58,10 +52,12 @@ impl Writer {
         let thread = thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
             while let Ok(mut batch) = waiting.recv() {
                 let outcome = engine.engine.write(&mut batch, true);
+                // Before the outcome can be taken, which says that there is none.
+                ends.has_ended.store(true, Ordering::SeqCst);
                 if done.send((batch, outcome)).is_err() {
                     break;
                 }
-                ends.tell();
+                ends.bell.wake();
             }
         })?;
         Ok(Self { batches: Some(batches), outcomes, has_ended, thread: Some(thread) })
@@ -91,10 +87,8 @@ impl Writer {
 
     /// The thread has panicked, as raft-engine does when a sync fails: so does this one.
     fn fail(&mut self) -> ! {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Err(panic)) => resume_unwind(panic),
-            _ => panic!("the thread that writes the log has ended"),
-        }
+        let panic = self.thread.take().and_then(|thread| thread.join().err());
+        resume_unwind(panic.unwrap_or_else(|| Box::new("the thread that writes the log has ended")))
     }
 }
 
