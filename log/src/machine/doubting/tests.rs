@@ -54,12 +54,14 @@ impl World {
         self.machine.receive(PeerInput::Frame { from: peer, frame: Frame::Pulse(Box::new(pulse)) });
     }
 
-    /// `from` leads in `term`, and sends its log from the first entry on: the terms of the entries.
-    fn append(&mut self, from: u64, term: u64, terms: &[u64], commit: Index) {
+    /// `from` leads in `term`, and sends its log behind `before`, an entry of term 5: the terms of the
+    /// entries.
+    fn append(&mut self, from: u64, term: u64, before: Index, terms: &[u64], commit: Index) {
         let mut message = Message::new();
         (message.from, message.to, message.term, message.commit) = (from, 1, term, commit);
+        (message.index, message.log_term) = (before, if before == 0 { 0 } else { 5 });
         message.set_msg_type(MessageType::MsgAppend);
-        let entries = terms.iter().zip(1..).map(|(term, index)| {
+        let entries = terms.iter().zip(before + 1..).map(|(term, index)| {
             let mut entry = raft::eraftpb::Entry::new();
             (entry.index, entry.term) = (index, *term);
             entry
@@ -124,16 +126,16 @@ fn who_is_told_another_entry_than_the_committed_one_ends_and_keeps_its_log() {
     let mut world = World::new();
     let start = world.log.start();
     (2..=3).for_each(|peer| world.hear(peer, 0, start));
-    world.append(2, 5, &[5, 5, 5], 2);
+    world.append(2, 5, 0, &[5, 5, 5], 2);
     world.turn(1).expect("a good disk");
     world.turn(1).expect("what was reserved is sound now");
-    world.append(2, 5, &[5, 5, 5], 2);
+    world.append(2, 5, 0, &[5, 5, 5], 2);
     (0..2).for_each(|_| world.turn(1).expect("a good disk"));
     assert_eq!(world.log.status().commit_index, 2);
-    world.append(3, 6, &[5, 5, 6], 3);
+    world.append(3, 6, 2, &[6], 3);
     (0..2).for_each(|_| world.turn(1).expect("the third was not committed"));
     assert_eq!(world.log.status().commit_index, 3);
-    world.append(2, 7, &[5, 7], 2);
+    world.append(2, 7, 1, &[7], 2);
     let error = world.turn(1).expect_err("the second was");
     assert!(matches!(error, TurnError::Contradicted { index: 2, from: 2 }), "{error}");
     assert!(world.turn(1).is_err(), "it does not go on");

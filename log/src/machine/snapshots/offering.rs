@@ -207,10 +207,11 @@ impl<S: LogStore> LogMachine<S> {
         if size.is_beyond(offered.size_max) {
             tracing::warn!(
                 index = offered.place.index,
-                "nobody takes the snapshot, and the log grows: it is given up for a while"
+                "nobody takes the snapshot, and the log grows: it is given up"
             );
             self.fail_transfers("its receiver does not take it, and the log has grown too far");
-            self.snapshots.offering.not_before = now + PATIENCE;
+            // By the time of another one the log has grown by as much again.
+            self.snapshots.offering.not_before = now + PAUSE;
             return self.drop_offered();
         }
         let is_idle = now.saturating_sub(offered.used_at) >= IDLE;
