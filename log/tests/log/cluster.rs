@@ -276,7 +276,8 @@ fn is_filled_again(options: Options, rest: [(Log, LogThread); 2], why: &str) {
     let last = append(&rest[1].0, "meanwhile");
     wait("it is let in again", || rest[0].0.members().nodes[&3].joined > joined);
     wait("it votes again", || voters(&third.0) == 3 && third.0.committed() >= last);
-    assert!(third.0.cluster_status().doubt.is_none());
+    // What a node says of the cluster is looked at ten times a second.
+    wait("it doubts no more", || third.0.cluster_status().doubt.is_none());
     assert_eq!(payloads(&third.0), payloads(&rest[0].0));
     assert_eq!(payloads(&third.0).len(), 21);
     // And its vote counts.
