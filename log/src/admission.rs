@@ -14,8 +14,6 @@
 mod checkpoint;
 #[cfg(feature = "testing")]
 mod checksum;
-#[cfg(all(test, feature = "testing"))]
-mod measured;
 mod portable;
 mod sessions;
 #[cfg(test)]

@@ -14,10 +14,11 @@ use ledgermq_core::quantity::ByteSize;
 
 use super::*;
 use crate::class::Class;
-use crate::cluster::{Hello, JoinAnswer, Lane, Local, PeerInput, Sent, SnapshotAck, SnapshotState};
+use crate::cluster::{JoinAnswer, Local, PeerInput, Sent, SnapshotAck, SnapshotState};
 use crate::config::Config;
 use crate::log::Log;
 use crate::machine::Beginning;
+use crate::machine::testing::hello;
 use crate::snapshots::MemoryFiles;
 use crate::space::Monitor;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
@@ -187,24 +188,6 @@ impl Node {
 
     fn names(&self) -> Vec<String> {
         self.files.list().expect("memory")
-    }
-}
-
-fn hello(node: u64) -> Hello {
-    Hello {
-        lane: Lane::Log,
-        cluster: crate::cluster::ClusterId::default(),
-        boot: 1,
-        session: 1,
-        generation: 1,
-        node,
-        start: 1,
-        last: (0, 0),
-        commit: 0,
-        first: 1,
-        members_index: 0,
-        version: String::new(),
-        address: "node:1".to_owned(),
     }
 }
 
