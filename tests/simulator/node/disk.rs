@@ -150,6 +150,11 @@ impl Disk {
         Some(index)
     }
 
+    /// The term of an entry that was synced, be it damaged since.
+    pub(crate) fn synced_term(&self, index: Index) -> Option<u64> {
+        self.state().durable.entries.get(&index).map(|entry| entry.term)
+    }
+
     /// Term and bytes of an entry, if a power cut leaves it.
     pub(crate) fn durable(&self, index: Index) -> Option<Entry> {
         let state = self.state();

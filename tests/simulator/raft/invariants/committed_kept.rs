@@ -27,12 +27,13 @@ pub(crate) fn check(
     if seats[at].disk.has_purged(index) || is_cached {
         return Ok(());
     }
-    // Whoever shows it has it; with it all that was written before a crash.
-    let Some(shown) = seats[at].disk.durable(index) else {
+    // Whoever shows it has it, or had it before a byte of it was flipped; with it all that was written
+    // before a crash.
+    let Some(shown) = seats[at].disk.synced_term(index) else {
         return Err(format!("committed kept: {index} is shown by a node that has not synced it"));
     };
     let has_it = |seat: &&Seat| {
-        let is_same = |entry: raft::eraftpb::Entry| entry.term == shown.term;
+        let is_same = |entry: raft::eraftpb::Entry| entry.term == shown;
         let has_it = seat.disk.has_purged(index) || seat.disk.durable(index).is_some_and(is_same);
         voters.contains(&seat.id) && has_it
     };
