@@ -222,6 +222,9 @@ impl<P: AsRef<[u8]> + Clone> Links<P> {
     pub(crate) fn mend(&mut self, now: Timestamp, rng: &mut Rng) {
         self.partitions.clear();
         self.advance(now, rng);
+        // What was to take minutes over a slow path does not any more.
+        let soon = now.plus(self.habits.latency(rng));
+        self.connections.values_mut().for_each(|connection| connection.hasten(soon));
     }
 
     /// Whether nothing passes from one node to another.

@@ -198,6 +198,14 @@ impl<P: AsRef<[u8]>> Connection<P> {
         }
     }
 
+    /// What is under way is there at `at` at the latest.
+    pub(super) fn hasten(&mut self, at: Timestamp) {
+        for end in &mut self.ends {
+            end.inbox.iter_mut().for_each(|(due, _)| *due = at.min(*due));
+            end.busy_until = at.min(end.busy_until);
+        }
+    }
+
     /// What was to reach this end after `since` reaches it at `at` at the earliest.
     pub(super) fn delay(&mut self, own: usize, since: Timestamp, at: Timestamp) {
         let late = self.ends[own].inbox.iter_mut().filter(|(due, _)| *due > since);
