@@ -113,9 +113,8 @@ pub struct Volume {
 pub trait Peers: Send {
     /// Sends a frame on its lane. Never blocks.
     fn send(&mut self, to: u64, frame: &Frame) -> Sent;
-    /// From now on greetings say this, and these members are dialled. Cheap as long as the members
-    /// are the same `Arc`: what was acknowledged must be told before it counts, for a peer that
-    /// comes back judges by it whether its log is whole.
+    /// From now on greetings say this, and these members are dialled. Told at ticks, and at once when
+    /// the process takes another number.
     fn update(&mut self, local: &Local);
     /// Answers a node that asked to be let in; nothing if it does not wait any more.
     fn answer(&mut self, id: u64, answer: JoinAnswer);
