@@ -1,24 +1,26 @@
-//! The log thread: the only place that turns the log's machine in a running node.
+//! The log thread: the only place that turns the log's machine in a running node, and waits at the
+//! sockets to the others.
 
 mod membership;
 mod repair;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledgermq_core::offset::Timestamp;
 
 use crate::clock::Now;
-use crate::cluster::{ClusterConfig, Inbox, NoPeers, Peers};
+use crate::cluster::{ClusterConfig, NoPeers, Peers};
 use crate::config::Options;
 use crate::error::{OpenError, Stopped};
 use crate::log::Log;
 use crate::machine::{Beginning, LogMachine, TurnError, describe};
-use crate::peers::{ClusterDir, PeersHandle, PeersThread};
+use crate::peers::{ClusterDir, Sockets};
 use crate::shared::{Shared, lock};
 use crate::snapshots::SnapshotDir;
 use crate::space::{DirSpace, Monitor};
@@ -28,8 +30,6 @@ use crate::wake::Wake;
 
 use membership::Notes;
 
-/// Bytes of what peers sent that wait for the log thread.
-const INBOX_BYTES: usize = 16 << 20;
 /// Directory of snapshots on their way, in that of the log.
 const SNAPSHOTS: &str = "snapshots";
 /// A node alone declares nobody lost; the value is that of the section's default.
@@ -106,10 +106,9 @@ fn try_open(options: Options) -> Result<(Log, LogThread), OpenError> {
     let (membership, mut peers) = match place {
         None => (None, None),
         Some(place) => {
-            let inbox = Arc::new(Inbox::new(INBOX_BYTES, Arc::clone(&bell) as Arc<dyn Wake>));
             let notes = place.notes();
-            let (membership, handle, thread) = place.open(Arc::clone(&inbox))?;
-            (Some(membership), Some(Lines { inbox, handle, thread, notes }))
+            let (membership, sockets) = place.open()?;
+            (Some(membership), Some(Lines { sockets, notes }))
         }
     };
     let stopwatch = Box::new(move || clock.now().monotonic);
@@ -128,15 +127,7 @@ fn try_open(options: Options) -> Result<(Log, LogThread), OpenError> {
         let noted = peers.as_mut().map(|lines| lines.notes.began(opened.0.start()));
         noted.unwrap_or(Ok(())).map(|()| opened)
     });
-    let (log, machine) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            if let Some(lines) = peers {
-                lines.close();
-            }
-            return Err(error);
-        }
-    };
+    let (log, machine) = opened?;
     let shared = Arc::clone(log.shared());
     let _ = bell.shared.set(Arc::clone(&shared));
     let thread = thread::Builder::new()
@@ -148,23 +139,11 @@ fn try_open(options: Options) -> Result<(Log, LogThread), OpenError> {
 
 /// The connections to other nodes.
 struct Lines {
-    inbox: Arc<Inbox>,
-    handle: PeersHandle,
-    thread: PeersThread,
+    sockets: Sockets,
     notes: Notes,
 }
 
-impl Lines {
-    /// Takes leave of everybody.
-    fn close(self) {
-        self.handle.stop();
-        if let Err(error) = self.thread.join() {
-            tracing::error!(%error, "the connections to other nodes broke");
-        }
-    }
-}
-
-/// Wakes the log thread when something came from a peer.
+/// Wakes the log thread when a write beside its turns has ended.
 #[derive(Default)]
 struct Bell {
     shared: OnceLock<Arc<Shared>>,
@@ -175,6 +154,15 @@ impl Wake for Bell {
         if let Some(shared) = self.shared.get() {
             shared.wake_thread();
         }
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(&self) {
+        self.0.unpark();
     }
 }
 
@@ -191,8 +179,8 @@ enum Ended {
     #[error(transparent)]
     Turn(#[from] TurnError),
     /// Nobody would hear of this node any more, and nobody would know why.
-    #[error("the thread of the connections to other nodes has ended")]
-    Peers,
+    #[error("the system refuses to wait for other nodes")]
+    Sockets(#[from] io::Error),
 }
 
 /// Turns until it is asked to stop or the disk fails. Whatever ends it, nobody waits for it then.
@@ -202,14 +190,17 @@ fn run<S: LogStore>(
     clock: Clock,
     mut lines: Option<Lines>,
 ) -> Result<(), Stopped> {
-    *lock(&shared.thread) = Some(thread::current());
+    let parked = || Arc::new(Parked(thread::current())) as Arc<dyn Wake>;
+    let _ = shared.sleeper.set(lines.as_ref().map_or_else(parked, |lines| lines.sockets.bell()));
     // raft-engine panics when a sync fails, as it must: the pages may be lost. The log ends then,
     // and with it the node; nothing is tried again on these files.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         turn_until_stopped(machine, shared, clock, lines.as_mut())
     }));
-    if let Some(lines) = lines {
-        lines.close();
+    if let Some(lines) = lines
+        && let Err(error) = lines.sockets.close()
+    {
+        tracing::error!(%error, "the connections to other nodes broke");
     }
     let reason = match outcome {
         Ok(Ok(())) => {
@@ -230,19 +221,21 @@ fn turn_until_stopped<S: LogStore>(
     clock: Clock,
     mut lines: Option<&mut Lines>,
 ) -> Result<(), Ended> {
-    let mut inputs = Vec::new();
+    let mut sleep = Duration::ZERO;
     loop {
-        if lines.as_ref().is_some_and(|lines| lines.thread.has_ended()) {
-            return Err(Ended::Peers);
+        match &mut lines {
+            Some(lines) => lines.sockets.wait(sleep)?,
+            None if sleep.is_zero() => {}
+            None => thread::park_timeout(sleep),
         }
-        if let Some(lines) = &lines
+        shared.is_asleep.store(false, Ordering::SeqCst);
+        if let Some(lines) = &mut lines
             && machine.may_receive()
         {
-            lines.inbox.drain(&mut inputs);
-            inputs.drain(..).for_each(|input| machine.receive(input));
+            lines.sockets.drain().for_each(|input| machine.receive(input));
         }
         let peers: &mut dyn Peers = match &mut lines {
-            Some(lines) => &mut lines.handle,
+            Some(lines) => &mut lines.sockets,
             None => &mut NoPeers,
         };
         let turned = machine.turn(clock.now(), peers);
@@ -257,6 +250,10 @@ fn turn_until_stopped<S: LogStore>(
             lines.notes.look(&members, shared.start(), machine.is_in_doubt());
         }
         let has_more = turned?;
+        if let Some(lines) = &mut lines {
+            lines.sockets.write();
+        }
+        sleep = Duration::ZERO;
         if has_more {
             continue;
         }
@@ -266,13 +263,10 @@ fn turn_until_stopped<S: LogStore>(
         }
         // The flag first, then the look: else a push between the two would wake nobody.
         shared.is_asleep.store(true, Ordering::SeqCst);
-        let has_mail = lines.as_ref().is_some_and(|lines| !lines.inbox.is_empty());
-        if !(has_mail && machine.may_receive())
-            && let Some(pause) = pause(&machine, shared, clock.now().monotonic)
-        {
-            thread::park_timeout(pause);
+        let has_mail = lines.as_ref().is_some_and(|lines| lines.sockets.has_mail());
+        if !(has_mail && machine.may_receive()) {
+            sleep = pause(&machine, shared, clock.now().monotonic).unwrap_or_default();
         }
-        shared.is_asleep.store(false, Ordering::SeqCst);
     }
 }
 

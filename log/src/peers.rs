@@ -1,35 +1,28 @@
-//! The sockets between nodes: one thread for all lanes of all peers.
+//! The sockets between nodes: all lanes of all peers, turned by the thread that drives the log.
 //!
-//! It accepts and dials ([`crate::cluster::Peering`] says whom), speaks TLS, decodes and checks what
-//! comes, and puts it into the [`Inbox`]. What is to be sent is encoded by whoever sends it, straight
-//! into the lane's buffer ([`PeersHandle`]). Each lane has bounds of its own, so that a peer that does
-//! not read holds up nobody else.
+//! They accept and dial ([`crate::cluster::Peering`] says whom), speak TLS, decode and check what
+//! comes, and keep it until it is taken. What is to be sent is encoded straight into the lane's buffer
+//! ([`Sockets`]). Each lane has bounds of its own, so that a peer that does not read holds up nobody
+//! else.
 
 mod connection;
-mod driver;
 mod files;
 mod join;
 mod link;
 mod resolve;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
 
-use crate::cluster::exchange::{Inbox, JoinAnswer, Local, Peers, Sent, Traffic};
-use crate::cluster::frame::Frame;
 use crate::cluster::peering::Me;
-
-use driver::Driver;
-use link::Shared;
 
 pub use files::{ClusterDir, FilesError, Loaded, Repair};
 pub use join::{JoinError, Joining, join};
+pub use sockets::Sockets;
 pub use tls::{Credentials, TlsError};
 
 /// How nodes speak to each other.
@@ -41,7 +34,7 @@ pub enum Security {
     Tls(Box<Credentials>),
 }
 
-/// What [`start`] needs.
+/// What [`open`] needs.
 #[derive(Debug)]
 pub struct PeersOptions {
     /// Who this node is.
@@ -50,11 +43,11 @@ pub struct PeersOptions {
     pub listener: TcpListener,
     /// How they speak.
     pub security: Security,
-    /// Where it goes what they say.
-    pub inbox: Arc<Inbox>,
+    /// Bytes of what they say that wait to be taken, at most.
+    pub inbox_bytes: usize,
 }
 
-/// Why the peers' thread cannot begin.
+/// Why there are no sockets.
 #[derive(Debug, thiserror::Error)]
 pub enum PeersError {
     /// The system refused something.
@@ -65,13 +58,13 @@ pub enum PeersError {
     Tls(#[from] TlsError),
 }
 
-/// Starts the thread. Nobody is dialled before the first [`Peers::update`].
+/// Opens the sockets. Nobody is dialled before the first [`crate::cluster::Peers::update`].
 ///
 /// # Errors
 ///
 /// If the credentials are no credentials, or the system has no room.
-pub fn start(options: PeersOptions) -> Result<(PeersHandle, PeersThread), PeersError> {
-    let PeersOptions { me, listener, security, inbox } = options;
+pub fn open(options: PeersOptions) -> Result<Sockets, PeersError> {
+    let PeersOptions { me, listener, security, inbox_bytes } = options;
     let tls = match security {
         Security::Plain => {
             tracing::warn!(
@@ -81,67 +74,5 @@ pub fn start(options: PeersOptions) -> Result<(PeersHandle, PeersThread), PeersE
         }
         Security::Tls(credentials) => Some(tls::Tls::new(me.cluster, &credentials)?),
     };
-    let poll = mio::Poll::new()?;
-    let shared = Arc::new(Shared::new(&poll)?);
-    inbox.set_room(shared.bell());
-    let driver = Driver::new(poll, listener, me, tls, Arc::clone(&shared), inbox)?;
-    let thread = thread::Builder::new().name("peers".to_owned()).spawn(move || driver.run())?;
-    Ok((PeersHandle { shared }, PeersThread { thread }))
-}
-
-/// The way to the peers through their sockets. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct PeersHandle {
-    shared: Arc<Shared>,
-}
-
-impl PeersHandle {
-    /// Takes leave of everybody and ends the thread.
-    pub fn stop(&self) {
-        self.shared.is_stopping.store(true, Ordering::SeqCst);
-        self.shared.wake();
-    }
-}
-
-impl Peers for PeersHandle {
-    fn send(&mut self, to: u64, frame: &Frame) -> Sent {
-        self.shared.send(to, frame)
-    }
-
-    fn update(&mut self, local: &Local) {
-        self.shared.update(local);
-    }
-
-    fn traffic(&self, peer: u64) -> Traffic {
-        self.shared.traffic(peer)
-    }
-
-    fn answer(&mut self, id: u64, answer: JoinAnswer) {
-        link::lock(&self.shared.answers).push((id, answer));
-        self.shared.wake();
-    }
-}
-
-/// The running thread. Dropping it does not stop it; see [`PeersHandle::stop`].
-#[derive(Debug)]
-pub struct PeersThread {
-    thread: JoinHandle<io::Result<()>>,
-}
-
-impl PeersThread {
-    /// Whether it has ended, asked to or not.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Waits until it has ended.
-    ///
-    /// # Errors
-    ///
-    /// If it ended since the system refused to wait for sockets, or panicked.
-    pub fn join(self) -> io::Result<()> {
-        let panicked = |_| Err(io::Error::other("the thread of the peers panicked"));
-        self.thread.join().unwrap_or_else(panicked)
-    }
+    Ok(Sockets::new(listener, me, tls, inbox_bytes)?)
 }

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::Thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use hashbrown::HashMap;
 use ledgermq_core::event::BatchBuilder;
@@ -23,6 +22,7 @@ use crate::snapshots::Snapshots;
 use crate::staging::Staging;
 use crate::status::{ClusterStatus, Status};
 use crate::store::{LogReader, Missing};
+use crate::wake::Wake;
 
 /// Bytes read from the disk at a time by tails that are far behind.
 const READ_BYTES: usize = 1 << 20;
@@ -66,7 +66,8 @@ pub(crate) struct Shared {
     pub(crate) is_renewal_wanted: AtomicBool,
     /// The log thread sleeps.
     pub(crate) is_asleep: AtomicBool,
-    pub(crate) thread: Mutex<Option<Thread>>,
+    /// Wakes it.
+    pub(crate) sleeper: OnceLock<Arc<dyn Wake>>,
     pub(crate) node: u64,
     /// Number of this start; raised before anybody has the log, and by [`Shared::renew`].
     start: AtomicU64,
@@ -119,7 +120,7 @@ impl Shared {
             is_draining: AtomicBool::new(false),
             is_renewal_wanted: AtomicBool::new(false),
             is_asleep: AtomicBool::new(false),
-            thread: Mutex::new(None),
+            sleeper: OnceLock::new(),
             node,
             start: AtomicU64::new(start),
         }
@@ -154,9 +155,9 @@ impl Shared {
     /// Has the log thread look again, if it sleeps.
     pub(crate) fn wake_thread(&self) {
         if self.is_asleep.swap(false, Ordering::SeqCst)
-            && let Some(thread) = &*lock(&self.thread)
+            && let Some(sleeper) = self.sleeper.get()
         {
-            thread.unpark();
+            sleeper.wake();
         }
     }
 

@@ -1,14 +1,12 @@
-//! Between the log thread and the thread that has the sockets.
+//! Between the log and the sockets to the other nodes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
 
 use crate::cluster::frame::{Frame, Hello, Join, Joined, Lane, Refusal};
 use crate::cluster::members::Members;
-use crate::wake::Wake;
 
 /// What the log thread is told of the peers.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +107,7 @@ pub struct Volume {
     pub bytes: u64,
 }
 
-/// The way to the peers. The thread with the sockets has one, a simulator another.
+/// The way to the peers: through sockets, or a simulated network.
 pub trait Peers: Send {
     /// Sends a frame on its lane. Never blocks.
     fn send(&mut self, to: u64, frame: &Frame) -> Sent;
@@ -143,151 +141,92 @@ const EVENT_BYTES: usize = 512;
 /// What must not wait is taken beyond the bound, up to as much more.
 const PULSE_BYTES_MAX: usize = 4 << 20;
 
-/// What peers have said and the log thread has not taken yet.
+/// What peers have said and the log has not taken yet.
 ///
 /// When as many bytes wait as may, the lanes are no longer read, but for [`Lane::Pulse`]; should
 /// those frames pile up, too, they are dropped: raft says them again.
+#[derive(Debug)]
 pub struct Inbox {
-    state: Mutex<State>,
-    bytes_max: usize,
-    wake: Arc<dyn Wake>,
-    room: OnceLock<Arc<dyn Wake>>,
-}
-
-#[derive(Default)]
-struct State {
     items: VecDeque<PeerInput>,
     bytes: usize,
-    /// Somebody waits for room.
-    is_wanted: bool,
+    bytes_max: usize,
 }
 
 impl Inbox {
-    /// An empty inbox for `bytes_max` bytes; `wake` is told when something comes into it.
+    /// An empty inbox for `bytes_max` bytes.
     #[must_use]
-    pub fn new(bytes_max: usize, wake: Arc<dyn Wake>) -> Self {
-        Self { state: Mutex::default(), bytes_max, wake, room: OnceLock::new() }
+    pub fn new(bytes_max: usize) -> Self {
+        Self { items: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// Takes everything.
-    pub fn drain(&self, out: &mut Vec<PeerInput>) {
-        let is_wanted = {
-            let mut state = self.lock();
-            state.bytes = 0;
-            out.extend(state.items.drain(..));
-            std::mem::take(&mut state.is_wanted)
-        };
-        if is_wanted && let Some(room) = self.room.get() {
-            room.wake();
-        }
+    pub fn drain(&mut self) -> impl Iterator<Item = PeerInput> {
+        self.bytes = 0;
+        self.items.drain(..)
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lock().items.is_empty()
+        self.items.is_empty()
     }
 
-    /// Whether as much waits as may. If so, `room` is told when that has changed.
+    /// Whether as much waits as may.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let mut state = self.lock();
-        let is_full = state.bytes >= self.bytes_max;
-        state.is_wanted |= is_full;
-        is_full
+        self.bytes >= self.bytes_max
     }
 
     /// Takes in a frame of `bytes` bytes. Ask [`Self::is_full`] before, but on [`Lane::Pulse`].
-    pub fn push_frame(&self, from: u64, frame: Frame, lane: Lane, bytes: usize) {
-        if lane == Lane::Pulse && self.lock().bytes >= self.bytes_max + PULSE_BYTES_MAX {
+    pub fn push_frame(&mut self, from: u64, frame: Frame, lane: Lane, bytes: usize) {
+        if lane == Lane::Pulse && self.bytes >= self.bytes_max + PULSE_BYTES_MAX {
             return;
         }
         self.push(PeerInput::Frame { from, frame }, bytes);
     }
 
     /// Takes in something that is no frame. There are few of them.
-    pub fn push_event(&self, event: PeerInput) {
+    pub fn push_event(&mut self, event: PeerInput) {
         self.push(event, EVENT_BYTES);
     }
 
     /// Takes in a request to join of `bytes` bytes: anybody can send one. Ask [`Self::is_full`] before.
-    pub fn push_join(&self, id: u64, request: Join, bytes: usize) {
+    pub fn push_join(&mut self, id: u64, request: Join, bytes: usize) {
         self.push(PeerInput::Join { id, request }, bytes.max(EVENT_BYTES));
     }
 
-    fn push(&self, input: PeerInput, bytes: usize) {
-        let was_empty = {
-            let mut state = self.lock();
-            state.bytes += bytes;
-            state.items.push_back(input);
-            state.items.len() == 1
-        };
-        if was_empty {
-            self.wake.wake();
-        }
-    }
-
-    /// Who is told when there is room again; the first who says so.
-    pub fn set_room(&self, room: Arc<dyn Wake>) {
-        let _ = self.room.set(room);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").field("bytes", &self.lock().bytes).finish_non_exhaustive()
+    fn push(&mut self, input: PeerInput, bytes: usize) {
+        self.bytes += bytes;
+        self.items.push_back(input);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Bell(AtomicUsize);
-
-    impl Wake for Bell {
-        fn wake(&self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
 
     fn pulse() -> Frame {
         Frame::Pulse(Box::default())
     }
 
     #[test]
-    fn a_full_inbox_says_so_and_tells_when_it_is_not() {
-        let (wake, room) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
-        let inbox = Inbox::new(1000, wake.clone());
-        inbox.set_room(room.clone());
+    fn a_full_inbox_says_so_until_it_is_emptied() {
+        let mut inbox = Inbox::new(1000);
         inbox.push_frame(2, pulse(), Lane::Log, 600);
         assert!(!inbox.is_full());
         inbox.push_frame(2, pulse(), Lane::Log, 600);
         assert!(inbox.is_full());
-        let mut out = Vec::new();
-        inbox.drain(&mut out);
-        assert!(out.len() == 2 && !inbox.is_full() && inbox.is_empty());
-        assert_eq!((wake.0.load(Ordering::SeqCst), room.0.load(Ordering::SeqCst)), (1, 1));
-        inbox.drain(&mut out);
-        assert_eq!(room.0.load(Ordering::SeqCst), 1, "nobody waited");
+        assert_eq!(inbox.drain().count(), 2);
+        assert!(!inbox.is_full() && inbox.is_empty());
     }
 
     #[test]
     fn pulses_pass_a_full_inbox_within_a_bound() {
-        let inbox = Inbox::new(1000, Arc::new(Bell::default()));
+        let mut inbox = Inbox::new(1000);
         let bytes = 1 << 20;
         for _ in 0..20 {
             inbox.push_frame(2, pulse(), Lane::Pulse, bytes);
         }
-        let mut out = Vec::new();
-        inbox.drain(&mut out);
-        assert_eq!(out.len(), 5);
+        assert_eq!(inbox.drain().count(), 5);
     }
 }

@@ -1,4 +1,4 @@
-//! Who dials whom, who is let in, and which lanes are up. Pure: the thread with the sockets turns
+//! Who dials whom, who is let in, and which lanes are up. Pure: the sockets turn
 //! it, and so does a simulator.
 //!
 //! Two nodes have one *session*: a connection for each lane, dialled together. It is up when both

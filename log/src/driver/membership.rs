@@ -11,18 +11,19 @@ use ledgermq_core::offset::Index;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::cluster::peering::Me;
-use crate::cluster::{ClusterId, Identity, Inbox, Join, Members};
+use crate::cluster::{ClusterId, Identity, Join, Members};
 use crate::config::ClusterOptions;
 use crate::error::OpenError;
 use crate::machine::{Membership, describe};
 use crate::peers::{
-    ClusterDir, JoinError, Joining, Loaded, PeersHandle, PeersOptions, PeersThread, Repair,
-    Security, join, start,
+    ClusterDir, JoinError, Joining, Loaded, PeersOptions, Repair, Security, Sockets, join, open,
 };
 
 /// So long a node asks to be let in, if nobody answers.
 const ASKING_MAX: Duration = Duration::from_secs(60);
 const ASKING_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of what peers sent that wait for the log, at most.
+const INBOX_BYTES: usize = 16 << 20;
 
 /// A node's place in a cluster.
 pub(super) struct Place {
@@ -94,11 +95,8 @@ impl Place {
         Notes { dir, identity, members, is_repairing: self.why.is_some() }
     }
 
-    /// Starts the thread that has the connections, and says what the log has to know.
-    pub(super) fn open(
-        self,
-        inbox: Arc<Inbox>,
-    ) -> Result<(Membership, PeersHandle, PeersThread), OpenError> {
+    /// Opens the sockets, and says what the log has to know.
+    pub(super) fn open(self) -> Result<(Membership, Sockets), OpenError> {
         let Self { loaded, told, known, why, options, listener, .. } = self;
         let Loaded { identity, credentials, authority, key } = loaded;
         let address = options.config.reached_at().to_owned();
@@ -114,11 +112,11 @@ impl Place {
             true => Security::Plain,
             false => Security::Tls(Box::new(credentials)),
         };
-        let peers = PeersOptions { me, listener, security, inbox };
-        let (handle, thread) = start(peers).map_err(setting)?;
+        let peers = PeersOptions { me, listener, security, inbox_bytes: INBOX_BYTES };
+        let sockets = open(peers).map_err(setting)?;
         let mqtt = options.mqtt;
         let membership = Membership { identity, address, mqtt, key, authority, told, known, why };
-        Ok((membership, handle, thread))
+        Ok((membership, sockets))
     }
 }
 

@@ -78,6 +78,8 @@ pub(super) struct Connection {
     pub(super) has_spoken: bool,
     pub(super) deadline: Option<Duration>,
     pub(super) is_readable: bool,
+    /// The other end writes nothing more: its end comes behind what is there.
+    pub(super) is_ended: bool,
     pub(super) is_writable: bool,
     /// Frames that are being written, and how much of them was.
     pub(super) out: Vec<u8>,
@@ -117,6 +119,7 @@ impl Connection {
             place: dialled,
             deadline: Some(deadline),
             is_readable: false,
+            is_ended: false,
             is_writable: false,
             out: Vec::new(),
             written: 0,
@@ -170,6 +173,8 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
             Err(error) => return Err(error.into()),
         };
+        // That was all of it: the system tells of what comes after. Of the end it has told already.
+        self.is_readable = bytes == scratch.wire.len() || self.is_ended;
         self.has_spoken = true;
         let Some(tls) = &mut self.tls else {
             self.decoder.push(&scratch.wire[..bytes]);

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, io, thread};
 
-use super::link::{Shared, lock};
 use crate::cluster::peering::Dial;
+use crate::wake::Wake;
 
 /// Names that are looked for at the same time.
 const LOOKUPS_MAX: usize = 64;
@@ -28,7 +28,9 @@ type UnderWay = Arc<Mutex<BTreeMap<(u64, String), Dial>>>;
 
 /// Asks the system, each name on a thread that ends with the answer.
 pub(super) struct Resolver {
-    shared: Arc<Shared>,
+    answers: Arc<Mutex<Vec<Resolved>>>,
+    /// Rung when an answer has come.
+    bell: Arc<dyn Wake>,
     lookup: Lookup,
     under_way: UnderWay,
     /// Sessions with each peer that did not come up: the next one tries another address.
@@ -36,16 +38,22 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self::with(shared, Arc::new(all))
+    pub(super) fn new(bell: Arc<dyn Wake>) -> Self {
+        Self::with(bell, Arc::new(all))
     }
 
-    fn with(shared: Arc<Shared>, lookup: Lookup) -> Self {
-        Self { shared, lookup, under_way: UnderWay::default(), failed: BTreeMap::new() }
+    fn with(bell: Arc<dyn Wake>, lookup: Lookup) -> Self {
+        let (answers, under_way) = (Arc::default(), UnderWay::default());
+        Self { answers, bell, lookup, under_way, failed: BTreeMap::new() }
+    }
+
+    /// The names that were found, or not, since the last time.
+    pub(super) fn take(&self) -> Vec<Resolved> {
+        std::mem::take(&mut *lock(&self.answers))
     }
 
     /// Where to dial, at once if it is written in numbers; else the answer comes to
-    /// [`Shared::resolved`]. A name that is looked for already is not asked again: its answer is for
+    /// [`Self::take`]. A name that is looked for already is not asked again: its answer is for
     /// who asked last.
     pub(super) fn resolve(&mut self, dial: Dial) -> Option<Resolved> {
         if let Ok(address) = dial.address.parse() {
@@ -63,12 +71,13 @@ impl Resolver {
         }
         let thread = thread::Builder::new().name("peers-name".to_owned()).spawn({
             let (key, lookup) = (key.clone(), Arc::clone(&self.lookup));
-            let (under_way, shared) = (Arc::clone(&self.under_way), Arc::clone(&self.shared));
+            let (under_way, answers) = (Arc::clone(&self.under_way), Arc::clone(&self.answers));
+            let bell = Arc::clone(&self.bell);
             move || {
                 let addresses = lookup(&key.1);
                 let Some(dial) = lock(&under_way).remove(&key) else { return };
-                lock(&shared.resolved).push(Resolved { dial, addresses });
-                shared.wake();
+                lock(&answers).push(Resolved { dial, addresses });
+                bell.wake();
             }
         });
         match thread {
@@ -97,6 +106,10 @@ impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("failed", &self.failed).finish_non_exhaustive()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The addresses of a name, as many as are tried; at least one.
@@ -159,15 +172,19 @@ mod tests {
         peering.dial(Duration::ZERO)
     }
 
-    fn shared() -> Arc<Shared> {
-        Arc::new(Shared::new(&mio::Poll::new().unwrap()).unwrap())
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
     }
 
     /// What has come, as soon as it is that many.
-    fn resolved(shared: &Shared, count: usize) -> Vec<Resolved> {
+    fn resolved(resolver: &Resolver, count: usize) -> Vec<Resolved> {
+        let mut resolved = Vec::new();
         for _ in 0..2_000 {
-            if lock(&shared.resolved).len() >= count {
-                return std::mem::take(&mut *lock(&shared.resolved));
+            resolved.extend(resolver.take());
+            if resolved.len() >= count {
+                return resolved;
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -186,17 +203,16 @@ mod tests {
             }
             Ok(vec!["127.0.0.1:1".parse().unwrap()])
         });
-        let shared = shared();
-        let mut resolver = Resolver::with(Arc::clone(&shared), lookup);
+        let mut resolver = Resolver::with(Arc::new(Nobody), lookup);
         let [slow, quick] = &dials(&["slow:1", "quick:1"])[..] else { panic!("two dials") };
         assert!(resolver.resolve(slow.clone()).is_none());
         assert!(resolver.resolve(quick.clone()).is_none());
-        let first = resolved(&shared, 1);
+        let first = resolved(&resolver, 1);
         assert_eq!((first.len(), &first[0].dial), (1, quick));
         // The session was given up, and there is another one.
         assert!(resolver.resolve(slow.clone()).is_none());
         drop(release);
-        let late = resolved(&shared, 1);
+        let late = resolved(&resolver, 1);
         assert_eq!((late.len(), &late[0].dial), (1, slow));
         let mut asked: Vec<String> = names.try_iter().collect();
         asked.sort_unstable();
@@ -205,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_address_of_a_name_has_its_turn() {
-        let mut resolver = Resolver::new(shared());
+        let mut resolver = Resolver::new(Arc::new(Nobody));
         let addresses: Vec<SocketAddr> =
             ["10.0.0.1:1", "10.0.0.2:1"].map(|text| text.parse().unwrap()).to_vec();
         let tried: Vec<_> = (0..3)
@@ -223,7 +239,7 @@ mod tests {
     #[test]
     fn numbers_are_answered_at_once_and_names_end() {
         let mut resolver = Resolver::with(
-            shared(),
+            Arc::new(Nobody),
             Arc::new(|_| {
                 loop {
                     thread::park()

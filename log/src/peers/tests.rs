@@ -9,16 +9,17 @@ mod strangers;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use raft::eraftpb::{Message, MessageType};
 
 use super::*;
 use crate::cluster::authority::{Authority, NodeKey, PublicKey};
-use crate::cluster::exchange::PeerInput;
-use crate::cluster::frame::{Decoder, Forward, Hello, Lane, Refusal};
+use crate::cluster::exchange::{JoinAnswer, Local, PeerInput, Peers, Sent};
+use crate::cluster::frame::{Decoder, Forward, Frame, Hello, Lane, Refusal};
 use crate::cluster::identity::ClusterId;
 use crate::cluster::members::{MemberChange, Members, Role};
 use crate::wake::Wake;
@@ -26,28 +27,6 @@ use crate::wake::Wake;
 const CLUSTER: ClusterId = ClusterId([0xAB; 16]);
 /// Nothing here takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[derive(Debug, Default)]
-struct Bell {
-    is_rung: Mutex<bool>,
-    rings: Condvar,
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        *self.is_rung.lock().unwrap() = true;
-        self.rings.notify_all();
-    }
-}
-
-impl Bell {
-    /// Waits; `false` if it has not rung in time.
-    fn wait(&self) -> bool {
-        let rung = self.is_rung.lock().unwrap();
-        let (mut rung, _) = self.rings.wait_timeout_while(rung, PATIENCE, |rung| !*rung).unwrap();
-        std::mem::take(&mut *rung)
-    }
-}
 
 /// The authority, made once for all tests.
 fn authority() -> &'static Authority {
@@ -111,14 +90,16 @@ fn members(addresses: &[String]) -> Members {
     members
 }
 
-/// One end, with what its log thread would have in hand.
+/// What is to be done with the sockets, by the thread that has them.
+type Order = Box<dyn FnOnce(&mut Sockets) + Send>;
+
+/// One end, with a thread that turns its sockets as that of a log does.
 struct End {
     node: u64,
     boot: u128,
-    handle: PeersHandle,
-    thread: Option<PeersThread>,
-    inbox: Arc<Inbox>,
-    bell: Arc<Bell>,
+    orders: Option<Sender<Order>>,
+    bell: Arc<dyn Wake>,
+    thread: Option<JoinHandle<()>>,
     come: VecDeque<PeerInput>,
 }
 
@@ -130,35 +111,63 @@ impl End {
         security: Security,
         room: usize,
     ) -> Self {
-        let bell = Arc::new(Bell::default());
-        let inbox = Arc::new(Inbox::new(room, bell.clone()));
         let address = listener.local_addr().unwrap().to_string();
         let version = "test".into();
         let me = Me { cluster: CLUSTER, generation: 1, node, boot, version, address };
-        let options = PeersOptions { me, listener, security, inbox: Arc::clone(&inbox) };
-        let (handle, thread) = start(options).unwrap();
-        Self { node, boot, handle, thread: Some(thread), inbox, bell, come: VecDeque::new() }
+        let options = PeersOptions { me, listener, security, inbox_bytes: room };
+        let sockets = open(options).unwrap();
+        let (bell, (orders, taken)) = (sockets.bell(), channel());
+        let thread = Some(thread::spawn(move || turn(sockets, &taken)));
+        Self { node, boot, orders: Some(orders), bell, thread, come: VecDeque::new() }
+    }
+
+    /// Has something done with the sockets.
+    fn order<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut Sockets) -> T + Send + 'static,
+    ) -> T {
+        let (done, answer) = channel();
+        let order = Box::new(move |sockets: &mut Sockets| done.send(order(sockets)).unwrap());
+        self.orders.as_ref().unwrap().send(order).unwrap();
+        self.bell.wake();
+        answer.recv_timeout(PATIENCE).unwrap()
     }
 
     fn update(&mut self, members: &Members) {
         let members = Arc::new(members.clone());
         let start = u64::try_from(self.boot).unwrap();
-        self.handle.update(&Local { members, start, ..Local::default() });
+        self.order(move |sockets| sockets.update(&Local { members, start, ..Local::default() }));
+    }
+
+    fn send(&mut self, to: u64, frame: &Frame) -> Sent {
+        let frame = frame.clone();
+        self.order(move |sockets| sockets.send(to, &frame))
+    }
+
+    fn answer(&mut self, id: u64, answer: JoinAnswer) {
+        self.order(move |sockets| sockets.answer(id, answer));
+    }
+
+    /// Takes what has come.
+    fn drain(&mut self) -> Vec<PeerInput> {
+        self.order(|sockets| sockets.drain().collect())
     }
 
     /// The next thing that `wanted` takes; what comes before it is forgotten.
     fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(PeerInput) -> Option<T>) -> T {
+        let pause = Duration::from_millis(1);
+        let mut patience = PATIENCE;
         loop {
             while let Some(input) = self.come.pop_front() {
                 if let Some(found) = wanted(input) {
                     return found;
                 }
             }
-            let mut come = Vec::new();
-            self.inbox.drain(&mut come);
-            self.come.extend(come);
+            self.come = self.drain().into();
             if self.come.is_empty() {
-                assert!(self.bell.wait(), "node {}: {what} has not come", self.node);
+                assert!(!patience.is_zero(), "node {}: {what} has not come", self.node);
+                thread::sleep(pause);
+                patience -= pause;
             }
         }
     }
@@ -187,10 +196,26 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.handle.stop();
+        self.orders = None;
+        self.bell.wake();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
+    }
+}
+
+/// Until nobody gives orders any more.
+fn turn(mut sockets: Sockets, orders: &Receiver<Order>) {
+    loop {
+        sockets.wait(Duration::from_secs(1)).unwrap();
+        loop {
+            match orders.try_recv() {
+                Ok(order) => order(&mut sockets),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return sockets.close().unwrap(),
+            }
+        }
+        sockets.write();
     }
 }
 

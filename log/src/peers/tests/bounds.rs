@@ -6,7 +6,7 @@ use super::*;
 fn fill(end: &mut End, to: u64, frame: &Frame) -> usize {
     let mut taken = 0;
     loop {
-        match end.handle.send(to, frame) {
+        match end.send(to, frame) {
             Sent::Taken => taken += 1,
             Sent::Full => return taken,
             Sent::Down => panic!("it is connected"),
@@ -31,11 +31,11 @@ fn a_peer_that_does_not_read_fills_its_lane_and_holds_up_nobody() {
     let batch = forward(1, 256 << 10);
     let taken = fill(&mut one_end, 2, &batch);
     assert!(taken >= 8, "{taken}");
-    assert_eq!(one_end.handle.send(2, &heartbeat(1, 2, 1)), Sent::Taken, "another lane");
+    assert_eq!(one_end.send(2, &heartbeat(1, 2, 1)), Sent::Taken, "another lane");
     lanes[1].decoder.set_lane(Lane::Pulse);
     assert_eq!(lanes[1].read(), Some(heartbeat(1, 2, 1)));
     for commit in 0..100 {
-        assert_eq!(one_end.handle.send(3, &heartbeat(1, 3, commit)), Sent::Taken);
+        assert_eq!(one_end.send(3, &heartbeat(1, 3, commit)), Sent::Taken);
         assert_eq!(three.frame(1), heartbeat(1, 3, commit), "another peer");
     }
     // Everything that was taken comes, whole and in order.
@@ -43,7 +43,7 @@ fn a_peer_that_does_not_read_fills_its_lane_and_holds_up_nobody() {
     for _ in 0..taken {
         assert_eq!(lanes[0].read().as_ref(), Some(&batch));
     }
-    assert_eq!(one_end.handle.send(2, &batch), Sent::Taken, "there is room again");
+    assert_eq!(one_end.send(2, &batch), Sent::Taken, "there is room again");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_log_thread_that_takes_nothing_is_not_buried_and_loses_nothing() {
         ends[1].connected(1);
         let batch = forward(1, 64 << 10);
         let taken = fill(&mut ends[0], 2, &batch);
-        assert_eq!(ends[0].handle.send(2, &heartbeat(1, 2, 9)), Sent::Taken);
+        assert_eq!(ends[0].send(2, &heartbeat(1, 2, 9)), Sent::Taken);
         let (mut batches, mut pulses) = (0, 0);
         while batches < taken || pulses == 0 {
             match ends[1].frame(1) {
@@ -86,6 +86,6 @@ fn a_large_frame_passes_over_tls() {
     let count = (15 << 20) / one.batches[0].len();
     let batches = one.batches.iter().cycle().take(count).cloned().collect();
     let large = Frame::Forward(Forward { term: 1, batches });
-    assert_eq!(ends[0].handle.send(2, &large), Sent::Taken);
+    assert_eq!(ends[0].send(2, &large), Sent::Taken);
     assert_eq!(ends[1].frame(1), large);
 }

@@ -54,7 +54,7 @@ fn serve(one: &mut End, members: &mut Members) {
         assert!(members.apply(index, change));
     }
     let door = Door { authority: authority(), members: &*members, now_s: now_s() };
-    one.handle.answer(id, entry.map(|_| door.joined(&request, 1).unwrap()));
+    one.answer(id, entry.map(|_| door.joined(&request, 1).unwrap()));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_node_is_let_in_and_meets_the_others() {
 
 #[test]
 fn requests_that_nobody_takes_do_not_pile_up() {
-    let (one, _, joining) = founded_with(false, 1);
+    let (mut one, _, joining) = founded_with(false, 1);
     let address = joining_address(&joining);
     let ask = || {
         let mut bare = Bare::dial(&address);
@@ -107,15 +107,13 @@ fn requests_that_nobody_takes_do_not_pile_up() {
     };
     // The first one goes away, and its request stays.
     drop(ask());
-    while one.inbox.is_empty() {
+    while !one.order(|sockets| sockets.has_mail()) {
         thread::sleep(Duration::from_millis(1));
     }
     for _ in 0..10 {
         assert_eq!(ask().refusal().code, RefusalCode::Busy);
     }
-    let mut come = Vec::new();
-    one.inbox.drain(&mut come);
-    assert_eq!(come.len(), 1);
+    assert_eq!(one.drain().len(), 1);
 }
 
 #[test]
@@ -142,7 +140,7 @@ fn who_does_not_lead_names_the_leader() {
         _ => None,
     });
     let refusal = Refusal::new(RefusalCode::NotLeader, "node 2 does not lead");
-    two.handle.answer(id, Err(Refusal { instead, ..refusal }));
+    two.answer(id, Err(Refusal { instead, ..refusal }));
     serve(&mut leader, &mut members);
     assert!(asking.join().unwrap().members.nodes.contains_key(&3));
 }

@@ -24,7 +24,7 @@ fn talk(ends: &mut [End]) {
         for peer in others(end) {
             let answer = Frame::Answer { id: end.node, answer: Answer::Done };
             for frame in [heartbeat(end.node, peer, 3), forward(end.node, 100), answer] {
-                assert_eq!(end.handle.send(peer, &frame), Sent::Taken);
+                assert_eq!(end.send(peer, &frame), Sent::Taken);
             }
         }
     }
@@ -103,7 +103,7 @@ fn a_node_that_stops_takes_leave() {
     });
     assert_eq!(refusal.code, RefusalCode::Stopping);
     one.disconnected(2);
-    assert_eq!(one.handle.send(2, &heartbeat(1, 2, 1)), Sent::Down);
+    assert_eq!(one.send(2, &heartbeat(1, 2, 1)), Sent::Down);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_session_whose_connection_is_cut_ends_and_comes_again() {
         two.disconnected(1);
         one.connected(2);
         two.connected(1);
-        assert_eq!(one.handle.send(2, &heartbeat(1, 2, 7)), Sent::Taken);
+        assert_eq!(one.send(2, &heartbeat(1, 2, 7)), Sent::Taken);
         assert_eq!(two.frame(1), heartbeat(1, 2, 7));
     }
 }

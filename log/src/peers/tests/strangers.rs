@@ -41,7 +41,7 @@ fn a_second_process_as_a_live_node_is_told_so() {
     let mut clone = Bare::dial(&address);
     clone.send(&Frame::Hello(Box::new(hello(2, 3, 1, Lane::Log))));
     assert_eq!(clone.refusal().code, RefusalCode::Cloned);
-    assert_eq!(one.handle.send(2, &heartbeat(1, 2, 1)), Sent::Taken, "the first one stays");
+    assert_eq!(one.send(2, &heartbeat(1, 2, 1)), Sent::Taken, "the first one stays");
 }
 
 #[test]
@@ -185,8 +185,6 @@ fn in_the_clear_nobody_is_heard_where_tls_is_spoken() {
     let _ = bare.socket.read_to_end(&mut answer);
     // At most an alert of TLS: type, version, length.
     assert!(answer.is_empty() || answer.starts_with(&[0x15, 3]), "{answer:?}");
-    assert_eq!(one.handle.send(2, &heartbeat(1, 2, 1)), Sent::Down);
-    let mut come = Vec::new();
-    one.inbox.drain(&mut come);
-    assert_eq!(come, []);
+    assert_eq!(one.send(2, &heartbeat(1, 2, 1)), Sent::Down);
+    assert_eq!(one.drain(), []);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mio::{Interest, Token};
 
-use super::{Driver, GREETING_MAX};
+use super::{GREETING_MAX, Sockets};
 use crate::peers::connection::{Connection, Stage, set_up};
 use crate::peers::tls::Tls;
 
@@ -38,7 +38,7 @@ enum Room {
     None,
 }
 
-impl Driver {
+impl Sockets {
     pub(super) fn accept(&mut self, now: Duration) {
         while self.is_acceptable {
             let (socket, from) = match self.listener.accept() {

@@ -2,19 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Driver, End, GREETING_MAX};
+use super::{End, GREETING_MAX, Sockets};
 use crate::cluster::frame::{Frame, FrameError, Lane, Refusal, RefusalCode, admit};
-use crate::peers::connection::{Connection, Scratch, Stage, TURN_BYTES};
+use crate::peers::connection::{Connection, Stage, TURN_BYTES};
 
-impl Driver {
-    /// Everything that can be done with one connection now.
-    pub(super) fn turn(
-        &mut self,
-        now: Duration,
-        token: usize,
-        scratch: &mut Scratch,
-    ) -> Result<(), End> {
-        self.read(now, token, scratch)?;
+impl Sockets {
+    /// Writes what waits for one connection.
+    pub(super) fn write_one(&mut self, token: usize) -> Result<(), End> {
         let Some(connection) = self.connections.get_mut(&token) else { return Ok(()) };
         if connection.stage == Stage::Dialling {
             return Ok(());
@@ -25,20 +19,20 @@ impl Driver {
                 && connection.unwritten() == 0
                 && let Some(place) = connection.place
             {
-                self.shared.link(place.peer).take(place.lane, &mut connection.out);
+                self.links.to(place.peer).take(place.lane, &mut connection.out);
             }
             let written = connection.write()?;
             if connection.stage == Stage::Open
                 && let Some(place) = connection.place
             {
-                self.shared.link(place.peer).set_taken(place.lane, connection.unwritten());
+                self.links.to(place.peer).set_taken(place.lane, connection.unwritten());
             }
             bytes += written;
             if written == 0 {
                 break;
             }
             if bytes >= TURN_BYTES {
-                // More may wait in the lane's buffer, and nobody rings for it again.
+                // More may wait in the lane's buffer, and nobody tells of it again.
                 self.is_busy = true;
                 break;
             }
@@ -53,12 +47,8 @@ impl Driver {
         Ok(())
     }
 
-    pub(super) fn read(
-        &mut self,
-        now: Duration,
-        token: usize,
-        scratch: &mut Scratch,
-    ) -> Result<(), End> {
+    /// Reads what has come on one connection.
+    pub(super) fn read_one(&mut self, now: Duration, token: usize) -> Result<(), End> {
         let mut bytes = 0;
         loop {
             let Some(connection) = self.connections.get_mut(&token) else { return Ok(()) };
@@ -91,7 +81,7 @@ impl Driver {
                 Stage::Open => {
                     let Some(place) = connection.place else { return Ok(()) };
                     if place.lane != Lane::Pulse && self.inbox.is_full() {
-                        // The log thread rings when there is room.
+                        self.is_held_back = true;
                         return Ok(());
                     }
                     if let Some((frame, length)) = connection.decoder.next_frame()? {
@@ -99,7 +89,7 @@ impl Driver {
                             return Err(End::Refused(*refusal));
                         }
                         admit(&frame, self.me, place.peer)?;
-                        self.shared.link(place.peer).received(place.lane, length);
+                        self.links.to(place.peer).received(place.lane, length);
                         self.inbox.push_frame(place.peer, frame, place.lane, length);
                         continue;
                     }
@@ -111,7 +101,7 @@ impl Driver {
                 }
                 Stage::Leaving => {
                     if connection.is_readable {
-                        connection.discard(scratch)?;
+                        connection.discard(&mut self.scratch)?;
                         self.is_busy |= connection.is_readable;
                     }
                     return Ok(());
@@ -124,7 +114,7 @@ impl Driver {
                 self.is_busy = true;
                 return Ok(());
             }
-            let read = connection.read(scratch)?;
+            let read = connection.read(&mut self.scratch)?;
             bytes += read;
             if read > 0
                 && let Some(place) = connection.place

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, End};
+use super::{End, Sockets};
 use crate::cluster::exchange::PeerInput;
 use crate::cluster::frame::{Frame, Hello, Join, Lane, Refusal, RefusalCode};
 use crate::cluster::peering::{Greeted, SessionId, Way};
@@ -13,7 +13,7 @@ const JOINING_MAX: usize = 8;
 /// The log thread must have answered a request to join by then.
 const JOINING_WAIT: Duration = Duration::from_secs(30);
 
-impl Driver {
+impl Sockets {
     /// The one that dialled greets first.
     pub(super) fn say_hello(&mut self, token: usize) -> Result<(), End> {
         let Some(connection) = self.connections.get_mut(&token) else { return Ok(()) };
@@ -83,7 +83,7 @@ impl Driver {
     /// All lanes are up.
     pub(super) fn open(&mut self, peer: u64, hello: Hello, session: SessionId) {
         self.complaints.remove(&peer);
-        self.shared.link(peer).set_up(true);
+        self.links.to(peer).set_up(true);
         self.inbox.push_event(PeerInput::Connected { peer, hello });
         for connection in self.connections.values_mut() {
             if connection.place.is_some_and(|place| place.session == session) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Driver, End};
+use super::{End, Sockets};
 use crate::cluster::exchange::PeerInput;
 use crate::cluster::frame::{Frame, FrameError, Refusal, RefusalCode};
 use crate::cluster::peering::Ended;
@@ -15,7 +15,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// Complaints about strangers: not more often.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Driver {
+impl Sockets {
     pub(super) fn end_late(&mut self, now: Duration) {
         let is_late = |one: &Connection| one.deadline.is_some_and(|deadline| deadline <= now);
         let late: Vec<usize> = self
@@ -115,7 +115,7 @@ impl Driver {
             self.resolver.failed(peer);
         }
         if was_up {
-            self.shared.link(peer).set_up(false);
+            self.links.to(peer).set_up(false);
             self.inbox.push_event(PeerInput::Disconnected { peer });
         }
     }
