@@ -22,6 +22,7 @@ use ledgermq_core::offset::Index;
 
 use crate::cluster::{MemberChange, Members, conf_change};
 use crate::deriving::Leading;
+use crate::error::ReadError;
 use crate::store::{Configuration, LogStore, StoreError, Unit};
 
 pub(crate) use snapshots::Restored;
@@ -106,13 +107,30 @@ pub(crate) struct Birth {
     pub(crate) members: Members,
 }
 
+/// Why a replica cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BirthError {
+    /// The store cannot be written, or raft refuses what it holds.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry that may be committed, and is not folded yet, cannot be read.
+    #[error("entry {index} cannot be read")]
+    Unreadable {
+        /// Which.
+        index: Index,
+        /// Why.
+        #[source]
+        error: ReadError,
+    },
+}
+
 impl<S: LogStore> Replica<S> {
     /// A replica on what `store` recovered.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written, or raft refuses what was recovered.
-    pub(crate) fn new(birth: Birth, mut store: S) -> Result<Self, StoreError> {
+    /// If the store cannot be written or read, or raft refuses what was recovered.
+    pub(crate) fn new(birth: Birth, mut store: S) -> Result<Self, BirthError> {
         let Birth { node, seed, applied, is_founder, members } = birth;
         let mut recovered = store.recovered();
         let writing = Writing::new(&recovered);
@@ -139,8 +157,10 @@ impl<S: LogStore> Replica<S> {
             ..Config::default()
         };
         let configuration = recovered.configuration.clone();
-        let storage = RaftStorage::new(&recovered, store.reader());
-        storage.learn_from(recovered.hard_state.commit);
+        let mut storage = RaftStorage::new(&recovered, store.reader());
+        storage
+            .recall(applied)
+            .map_err(|(index, error)| BirthError::Unreadable { index, error })?;
         let logger = Logger::root(Discard, o!());
         let raw =
             RawNode::new(&config, storage, &logger).map_err(|error| failed("start", error))?;

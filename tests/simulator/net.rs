@@ -66,7 +66,8 @@ impl Peers for Out<'_> {
     }
 
     fn update(&mut self, local: &Local) {
-        for left in local.members.retired.iter().filter(|left| **left != self.node) {
+        let others = local.members.retired.iter().filter(|left| **left != self.node);
+        for left in others.filter(|left| local.has_left(**left)) {
             self.net.links.end((self.node, *left), self.now, self.rng);
         }
         self.net.locals.insert(self.node, local.clone());
@@ -115,9 +116,10 @@ impl Net {
         }
     }
 
-    /// Whether `node` knows that `peer` has left the cluster: it speaks with it no more.
+    /// Whether `node` knows that `peer` has left the cluster and is not needed any more: it speaks
+    /// with it no more.
     fn has_left(&self, node: u64, peer: u64) -> bool {
-        self.locals.get(&node).is_some_and(|local| local.members.retired.contains(&peer))
+        self.locals.get(&node).is_some_and(|local| local.has_left(peer))
     }
 
     /// The next thing that `node` has to take.

@@ -377,11 +377,22 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Whether the others are there that let this node out and in again: a majority of the voters
-    /// without it, and a leader. Before, its log serves, but for the entry that is damaged.
+    /// without it, and a leader. Before, its log serves, but for the entry that is damaged. As long as
+    /// a change of several votes is under way it takes a majority of the voters before it as well: of
+    /// one, that one, who may be the only one that has what is committed.
     fn can_be_spared(&self) -> bool {
-        let voters: Vec<u64> = self.newest_members().voters().collect();
-        let others = voters.iter().filter(|voter| self.peers.is_connected(**voter)).count();
-        self.replica.leader() != 0 && others > voters.len() / 2
+        let configuration = self.replica.configuration();
+        let told: Vec<u64> = self.newest_members().voters().collect();
+        let state = &configuration.state;
+        let halves: [&[u64]; 2] = match self.newest_members().index > configuration.index {
+            true => [&told, &[]],
+            false => [&state.voters, &state.voters_outgoing],
+        };
+        let is_there = |voter: &&u64| self.peers.is_connected(**voter);
+        let is_enough = |voters: &[u64]| {
+            voters.is_empty() || voters.iter().filter(is_there).count() > voters.len() / 2
+        };
+        self.replica.leader() != 0 && halves.iter().all(|voters| is_enough(voters))
     }
 
     /// Notes what the followers have acknowledged, before anything counts by it: a pulse says it to

@@ -28,7 +28,7 @@ use crate::machine::policy::Policy;
 use crate::machine::proposing::Proposing;
 use crate::machine::snapshots::{Snapshots, time_of_snapshot};
 use crate::machine::{Counts, LogMachine, TurnError, hearing, incarnation};
-use crate::replica::{Birth, MEMBERS_KEY, Replica, Turned};
+use crate::replica::{Birth, BirthError, MEMBERS_KEY, Replica, Turned};
 use crate::ring::Ring;
 use crate::shared::{Shared, lock};
 use crate::snapshots::SnapshotFiles;
@@ -133,8 +133,10 @@ impl<S: LogStore> LogMachine<S> {
             extra = Unit::default();
         }
         let birth = Birth { node, seed, applied: commit, is_founder, members: known };
-        let replica =
-            Replica::new(birth, store).map_err(|error| OpenError::Setting(describe(&error)))?;
+        let replica = Replica::new(birth, store).map_err(|error| match error {
+            BirthError::Unreadable { index, error } => unreadable(&*reader, index, &error),
+            BirthError::Store(error) => OpenError::Setting(describe(&error)),
+        })?;
         let newest = last_time(&*reader, &recovered, recovered.last.0)?.max(jumped_at);
         // What is not committed may yet make way for entries of an earlier time.
         let last_time = last_time(&*reader, &recovered, commit)?.max(jumped_at);

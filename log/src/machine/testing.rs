@@ -14,6 +14,12 @@ impl<S: LogStore> LogMachine<S> {
         fits && !self.replica.is_stuck() && self.replica.propose_change(change)
     }
 
+    /// How far the log is known to be committed here; not all of that is folded.
+    #[must_use]
+    pub fn committed(&self) -> Index {
+        self.replica.committed()
+    }
+
     /// Whether a change of the members is under way, for which those who leave are needed, too.
     #[must_use]
     pub fn is_joint(&self) -> bool {

@@ -10,7 +10,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::terms::Terms;
 use crate::error::ReadError;
-use crate::store::{LogReader, Recovered};
+use crate::store::{LogReader, Missing, Recovered};
 
 /// Bytes read from the disk at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -60,24 +60,39 @@ impl RaftStorage {
         }
     }
 
-    /// Learns the terms of the entries from `from` on. Raft asks for those of what is committed where it
-    /// takes no answer but a term; should one of them be damaged later, it is known by then.
-    pub(super) fn learn_from(&self, from: Index) {
-        let mut next = from.max(self.truncated.0 + 1);
-        while next <= self.last.0 {
-            match self.read(next, self.last.0 + 1, READ_BYTES as u64) {
-                Ok(entries) if !entries.is_empty() => {
-                    let mut terms = self.terms.borrow_mut();
-                    entries.iter().for_each(|entry| terms.learn(entry.index, entry.term));
-                    next += entries.len() as u64;
-                }
-                Ok(_) => return,
-                Err(error) => {
-                    self.failed(next, &error);
-                    return;
-                }
-            }
+    /// Takes the entries behind `applied` into memory, as if this process had written them. Raft asks for
+    /// them when they are committed, and ends the process for any answer but the entries: should one
+    /// of them be damaged by then, it is not asked of the disk. They are few: the commit index is written
+    /// with every write, and a leader proposes only so much beyond it.
+    ///
+    /// # Errors
+    ///
+    /// Which entry cannot be read, and why.
+    pub(super) fn recall(&mut self, applied: Index) -> Result<(), (Index, ReadError)> {
+        let mut next = applied.max(self.truncated.0) + 1;
+        // The term of what is committed is asked for as well.
+        if self.terms.get_mut().get(applied).is_none() {
+            self.learn(applied)?;
         }
+        while next <= self.last.0 {
+            let entries = self.read(next, self.last.0 + 1, READ_BYTES as u64);
+            let entries = entries.map_err(|error| (next, error))?;
+            if entries.is_empty() {
+                let what = Arc::from(Missing.to_string());
+                return Err((next, ReadError::Damaged { index: next, what }));
+            }
+            next += entries.len() as u64;
+            self.terms.get_mut().learn_all(&entries);
+            self.recent_bytes += entries.iter().map(held).sum::<usize>();
+            self.recent.extend(entries);
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, index: Index) -> Result<(), (Index, ReadError)> {
+        let entries = self.read(index, index + 1, 0).map_err(|error| (index, error))?;
+        self.terms.get_mut().learn_all(&entries);
+        Ok(())
     }
 
     pub(super) fn hard_state(&self) -> &HardState {
@@ -106,7 +121,7 @@ impl RaftStorage {
         }
         let terms = self.terms.get_mut();
         terms.cut(first.index);
-        entries.iter().for_each(|entry| terms.learn(entry.index, entry.term));
+        terms.learn_all(&entries);
         self.last = (last.index, last.term);
         self.recent_bytes += entries.iter().map(held).sum::<usize>();
         self.recent.extend(entries);
@@ -160,7 +175,12 @@ impl RaftStorage {
         let mut next = low;
         while next < high {
             let taken = entries.len();
-            self.reader.read(next, READ_BYTES, &mut entries)?;
+            match self.reader.read(next, READ_BYTES, &mut entries) {
+                Ok(()) => {}
+                // What stands before it is good, and may be what a follower lacks.
+                Err(ReadError::Damaged { .. }) if taken > 0 => break,
+                Err(error) => return Err(error),
+            }
             let Some(last) = entries.last() else { break };
             if entries.len() == taken {
                 break;
@@ -265,5 +285,30 @@ impl Storage for RaftStorage {
         let mut snapshot = Snapshot::default();
         snapshot.set_metadata(metadata.clone());
         Ok(snapshot)
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::store::simulated::{SimulatedDisk, SimulatedStore};
+    use crate::store::{LogStore, Unit};
+
+    #[test]
+    fn what_stands_before_a_damaged_entry_can_be_sent() {
+        let disk = SimulatedDisk::new(1, 1 << 20);
+        let mut store = SimulatedStore::open(&disk).expect("an empty disk");
+        let entries = (1..=4).map(|index| Entry { index, term: 1, ..Entry::default() });
+        let entries = entries.collect();
+        store.write(&Unit { entries, ..Unit::default() }, true).expect("room");
+        drop(store);
+        let store = SimulatedStore::open(&disk).expect("it opens");
+        let storage = RaftStorage::new(&store.recovered(), store.reader());
+        disk.damage(3);
+        let context = || GetEntriesContext::empty(false);
+        let sent = storage.entries(1, 5, None, context()).expect("two of them");
+        assert_eq!((sent.len(), storage.take_unreadable()), (2, None));
+        assert!(storage.entries(3, 5, None, context()).is_err());
+        assert_eq!(storage.take_unreadable(), Some(3));
     }
 }

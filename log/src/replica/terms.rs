@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use ledgermq_core::offset::Index;
+use raft::eraftpb::Entry;
 
 /// Entries of known terms: the first and the last of each run of one term.
 #[derive(Debug, Default)]
@@ -44,6 +45,11 @@ impl Terms {
                 self.known.remove(&at);
             }
         }
+    }
+
+    /// The terms of these entries.
+    pub(super) fn learn_all(&mut self, entries: &[Entry]) {
+        entries.iter().for_each(|entry| self.learn(entry.index, entry.term));
     }
 
     /// The entries from `index` on are gone.

@@ -69,8 +69,14 @@ impl World {
         }
     }
 
-    /// Whether, as far as anybody knows, one can be done without.
+    /// Whether, as far as anybody knows, one can be done without. As long as a change of several votes
+    /// is under way that is not so: what is committed may be with the voters before it alone, and of
+    /// one, that one would take with it what nobody else has, and the majority that could let it out.
     pub(crate) fn has_three_voters(&self) -> bool {
+        let mut processes = self.seats.iter().filter_map(|seat| seat.process.as_ref());
+        if processes.any(|process| process.machine.is_joint()) {
+            return false;
+        }
         let voters = |seat: &crate::raft::seat::Seat| {
             seat.process.as_ref().map(|process| process.log.members().voters().count())
         };

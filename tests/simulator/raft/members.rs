@@ -83,8 +83,13 @@ impl World {
         drop(process.log.command(command));
     }
 
-    /// Lets nodes begin that were let in, and ends those that have left.
+    /// Lets nodes begin that were let in, and ends those that have left, when one that stays says so.
+    ///
+    /// Who leads when its own leaving is committed may be the only one who knows: raft changes who has a
+    /// vote when an entry is applied, not when it is written. Of two voters the other one needs it to
+    /// learn that, and has nobody else to elect it.
     pub(crate) fn look_at_members(&mut self, at: usize) {
+        let own = self.seats[at].id;
         let Some(process) = &self.seats[at].process else { return };
         let members = process.log.members();
         // Until the change is finished, who leaves is needed for it.
@@ -95,7 +100,7 @@ impl World {
                 seat.standing = Standing::In;
                 seat.told = Some(Arc::clone(&members));
             }
-            let has_left = may_leave && members.retired.contains(&seat.id);
+            let has_left = may_leave && seat.id != own && members.retired.contains(&seat.id);
             if seat.standing != Standing::Left && has_left {
                 self.trace.say(format_args!("node {} has left", seat.id));
                 seat.standing = Standing::Left;

@@ -25,6 +25,8 @@ pub(crate) struct Known {
 #[derive(Default)]
 pub(crate) struct Oracle {
     pub(crate) batches: BTreeMap<Index, Known>,
+    /// Up to where somebody has known the log to be committed.
+    pub(crate) committed: Index,
     /// By producer and number of the message: the log's time is not below, when it is stamped; said
     /// when.
     pub(crate) floors: BTreeMap<(ProducerId, u64), (Timestamp, Timestamp)>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
+use ledgermq_log::cluster::Members;
 
 use crate::net::Net;
 use crate::peers::{self, Partition};
@@ -189,6 +190,7 @@ impl World {
             return Ok(());
         }
         net.dial(seat.id, self.options.nodes, *now, rng);
+        let members = seat.process.as_ref().map(|process| process.log.members());
         let turn = seat.turn(net, *now, rng)?;
         if let Some(why) = &turn.gave_up {
             net.links.died(seat.id, *now, rng);
@@ -196,10 +198,20 @@ impl World {
             self.tally.repairs += 1;
         }
         invariants::on_votes(&mut self.oracle, self.seats[at].id, &turn)?;
+        self.look_at_commit(at, &members.unwrap_or_default())?;
         self.look(at)?;
         self.look_at_members(at);
         self.tear(at);
         Ok(())
+    }
+
+    /// Judges what a node knows to be committed after its turn, before which these were in.
+    fn look_at_commit(&mut self, at: usize, before: &Members) -> Result<(), String> {
+        let Self { seats, oracle, options, .. } = self;
+        let Some(process) = &seats[at].process else { return Ok(()) };
+        let (after, committed) = (process.log.members(), process.machine.committed());
+        let damaged = (self.struck.is_some() || self.replacing.is_some(), options.is_cached);
+        invariants::on_commit(oracle, seats, damaged, [before, &after], committed)
     }
 
     /// Lets a node crash that is amid a snapshot, perhaps.
@@ -231,8 +243,7 @@ impl World {
 
     /// Judges what a node shows after its turn.
     fn look(&mut self, at: usize) -> Result<(), String> {
-        let Self { seats, oracle, trace, tally, rng, options, is_peace, struck, replacing, .. } =
-            self;
+        let Self { seats, oracle, trace, tally, rng, options, is_peace, .. } = self;
         let seat = &mut seats[at];
         let Some(process) = &mut seat.process else { return Ok(()) };
         if let Some(term) = process.leads(seat.id)
@@ -246,15 +257,12 @@ impl World {
             false => options.fold,
         };
         let mut before = process.fold.position() - 1;
-        let members = process.log.members();
         let id = seat.id;
         for step in seat.shown(habits, rng)? {
             match step {
                 Step::Batch(index, known) => {
                     if index > oracle.last() {
-                        let is_damaged = struck.is_some() || replacing.is_some();
-                        let damaged = (is_damaged, options.is_cached);
-                        invariants::on_shown_first(seats, damaged, &members, at, index)?;
+                        invariants::on_shown_first(oracle, seats, options.is_cached, at, index)?;
                         tally.batches += 1;
                         tally.void += u64::from(!known.is_admitted);
                         trace.say(format_args!(

@@ -32,9 +32,13 @@ struct World {
 impl World {
     /// Node 1 of three voters, as it starts again.
     fn new() -> Self {
+        Self::of(Configuration::of_voters(&[1, 2, 3]))
+    }
+
+    fn of(configuration: Configuration) -> Self {
         let disk = SimulatedDisk::new(1, 1 << 20);
         let mut store = SimulatedStore::open(&disk).expect("an empty disk");
-        let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
+        let configuration = Some(configuration);
         store.write(&Unit { configuration, ..Unit::default() }, true).expect("room");
         let (log, machine) =
             LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
@@ -140,6 +144,25 @@ fn who_is_told_another_entry_than_the_committed_one_ends_and_keeps_its_log() {
     assert!(matches!(error, TurnError::Contradicted { index: 2, from: 2 }), "{error}");
     assert!(world.turn(1).is_err(), "it does not go on");
     assert_eq!(world.machine.replica.last_index(), 3);
+}
+
+/// Nobody can let a node out whose vote every majority needs: the founder's, until two others have theirs.
+#[test]
+fn a_damaged_log_serves_until_the_others_can_do_without_it() {
+    let three = Configuration::of_voters(&[1, 2, 3]);
+    let mut joint = three.clone();
+    joint.state.voters_outgoing = vec![1];
+    for (configuration, is_spared) in [(three, true), (joint, false)] {
+        let mut world = World::of(configuration);
+        let start = world.log.start();
+        (2..=3).for_each(|peer| world.hear(peer, 0, start));
+        world.turn(1).expect("a good disk");
+        world.append(2, 5, 0, &[5], 0);
+        world.turn(1).expect("a good disk");
+        world.machine.found_damaged(1, world.now.monotonic);
+        let turned = world.turn(1);
+        assert_eq!(turned.is_err(), is_spared, "{turned:?}");
+    }
 }
 
 #[test]

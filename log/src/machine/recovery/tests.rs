@@ -1,7 +1,7 @@
 //! What is known of a log before its first turn.
 
 use ledgermq_core::event::{BatchBuilder, Event};
-use raft::eraftpb::Entry;
+use raft::eraftpb::{Entry, HardState};
 
 use super::*;
 use crate::class::Class;
@@ -40,6 +40,28 @@ fn a_member_says_where_its_log_begins_and_ends_before_it_hears_of_others() {
     let status = log.status();
     assert_eq!((status.first_index, status.commit_index), (1, receipt.index));
     assert_eq!(status.time, receipt.time, "what follows may never be committed");
+}
+
+/// Once it is committed raft takes no answer but the entry.
+#[test]
+fn a_damaged_entry_that_may_be_committed_is_found_when_the_log_opens() {
+    let disk = SimulatedDisk::new(1, 1 << 20);
+    let mut store = SimulatedStore::open(&disk).expect("an empty disk");
+    let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
+    let hard_state = Some(HardState { term: 1, ..HardState::default() });
+    let time = Timestamp::from_secs(1_700_000_000);
+    let entries = (1..=4).map(|index| uncommitted(index, time)).collect();
+    store
+        .write(&Unit { configuration, hard_state, entries, ..Unit::default() }, true)
+        .expect("a good disk");
+    drop(store);
+    drop(open(&disk));
+    disk.damage(2);
+    let store = SimulatedStore::open(&disk).expect("it opens");
+    let opened = LogMachine::recover(store, beginning(1, &disk), START).map(drop);
+    let error = opened.expect_err("entry 2 is damaged");
+    let names_it = |what: &str| what.starts_with("entry 2:");
+    assert!(matches!(&error, OpenError::Damaged { what, .. } if names_it(what)), "{error}");
 }
 
 fn uncommitted(index: Index, time: Timestamp) -> Entry {

@@ -20,6 +20,15 @@ impl Node {
         Self { disk, replica, messages: Vec::new(), turned: Turned::default() }
     }
 
+    /// Another process of it, on what the disk holds.
+    fn restarted(self) -> Self {
+        let Self { disk, replica, .. } = self;
+        drop(replica);
+        let store = SimulatedStore::open(&disk).expect("it opens");
+        let replica = Replica::new(birth(0), store).expect("starts");
+        Self { disk, replica, messages: Vec::new(), turned: Turned::default() }
+    }
+
     fn turn(&mut self) -> Result<(), StoreError> {
         let mut send = |message| self.messages.push(message);
         let extra = &mut Unit::default();
@@ -208,6 +217,19 @@ fn a_crash_leaves_no_promise_behind() {
         let kept = SimulatedStore::open(&disk).expect("opens").recovered().last.0;
         assert!(kept >= promised, "{kept} of {promised}");
     }
+}
+
+/// A byte that is flipped under a process: raft takes no answer but the entries when they are committed.
+#[test]
+fn what_was_found_and_is_committed_later_is_not_asked_of_the_disk_again() {
+    let mut node = Node::new();
+    node.append(1, (0, 0), 3, 0);
+    (0..2).for_each(|_| node.turn_well());
+    let mut node = node.restarted();
+    node.disk.damage(2);
+    node.append(1, (3, 1), 0, 3);
+    (0..2).for_each(|_| node.turn_well());
+    assert_eq!(node.committed(), [1, 2, 3]);
 }
 
 /// A commit index that is kept beside a write that brings another term.

@@ -1,45 +1,88 @@
-//! What is shown as committed is on the disks of most voters, where a power cut leaves it; a disk that
-//! was damaged may lack it. With `os-cache` it need not be there yet.
+//! What is committed is on the disks of most voters, where a power cut leaves it; a disk that was damaged
+//! may lack it. With `os-cache` it need not be there yet.
+//!
+//! Judged when somebody commits it, not when it is shown: who has a vote changes when a change is
+//! applied, and what stands behind it may be committed in the same step by the voters before it, however
+//! much that is. A new leader does so with all that the one before left behind.
+
+use std::collections::BTreeMap;
 
 use ledgermq_core::offset::Index;
 use ledgermq_log::cluster::Members;
 
+use crate::raft::oracle::Oracle;
 use crate::raft::seat::Seat;
 
-/// What was committed with the members before a change may not be on most disks of those after it.
-const SETTLED: Index = 100;
-
-/// `at` shows the batch at `index` before all others.
-pub(crate) fn check(
+/// Somebody knows everything up to `committed` to be so after its turn, in which who is in went from the
+/// one to the other.
+pub(crate) fn check_committed(
+    oracle: &mut Oracle,
     seats: &[Seat],
     (is_one_damaged, is_cached): (bool, bool),
-    members: &Members,
+    members: [&Members; 2],
+    committed: Index,
+) -> Result<(), String> {
+    let fresh = oracle.committed + 1..=committed;
+    oracle.committed = oracle.committed.max(committed);
+    if is_cached {
+        return Ok(());
+    }
+    for index in fresh {
+        let mut kept = members.iter().map(|members| {
+            let Some(voters) = voters(seats, members) else { return Ok(()) };
+            let kept = kept(seats, &voters, index) + usize::from(is_one_damaged);
+            let is_enough = kept > voters.len() / 2;
+            if is_enough { Ok(()) } else { Err((kept, voters.len())) }
+        });
+        let (before, after) = (kept.next(), kept.next());
+        if let (Some(Err(before)), Some(Err(after))) = (before, after) {
+            return Err(format!(
+                "committed kept: {index} is on {} of {} disks, or {} of {}",
+                before.0, before.1, after.0, after.1
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `at` shows the batch at `index` before all others.
+pub(crate) fn check_shown(
+    oracle: &Oracle,
+    seats: &[Seat],
+    is_cached: bool,
     at: usize,
     index: Index,
 ) -> Result<(), String> {
-    let voters: Vec<u64> = match members.is_founded() {
-        true if index <= members.index + SETTLED => return Ok(()),
-        true => members.voters().collect(),
-        // A cluster that grows and is not founded yet is one node.
-        false if seats.iter().any(|seat| !seat.is_fixed) => return Ok(()),
-        false => seats.iter().map(|seat| seat.id).collect(),
-    };
-    if seats[at].disk.has_purged(index) || is_cached {
-        return Ok(());
+    if index > oracle.committed {
+        return Err(format!("committed kept: {index} is shown, and nobody has committed it"));
     }
+    let disk = &seats[at].disk;
     // Whoever shows it has it, or had it before a byte of it was flipped; with it all that was written
     // before a crash.
-    let Some(shown) = seats[at].disk.synced_term(index) else {
-        return Err(format!("committed kept: {index} is shown by a node that has not synced it"));
-    };
-    let has_it = |seat: &&Seat| {
-        let is_same = |entry: raft::eraftpb::Entry| entry.term == shown;
-        let has_it = seat.disk.has_purged(index) || seat.disk.durable(index).is_some_and(is_same);
-        voters.contains(&seat.id) && has_it
-    };
-    let kept = seats.iter().filter(has_it).count() + usize::from(is_one_damaged);
-    if kept <= voters.len() / 2 {
-        return Err(format!("committed kept: {index} is on {kept} of {} disks", voters.len()));
+    if is_cached || disk.has_purged(index) || disk.synced_term(index).is_some() {
+        return Ok(());
     }
-    Ok(())
+    Err(format!("committed kept: {index} is shown by a node that has not synced it"))
+}
+
+/// A cluster that grows and is not founded yet is one node: nothing is known of it.
+fn voters(seats: &[Seat], members: &Members) -> Option<Vec<u64>> {
+    match members.is_founded() {
+        true => Some(members.voters().collect()),
+        false if seats.iter().any(|seat| !seat.is_fixed) => None,
+        false => Some(seats.iter().map(|seat| seat.id).collect()),
+    }
+}
+
+/// On how many of their disks the same entry is.
+fn kept(seats: &[Seat], voters: &[u64], index: Index) -> usize {
+    let (mut purged, mut by_term) = (0, BTreeMap::<u64, usize>::new());
+    for seat in seats.iter().filter(|seat| voters.contains(&seat.id)) {
+        if seat.disk.has_purged(index) {
+            purged += 1;
+        } else if let Some(entry) = seat.disk.durable(index) {
+            *by_term.entry(entry.term).or_default() += 1;
+        }
+    }
+    purged + by_term.values().max().copied().unwrap_or(0)
 }
