@@ -197,22 +197,22 @@ fn run<S: LogStore>(
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         turn_until_stopped(machine, shared, clock, lines.as_mut())
     }));
+    let reason = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(describe(&error)),
+        Err(_) => Some("the log thread panicked, as it does when a sync fails".to_owned()),
+    };
+    if let Some(reason) = &reason {
+        tracing::error!(%reason, "the log has stopped");
+    }
+    // Nobody waits for what comes now.
+    shared.stopped(reason.as_deref().unwrap_or("it was asked to"));
     if let Some(lines) = lines
         && let Err(error) = lines.sockets.close()
     {
         tracing::error!(%error, "the connections to other nodes broke");
     }
-    let reason = match outcome {
-        Ok(Ok(())) => {
-            shared.stopped("it was asked to");
-            return Ok(());
-        }
-        Ok(Err(error)) => describe(&error),
-        Err(_) => "the log thread panicked, as it does when a sync fails".to_owned(),
-    };
-    tracing::error!(%reason, "the log has stopped");
-    shared.stopped(&reason);
-    Err(stopped(&reason))
+    reason.map_or(Ok(()), |reason| Err(stopped(&reason)))
 }
 
 fn turn_until_stopped<S: LogStore>(
@@ -229,16 +229,18 @@ fn turn_until_stopped<S: LogStore>(
             None => thread::park_timeout(sleep),
         }
         shared.is_asleep.store(false, Ordering::SeqCst);
-        if let Some(lines) = &mut lines
-            && machine.may_receive()
-        {
-            lines.sockets.drain().for_each(|input| machine.receive(input));
+        if let Some(lines) = &mut lines {
+            lines.sockets.read();
+            if machine.may_receive() {
+                lines.sockets.drain().for_each(|input| machine.receive(input));
+            }
         }
         let peers: &mut dyn Peers = match &mut lines {
             Some(lines) => &mut lines.sockets,
             None => &mut NoPeers,
         };
-        let turned = machine.turn(clock.now(), peers);
+        let turned = machine.turn(clock.now(), &mut *peers);
+        peers.flush();
         if let Some(lines) = &mut lines {
             if let Err(error @ (TurnError::Short(_) | TurnError::Damaged { .. })) = &turned
                 && machine.has_others()
@@ -250,9 +252,6 @@ fn turn_until_stopped<S: LogStore>(
             lines.notes.look(&members, shared.start(), machine.is_in_doubt());
         }
         let has_more = turned?;
-        if let Some(lines) = &mut lines {
-            lines.sockets.write();
-        }
         sleep = Duration::ZERO;
         if has_more {
             continue;

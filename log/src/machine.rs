@@ -188,6 +188,7 @@ impl<S: LogStore> LogMachine<S> {
             self.step_checkpoint();
             self.write(now, peers)?;
         }
+        peers.flush();
         self.sync_if_due(now)?;
         self.publish()?;
         self.keep_snapshots(now, peers);
@@ -215,7 +216,12 @@ impl<S: LogStore> LogMachine<S> {
         let is_mark_wanted = self.is_mark_wanted() && !self.is_mark_late();
         let may_write = self.retry.is_none();
         let has_derived = || lock(&self.shared.deriving).is_waiting();
+        let has_commands = || {
+            let waiting = !lock(&self.shared.commanding).waiting.is_empty();
+            waiting && self.commands.has_room()
+        };
         is_mark_wanted
+            || has_commands()
             || self.snapshots.has_work()
             || (may_write
                 && (!self.extra.is_empty()

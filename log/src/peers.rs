@@ -1,9 +1,8 @@
 //! The sockets between nodes: all lanes of all peers, turned by the thread that drives the log.
 //!
 //! They accept and dial ([`crate::cluster::Peering`] says whom), speak TLS, decode and check what
-//! comes, and keep it until it is taken. What is to be sent is encoded straight into the lane's buffer
-//! ([`Sockets`]). Each lane has bounds of its own, so that a peer that does not read holds up nobody
-//! else.
+//! comes, and keep it until it is taken. What is to be sent is encoded straight into the lane's
+//! buffer. Each lane has bounds of its own, so that a peer that does not read holds up nobody else.
 
 mod connection;
 mod files;

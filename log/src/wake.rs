@@ -1,9 +1,9 @@
-//! The bell by which the log thread wakes others.
+//! The bell by which threads wake each other.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Wakes the owner of a tail or producer. Called from the log thread: cheap, never blocking.
+/// Wakes whoever has a tail, a producer, or the sockets. Cheap, never blocking: the log thread calls it.
 pub trait Wake: Send + Sync {
     /// Makes the owner look again.
     fn wake(&self);

@@ -8,7 +8,7 @@ use ledgermq_core::offset::Index;
 use crate::cluster::frame::{Frame, Hello, Join, Joined, Lane, Refusal};
 use crate::cluster::members::Members;
 
-/// What the log thread is told of the peers.
+/// What the log is told of the peers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PeerInput {
     /// All lanes to a peer are up; what was sent to it before is lost.
@@ -111,6 +111,8 @@ pub struct Volume {
 pub trait Peers: Send {
     /// Sends a frame on its lane. Never blocks.
     fn send(&mut self, to: u64, frame: &Frame) -> Sent;
+    /// Has go what was sent, as much as the system takes: what follows in the turn may take long.
+    fn flush(&mut self) {}
     /// From now on greetings say this, and these members are dialled. Told at ticks, and at once when
     /// the process takes another number.
     fn update(&mut self, local: &Local);

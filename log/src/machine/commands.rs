@@ -67,6 +67,11 @@ impl Commands {
         self.pending.insert(self.last, pending);
     }
 
+    /// Whether one more may be under way.
+    pub(super) fn has_room(&self) -> bool {
+        self.pending.len() < COMMANDS_MAX
+    }
+
     /// Whether one is to be looked at in every turn.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()

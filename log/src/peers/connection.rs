@@ -18,6 +18,9 @@ pub(super) const TURN_BYTES: usize = 1 << 20;
 /// A peer that is asked is gone if it has not answered by then: its machine, or the way to it, is. TCP
 /// asks ever more rarely, after twice the time; once that is over it is quicker to dial anew.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
+/// And on a lane that may fill up: a peer whose disk does not answer reads nothing meanwhile, and is
+/// there all the same. If it is not, [`Lane::Pulse`] tells.
+const HELD_BACK_MAX: Duration = Duration::from_secs(30);
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -282,7 +285,17 @@ pub(super) fn set_up(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepidle(socket, SILENCE_MAX / 2)?;
     sockopt::set_tcp_keepintvl(socket, Duration::from_secs(1))?;
     sockopt::set_tcp_keepcnt(socket, 2)?;
-    let millis = u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+    set_silence_max(socket, SILENCE_MAX)
+}
+
+/// The same once it is known which lane it is.
+pub(super) fn set_up_lane(socket: &TcpStream, lane: Lane) -> io::Result<()> {
+    let max = if lane == Lane::Pulse { SILENCE_MAX } else { HELD_BACK_MAX };
+    set_silence_max(socket, max)
+}
+
+fn set_silence_max(socket: &TcpStream, max: Duration) -> io::Result<()> {
+    let millis = u32::try_from(max.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(socket, millis)?;
     Ok(())
 }

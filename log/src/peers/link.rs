@@ -122,6 +122,11 @@ impl Link {
         outgoing.taken = out.len();
     }
 
+    /// Takes what waits, behind what `out` still has.
+    pub(super) fn take_rest(&mut self, lane: Lane, out: &mut Vec<u8>) {
+        out.append(&mut self.lanes[lane as usize].bytes);
+    }
+
     /// So much of what was taken is not written yet.
     pub(super) fn set_taken(&mut self, lane: Lane, bytes: usize) {
         self.lanes[lane as usize].taken = bytes;

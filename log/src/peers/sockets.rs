@@ -32,9 +32,12 @@ const LISTENER: Token = Token(1);
 const DIALLING_MAX: Duration = Duration::from_millis(1_500);
 /// A connection must have greeted by then.
 const GREETING_MAX: Duration = Duration::from_secs(5);
+/// Whoever did not look at the sockets for so long has been away: its disk did not answer.
+const AWAY: Duration = Duration::from_secs(1);
 
-/// The connections to all peers. One turn of theirs: [`Sockets::wait`] for what comes, take it by
-/// [`Sockets::drain`], send what it leads to ([`Peers::send`]), and [`Sockets::write`] that out.
+/// The connections to all peers. One turn of theirs: [`Sockets::wait`] until something comes,
+/// [`Sockets::read`] it and take it by [`Sockets::drain`], send what it leads to ([`Peers::send`]), and
+/// have that go ([`Peers::flush`]).
 pub struct Sockets {
     poll: Poll,
     events: Events,
@@ -58,6 +61,7 @@ pub struct Sockets {
     /// Connections that wait for [`Peers::answer`], by their number.
     last_join: u64,
     start: Instant,
+    last_read: Duration,
     /// There is more to do than waiting.
     is_busy: bool,
     complaints: BTreeMap<u64, (String, Duration)>,
@@ -97,7 +101,8 @@ impl Sockets {
             poll,
             events: Events::with_capacity(256),
             listener,
-            is_acceptable: true,
+            // Not before the members are known: see `update`.
+            is_acceptable: false,
             me: me.node,
             tls,
             resolver: Resolver::new(Arc::clone(&bell) as Arc<dyn Wake>),
@@ -112,6 +117,7 @@ impl Sockets {
             members_at: BTreeSet::new(),
             last_join: 0,
             start: Instant::now(),
+            last_read: Duration::ZERO,
             is_busy: true,
             complaints: BTreeMap::new(),
             scratch: Scratch::default(),
@@ -125,7 +131,7 @@ impl Sockets {
     }
 
     /// Waits until something comes or there is something to do, for `max` at most (in whole
-    /// milliseconds, rounded up); then reads what has come, and dials whom it is time to dial.
+    /// milliseconds, rounded up).
     ///
     /// # Errors
     ///
@@ -133,17 +139,26 @@ impl Sockets {
     pub fn wait(&mut self, max: Duration) -> io::Result<()> {
         let now = self.start.elapsed();
         let next = self.deadlines().chain(self.peering.next()).min();
-        let pause = next.map_or(max, |next| next.saturating_sub(now).min(max));
-        let now = self.poll(pause)?;
+        self.poll(next.map_or(max, |next| next.saturating_sub(now).min(max)))
+    }
+
+    /// Reads what has come, lets in who knocks, and dials whom it is time to dial.
+    pub fn read(&mut self) {
+        let now = self.start.elapsed();
+        let was_away = now.saturating_sub(self.last_read) > AWAY;
+        self.last_read = now;
+        self.read_all(now);
         self.accept(now);
         for resolved in self.resolver.take() {
             self.connect(now, resolved);
         }
-        // What has come before what has not: whoever waits may have been away for long.
-        self.read_all(now);
+        if was_away {
+            // Who seems to be late may have answered long ago; it takes more than one look to see it.
+            self.is_busy = true;
+            return;
+        }
         self.dial(now);
         self.end_late(now);
-        Ok(())
     }
 
     /// What has come. Frames were checked by [`crate::cluster::frame::admit`].
@@ -159,16 +174,6 @@ impl Sockets {
         !self.inbox.is_empty()
     }
 
-    /// Writes what was sent, as much as the system takes. What is left goes out by and by.
-    pub fn write(&mut self) {
-        let now = self.start.elapsed();
-        for token in self.tokens() {
-            if let Err(end) = self.write_one(token) {
-                self.end(now, token, end);
-            }
-        }
-    }
-
     /// Takes leave of everybody, which takes half a second at most.
     ///
     /// # Errors
@@ -179,12 +184,13 @@ impl Sockets {
         let until = now + LEAVING_MAX / 2;
         self.take_leave(now, until);
         loop {
-            self.write();
+            self.flush();
             if self.connections.is_empty() || now >= until {
                 return Ok(());
             }
             let next = self.deadlines().min().unwrap_or(until).min(until);
-            now = self.poll(next.saturating_sub(now))?;
+            self.poll(next.saturating_sub(now))?;
+            now = self.start.elapsed();
             self.read_all(now);
             self.end_late(now);
         }
@@ -198,8 +204,8 @@ impl Sockets {
         self.connections.keys().copied().collect()
     }
 
-    /// Waits, and notes at which sockets there is something; answers what time it is.
-    fn poll(&mut self, pause: Duration) -> io::Result<Duration> {
+    /// Waits, and notes at which sockets there is something.
+    fn poll(&mut self, pause: Duration) -> io::Result<()> {
         let pause = if self.is_busy { Duration::ZERO } else { pause };
         match self.poll.poll(&mut self.events, Some(pause)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -210,7 +216,7 @@ impl Sockets {
         for event in &self.events {
             match event.token() {
                 BELL => {}
-                LISTENER => self.is_acceptable = true,
+                LISTENER => self.is_acceptable = !self.members.nodes.is_empty(),
                 Token(token) => {
                     if let Some(connection) = self.connections.get_mut(&token) {
                         connection.is_ended |= event.is_read_closed();
@@ -220,7 +226,7 @@ impl Sockets {
                 }
             }
         }
-        Ok(self.start.elapsed())
+        Ok(())
     }
 
     fn read_all(&mut self, now: Duration) {
@@ -280,7 +286,20 @@ impl Sockets {
 
 impl Peers for Sockets {
     fn send(&mut self, to: u64, frame: &Frame) -> Sent {
-        self.links.send(to, frame)
+        match self.links.send(to, frame) {
+            // Perhaps the system takes what waits: a turn may send more than a lane holds.
+            Sent::Full if self.make_room(to, frame.lane()) => self.links.send(to, frame),
+            sent => sent,
+        }
+    }
+
+    fn flush(&mut self) {
+        let now = self.start.elapsed();
+        for token in self.tokens() {
+            if let Err(end) = self.write_one(token) {
+                self.end(now, token, end);
+            }
+        }
     }
 
     fn update(&mut self, local: &Local) {
@@ -292,8 +311,9 @@ impl Peers for Sockets {
                     self.note_member_at(address.ip());
                 }
             }
-            // Somebody else may have to be dialled.
+            // Somebody else may have to be dialled, and who knocks is told from strangers.
             self.is_busy = true;
+            self.is_acceptable = true;
         }
         for ended in self.peering.update(now, local.clone()) {
             let text = format!("node {} has left the cluster", ended.peer);

@@ -91,7 +91,7 @@ fn members(addresses: &[String]) -> Members {
 }
 
 /// What is to be done with the sockets, by the thread that has them.
-type Order = Box<dyn FnOnce(&mut Sockets) + Send>;
+type Order = Box<dyn FnOnce(&mut Turning) + Send>;
 
 /// One end, with a thread that turns its sockets as that of a log does.
 struct End {
@@ -99,8 +99,17 @@ struct End {
     boot: u128,
     orders: Option<Sender<Order>>,
     bell: Arc<dyn Wake>,
+    come: Receiver<PeerInput>,
+    /// What came and was put back, to be taken first.
+    put_back: VecDeque<PeerInput>,
     thread: Option<JoinHandle<()>>,
-    come: VecDeque<PeerInput>,
+}
+
+/// What that thread has.
+struct Turning {
+    sockets: Sockets,
+    /// The log takes nothing.
+    is_full: bool,
 }
 
 impl End {
@@ -116,18 +125,19 @@ impl End {
         let me = Me { cluster: CLUSTER, generation: 1, node, boot, version, address };
         let options = PeersOptions { me, listener, security, inbox_bytes: room };
         let sockets = open(options).unwrap();
-        let (bell, (orders, taken)) = (sockets.bell(), channel());
-        let thread = Some(thread::spawn(move || turn(sockets, &taken)));
-        Self { node, boot, orders: Some(orders), bell, thread, come: VecDeque::new() }
+        let (bell, (orders, taken), (out, come)) = (sockets.bell(), channel(), channel());
+        let turning = Turning { sockets, is_full: false };
+        let thread = Some(thread::spawn(move || turning.run(&taken, &out)));
+        Self { node, boot, orders: Some(orders), bell, come, put_back: VecDeque::new(), thread }
     }
 
-    /// Has something done with the sockets.
+    /// Has something done by the thread.
     fn order<T: Send + 'static>(
         &self,
-        order: impl FnOnce(&mut Sockets) -> T + Send + 'static,
+        order: impl FnOnce(&mut Turning) -> T + Send + 'static,
     ) -> T {
         let (done, answer) = channel();
-        let order = Box::new(move |sockets: &mut Sockets| done.send(order(sockets)).unwrap());
+        let order = Box::new(move |turning: &mut Turning| done.send(order(turning)).unwrap());
         self.orders.as_ref().unwrap().send(order).unwrap();
         self.bell.wake();
         answer.recv_timeout(PATIENCE).unwrap()
@@ -136,38 +146,33 @@ impl End {
     fn update(&mut self, members: &Members) {
         let members = Arc::new(members.clone());
         let start = u64::try_from(self.boot).unwrap();
-        self.order(move |sockets| sockets.update(&Local { members, start, ..Local::default() }));
+        let local = Local { members, start, ..Local::default() };
+        self.order(move |turning| turning.sockets.update(&local));
     }
 
     fn send(&mut self, to: u64, frame: &Frame) -> Sent {
         let frame = frame.clone();
-        self.order(move |sockets| sockets.send(to, &frame))
+        self.order(move |turning| turning.sockets.send(to, &frame))
     }
 
     fn answer(&mut self, id: u64, answer: JoinAnswer) {
-        self.order(move |sockets| sockets.answer(id, answer));
+        self.order(move |turning| turning.sockets.answer(id, answer));
     }
 
-    /// Takes what has come.
-    fn drain(&mut self) -> Vec<PeerInput> {
-        self.order(|sockets| sockets.drain().collect())
+    /// Whether the log has no room for what comes.
+    fn set_full(&mut self, is_full: bool) {
+        self.order(move |turning| turning.is_full = is_full);
     }
 
-    /// The next thing that `wanted` takes; what comes before it is forgotten.
+    /// The next thing that `wanted` takes; what comes before it is forgotten. Nothing is asked of the
+    /// thread meanwhile: what does not wake it by itself does not come.
     fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(PeerInput) -> Option<T>) -> T {
-        let pause = Duration::from_millis(1);
-        let mut patience = PATIENCE;
         loop {
-            while let Some(input) = self.come.pop_front() {
-                if let Some(found) = wanted(input) {
-                    return found;
-                }
-            }
-            self.come = self.drain().into();
-            if self.come.is_empty() {
-                assert!(!patience.is_zero(), "node {}: {what} has not come", self.node);
-                thread::sleep(pause);
-                patience -= pause;
+            let come = self.put_back.pop_front();
+            let come = come.or_else(|| self.come.recv_timeout(PATIENCE).ok());
+            let come = come.unwrap_or_else(|| panic!("node {}: {what} has not come", self.node));
+            if let Some(found) = wanted(come) {
+                return found;
             }
         }
     }
@@ -204,18 +209,27 @@ impl Drop for End {
     }
 }
 
-/// Until nobody gives orders any more.
-fn turn(mut sockets: Sockets, orders: &Receiver<Order>) {
-    loop {
-        sockets.wait(Duration::from_secs(1)).unwrap();
+impl Turning {
+    /// Until nobody gives orders any more.
+    fn run(mut self, orders: &Receiver<Order>, out: &Sender<PeerInput>) {
         loop {
-            match orders.try_recv() {
-                Ok(order) => order(&mut sockets),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return sockets.close().unwrap(),
+            self.sockets.wait(PATIENCE).unwrap();
+            self.sockets.read();
+            loop {
+                match orders.try_recv() {
+                    Ok(order) => order(&mut self),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.sockets.close().unwrap(),
+                }
             }
+            if !self.is_full {
+                for input in self.sockets.drain() {
+                    // Who does not listen any more is about to stop the thread.
+                    let _ = out.send(input);
+                }
+            }
+            self.sockets.flush();
         }
-        sockets.write();
     }
 }
 

@@ -11,6 +11,8 @@ use super::{GREETING_MAX, Sockets};
 use crate::peers::connection::{Connection, Stage, set_up};
 use crate::peers::tls::Tls;
 
+/// Connections that are accepted in one turn: a crowd must not hold up the log.
+const ACCEPTED_MAX: usize = 16;
 /// Connections that have not greeted yet, at most.
 const STRANGERS_MAX: usize = 64;
 /// And from one address, unless a member is there.
@@ -40,7 +42,10 @@ enum Room {
 
 impl Sockets {
     pub(super) fn accept(&mut self, now: Duration) {
-        while self.is_acceptable {
+        for _ in 0..ACCEPTED_MAX {
+            if !self.is_acceptable {
+                return;
+            }
             let (socket, from) = match self.listener.accept() {
                 Ok((socket, from)) => (socket, from.ip().to_canonical()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -77,6 +82,7 @@ impl Sockets {
             connection.from = Some(from);
             self.add(connection);
         }
+        self.is_busy |= self.is_acceptable;
     }
 
     /// Those that have not greeted, the oldest first.

@@ -135,6 +135,9 @@ impl Sockets {
             match connection.stage {
                 Stage::Leaving => {}
                 Stage::Open => {
+                    if let Some(Place { peer, lane, .. }) = connection.place {
+                        self.links.to(peer).take_rest(lane, &mut connection.out);
+                    }
                     connection.queue(&Frame::Refusal(Box::new(refusal.clone())));
                     leave(connection, now);
                     connection.deadline = Some(until);

@@ -6,7 +6,7 @@ use super::{End, Sockets};
 use crate::cluster::exchange::PeerInput;
 use crate::cluster::frame::{Frame, Hello, Join, Lane, Refusal, RefusalCode};
 use crate::cluster::peering::{Greeted, SessionId, Way};
-use crate::peers::connection::{Broken, Connection, Place, Stage};
+use crate::peers::connection::{Broken, Connection, Place, Stage, set_up_lane};
 
 /// Nodes that wait to be let in, at most.
 const JOINING_MAX: usize = 8;
@@ -61,6 +61,7 @@ impl Sockets {
         let Greeted { peer, session, replaced, is_up } = greeted;
         connection.place = Some(Place { peer, session, lane: hello.lane });
         connection.decoder.set_lane(hello.lane);
+        set_up_lane(&connection.socket, hello.lane)?;
         connection.stage = Stage::Waiting;
         connection.deadline = None;
         if way == Way::Accepted

@@ -7,6 +7,17 @@ use crate::cluster::frame::{Frame, FrameError, Lane, Refusal, RefusalCode, admit
 use crate::peers::connection::{Connection, Stage, TURN_BYTES};
 
 impl Sockets {
+    /// Writes what waits on a lane; whether the system took some of it.
+    pub(super) fn make_room(&mut self, peer: u64, lane: Lane) -> bool {
+        let is_it = |one: &Connection| {
+            let place = one.place.filter(|place| (place.peer, place.lane) == (peer, lane));
+            place.is_some() && one.stage == Stage::Open && one.is_writable
+        };
+        let found = self.connections.iter().find(|(_, one)| is_it(one)).map(|(token, _)| *token);
+        // An error is found again when it is time to end the connection.
+        found.is_some_and(|token| self.write_one(token).is_ok())
+    }
+
     /// Writes what waits for one connection.
     pub(super) fn write_one(&mut self, token: usize) -> Result<(), End> {
         let Some(connection) = self.connections.get_mut(&token) else { return Ok(()) };

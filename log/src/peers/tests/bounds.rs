@@ -60,9 +60,11 @@ fn a_log_thread_that_takes_nothing_is_not_buried_and_loses_nothing() {
         let mut ends: Vec<End> = (1..).zip(listeners).map(start).collect();
         ends[0].connected(2);
         ends[1].connected(1);
+        ends[1].set_full(true);
         let batch = forward(1, 64 << 10);
         let taken = fill(&mut ends[0], 2, &batch);
         assert_eq!(ends[0].send(2, &heartbeat(1, 2, 9)), Sent::Taken);
+        ends[1].set_full(false);
         let (mut batches, mut pulses) = (0, 0);
         while batches < taken || pulses == 0 {
             match ends[1].frame(1) {

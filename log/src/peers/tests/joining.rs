@@ -106,14 +106,15 @@ fn requests_that_nobody_takes_do_not_pile_up() {
         bare
     };
     // The first one goes away, and its request stays.
+    one.set_full(true);
     drop(ask());
-    while !one.order(|sockets| sockets.has_mail()) {
+    while !one.order(|turning| turning.sockets.has_mail()) {
         thread::sleep(Duration::from_millis(1));
     }
     for _ in 0..10 {
         assert_eq!(ask().refusal().code, RefusalCode::Busy);
     }
-    assert_eq!(one.drain().len(), 1);
+    assert_eq!(one.order(|turning| turning.sockets.drain().count()), 1);
 }
 
 #[test]
@@ -132,6 +133,7 @@ fn who_does_not_lead_names_the_leader() {
     let (listener, follower) = listener();
     let instead = members.nodes[&1].address.clone();
     let mut two = End::start(2, 2, listener, tls(2), ROOM);
+    two.update(&members);
     joining.addresses = vec![listener_nobody(), follower];
     joining.join.node = 3;
     let asking = thread::spawn(move || join(&joining).unwrap());

@@ -48,7 +48,7 @@ fn talk(ends: &mut [End]) {
                     of_others.push(PeerInput::Frame { from, frame });
                 }
             }
-            end.come.extend(of_others);
+            end.put_back.extend(of_others);
         }
     }
 }
