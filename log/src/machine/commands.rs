@@ -231,7 +231,11 @@ impl<S: LogStore> LogMachine<S> {
         }
         let members = self.replica.members();
         if is_done(command, members) {
-            return Begin::Answer(Answer::Done);
+            return match is_done(command, &lock(&self.shared.members)) {
+                true => Begin::Answer(Answer::Done),
+                // A crash may yet take it back.
+                false => Begin::Later,
+            };
         }
         if let Command::Readmit { node, joined } = command
             && members.nodes.get(node).is_some_and(|member| member.joined > *joined)
@@ -317,11 +321,12 @@ impl<S: LogStore> LogMachine<S> {
                 _ => None,
             };
         }
-        let members = self.replica.members();
+        // As they are shown: what is not on the disk yet a crash may take back.
+        let members = Arc::clone(&lock(&self.shared.members));
         // It may be in again by now.
         let is_over = matches!(command, Command::Readmit { node, joined }
             if members.nodes.get(node).is_some_and(|member| member.joined > *joined));
-        if is_over || is_done(command, members) {
+        if is_over || is_done(command, &members) {
             return Some(Answer::Done);
         }
         // What a former leader proposed may still come, or not: whoever asks looks again.

@@ -208,11 +208,14 @@ impl<S: LogStore> LogMachine<S> {
         self.replica.transfer(to);
     }
 
-    /// Shows the members to everybody, if they changed.
+    /// Shows the members to everybody, if they changed. That somebody has left only when it is on the
+    /// disk: it is ended then, and of two voters the other one could not go on without it if a crash
+    /// took back what it had applied.
     pub(super) fn show_members(&self) {
         let members = self.replica.members();
         let mut shown = lock(&self.shared.members);
-        if shown.index != members.index {
+        let may_be_told = shown.retired == members.retired || self.replica.is_configuration_kept();
+        if shown.index != members.index && may_be_told {
             *shown = Arc::new(members.clone());
         }
     }

@@ -20,6 +20,12 @@ impl<S: LogStore> LogMachine<S> {
         self.replica.committed()
     }
 
+    /// Who has a vote, as applied here; of a change of several votes, after it.
+    #[must_use]
+    pub fn voters(&self) -> Vec<u64> {
+        self.replica.configuration().state.voters.clone()
+    }
+
     /// Whether a change of the members is under way, for which those who leave are needed, too.
     #[must_use]
     pub fn is_joint(&self) -> bool {

@@ -124,6 +124,16 @@ impl<S: LogStore> Replica<S> {
         self.is_writing() || self.writing.next.is_some()
     }
 
+    /// Whether who is in, as applied, is on the disk.
+    pub(crate) fn is_configuration_kept(&self) -> bool {
+        let Writing { stuck, begun, next, .. } = &self.writing;
+        let stuck = stuck.as_ref().map(|stuck| match stuck {
+            Stuck::Within { unit, .. } | Stuck::Beside(Beside { unit, .. }) => unit,
+        });
+        let mut units = stuck.into_iter().chain(begun.iter().chain(next).map(|write| &write.unit));
+        !self.is_configuration_unwritten && units.all(|unit| unit.configuration.is_none())
+    }
+
     /// Whether that write has ended, and the next turn goes on from there.
     pub(crate) fn has_written(&self) -> bool {
         self.is_writing() && self.store.has_ended()

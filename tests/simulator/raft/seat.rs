@@ -46,8 +46,6 @@ pub(crate) struct Seat {
     /// When an image of the disk was taken, with what the fold had saved.
     pub(crate) remembered_at: Option<Timestamp>,
     pub(crate) remembered: Saved,
-    /// It is one of a cluster that everybody knows from the beginning.
-    pub(crate) is_fixed: bool,
     /// The least number of a start, as the files of the cluster note it, which outlive a log. None has
     /// begun if it is 0: the first node then founds the cluster, and any other begins with what it is
     /// sent.
@@ -110,7 +108,6 @@ impl Seat {
             was_given_up: false,
             remembered_at: None,
             remembered: Saved::default(),
-            is_fixed: !grows,
             start_min: u64::from(id > 1),
             told: None,
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
-use ledgermq_log::cluster::Members;
 
 use crate::net::Net;
 use crate::peers::{self, Partition};
@@ -166,6 +165,11 @@ impl World {
         net.started(seat.id);
         oracle.started_at = *now;
         trace.say(format_args!("node {} starts", seat.id));
+        let (id, process) = (seat.id, seat.process.as_ref());
+        if process.is_some_and(|process| process.leads(id).is_some()) {
+            // It could elect itself, and has committed what it found, by its own vote.
+            self.look_at_commit(at, &[id])?;
+        }
         Ok(())
     }
 
@@ -190,7 +194,7 @@ impl World {
             return Ok(());
         }
         net.dial(seat.id, self.options.nodes, *now, rng);
-        let members = seat.process.as_ref().map(|process| process.log.members());
+        let voters = seat.process.as_ref().map(|process| process.machine.voters());
         let turn = seat.turn(net, *now, rng)?;
         if let Some(why) = &turn.gave_up {
             net.links.died(seat.id, *now, rng);
@@ -198,18 +202,18 @@ impl World {
             self.tally.repairs += 1;
         }
         invariants::on_votes(&mut self.oracle, self.seats[at].id, &turn)?;
-        self.look_at_commit(at, &members.unwrap_or_default())?;
+        self.look_at_commit(at, &voters.unwrap_or_default())?;
         self.look(at)?;
         self.look_at_members(at);
         self.tear(at);
         Ok(())
     }
 
-    /// Judges what a node knows to be committed after its turn, before which these were in.
-    fn look_at_commit(&mut self, at: usize, before: &Members) -> Result<(), String> {
+    /// Judges what a node knows to be committed after its turn, before which these had a vote.
+    fn look_at_commit(&mut self, at: usize, before: &[u64]) -> Result<(), String> {
         let Self { seats, oracle, options, .. } = self;
         let Some(process) = &seats[at].process else { return Ok(()) };
-        let (after, committed) = (process.log.members(), process.machine.committed());
+        let (after, committed) = (process.machine.voters(), process.machine.committed());
         let damaged = (self.struck.is_some() || self.replacing.is_some(), options.is_cached);
         invariants::on_commit(oracle, seats, damaged, [before, &after], committed)
     }

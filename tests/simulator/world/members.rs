@@ -119,8 +119,8 @@ impl World {
         }
     }
 
-    /// Lets nodes begin that were let in, and ends those that have left: some time later, if they do not
-    /// hear of it themselves.
+    /// Lets nodes begin that were let in, and ends those that have left, some time after one that stays
+    /// says so.
     pub(super) fn look_at_members(&mut self) {
         for by in 0..self.seats.len() {
             let Some(node) = &self.seats[by].node else { continue };
@@ -137,8 +137,10 @@ impl World {
                     self.trace.say(format_args!("node {id} is let in"));
                     seat.restart_at = self.now;
                 }
-                if membering.place == Place::In && !is_joint && members.retired.contains(&id) {
-                    let after = if at == by { 0 } else { self.rng.below(LEAVING_MAX_MS) };
+                // Its own word is not enough (`raft/members.rs`).
+                let is_told = at != by && !is_joint && members.retired.contains(&id);
+                if membering.place == Place::In && is_told {
+                    let after = self.rng.below(LEAVING_MAX_MS);
                     let leaves_at = self.now.plus(Duration::from_millis(after));
                     let known = membering.leaves_at.unwrap_or(leaves_at);
                     membering.leaves_at = Some(known.min(leaves_at));

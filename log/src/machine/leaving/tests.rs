@@ -11,7 +11,7 @@ use crate::cluster::{ClusterId, Frame, MemberChange, Members, NoPeers, PeerInput
 use crate::machine::testing::{START, beginning, hello};
 use crate::replica::MEMBERS_KEY;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
-use crate::store::{Configuration, Unit};
+use crate::store::{Configuration, LogStore as _, Unit};
 
 /// Node 1 votes alone and is about to have two others vote, whose answers are made up.
 struct World {
@@ -87,6 +87,22 @@ fn members() -> Members {
         assert_eq!(members.nodes[&node].standing, Standing::Learner);
     }
     members
+}
+
+/// Who has left is ended, and may be needed by one that forgets it.
+#[test]
+fn that_somebody_has_left_is_shown_when_it_is_on_the_disk() {
+    let mut world = World::new();
+    assert!(world.machine.propose_change(&MemberChange::Retire { node: 3 }));
+    let mut was_shown = false;
+    for _ in 0..3 {
+        world.turn();
+        let kept = world.machine.replica.store().get(MEMBERS_KEY).expect("they are written");
+        let kept = Members::decode(&kept).expect("members");
+        was_shown = lock(&world.machine.shared.members).retired.contains(&3);
+        assert!(!was_shown || kept.retired.contains(&3));
+    }
+    assert!(was_shown);
 }
 
 /// CI, 2026-12-01: the founder stopped in that moment, and the two others never had a leader.

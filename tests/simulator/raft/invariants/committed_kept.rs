@@ -8,18 +8,17 @@
 use std::collections::BTreeMap;
 
 use ledgermq_core::offset::Index;
-use ledgermq_log::cluster::Members;
 
 use crate::raft::oracle::Oracle;
 use crate::raft::seat::Seat;
 
-/// Somebody knows everything up to `committed` to be so after its turn, in which who is in went from the
-/// one to the other.
+/// Somebody knows everything up to `committed` to be so after its turn, in which who has a vote went from
+/// the one to the other.
 pub(crate) fn check_committed(
     oracle: &mut Oracle,
     seats: &[Seat],
     (is_one_damaged, is_cached): (bool, bool),
-    members: [&Members; 2],
+    voters: [&[u64]; 2],
     committed: Index,
 ) -> Result<(), String> {
     let fresh = oracle.committed + 1..=committed;
@@ -28,17 +27,11 @@ pub(crate) fn check_committed(
         return Ok(());
     }
     for index in fresh {
-        let mut kept = members.iter().map(|members| {
-            let Some(voters) = voters(seats, members) else { return Ok(()) };
-            let kept = kept(seats, &voters, index) + usize::from(is_one_damaged);
-            let is_enough = kept > voters.len() / 2;
-            if is_enough { Ok(()) } else { Err((kept, voters.len())) }
-        });
-        let (before, after) = (kept.next(), kept.next());
-        if let (Some(Err(before)), Some(Err(after))) = (before, after) {
+        let kept = voters.map(|voters| kept(seats, voters, index) + usize::from(is_one_damaged));
+        let is_enough = |at: usize| kept[at] > voters[at].len() / 2;
+        if !is_enough(0) && !is_enough(1) {
             return Err(format!(
-                "committed kept: {index} is on {} of {} disks, or {} of {}",
-                before.0, before.1, after.0, after.1
+                "committed kept: {index} is on the disks of {kept:?} of {voters:?}, before and after"
             ));
         }
     }
@@ -63,15 +56,6 @@ pub(crate) fn check_shown(
         return Ok(());
     }
     Err(format!("committed kept: {index} is shown by a node that has not synced it"))
-}
-
-/// A cluster that grows and is not founded yet is one node: nothing is known of it.
-fn voters(seats: &[Seat], members: &Members) -> Option<Vec<u64>> {
-    match members.is_founded() {
-        true => Some(members.voters().collect()),
-        false if seats.iter().any(|seat| !seat.is_fixed) => None,
-        false => Some(seats.iter().map(|seat| seat.id).collect()),
-    }
 }
 
 /// On how many of their disks the same entry is.
