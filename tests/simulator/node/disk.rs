@@ -291,7 +291,10 @@ impl SimStore {
         if state.is_poisoned {
             panic!("the log was written to after a sync had failed");
         }
-        if let Some(first) = unit.entries.first() {
+        if unit.snapshot.is_some() {
+            // It took the place of everything, also of a tail that was synced and never committed.
+            state.mark = 0;
+        } else if let Some(first) = unit.entries.first() {
             state.mark = state.mark.min(first.index - 1);
         }
         state.take_room(unit.bytes() as u64)?;
