@@ -73,8 +73,8 @@ pub struct Local {
     pub commit: Index,
     /// First entry of the log.
     pub first: Index,
-    /// Nodes that have left, and that raft needs until the change by which they leave is finished:
-    /// without them the others may be no quorum.
+    /// Nodes that have left, and that raft needs until the change by which they leave is finished and
+    /// known here: without them the others may be no quorum.
     pub leaving: BTreeSet<u64>,
     /// The newest start epoch of each node as which a process is known to have run.
     pub starts: BTreeMap<u64, u64>,

@@ -276,7 +276,7 @@ impl Peering {
         }
         check::hello(&self.me, &self.local, hello, certificate)?;
         self.check_process(hello)?;
-        if !self.local.members.nodes.contains_key(&hello.node) && self.has_member_up() {
+        if !self.is_spoken_with(hello.node) && self.has_member_up() {
             // Whoever of the members is up tells of newer ones, and then it is known.
             let text = format!("node {} is not a member, as far as is known here", hello.node);
             return Err(Refusal::new(RefusalCode::Unknown, text));
@@ -373,11 +373,16 @@ impl Peering {
                 _ if is_mine || !is_first => pause,
                 _ => PATIENCE,
             };
-        if !self.local.members.nodes.contains_key(&peer) {
+        if !self.is_spoken_with(peer) {
             // It was let in since it knew of newer members; they have not come here.
             self.peers.remove(&peer);
         }
         Some(Ended { peer, session, was_up: was.is_up })
+    }
+
+    /// Whether `node` is a member, or needed until it may go.
+    fn is_spoken_with(&self, node: u64) -> bool {
+        self.local.members.nodes.contains_key(&node) || self.local.leaving.contains(&node)
     }
 
     /// Whether all lanes to the peer are up.

@@ -219,6 +219,12 @@ impl<S: LogStore> LogMachine<S> {
         if told.index > applied.index { told } else { applied }
     }
 
+    /// Whether a change of several votes is under way, for which those who leave are needed, too.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        self.replica.is_joint()
+    }
+
     /// Whether others could give this node its log again.
     #[must_use]
     pub fn has_others(&self) -> bool {
@@ -459,13 +465,13 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Tells the members to whoever knows older ones only.
     pub(super) fn tell_members(&mut self, now: Duration, peers: &mut dyn Peers) {
-        let newest = self.newest_members();
+        let newest = self.sayable_members();
         let index = newest.index;
         let behind = self.peers.behind(index, now);
         if behind.is_empty() {
             return;
         }
-        let frame = Frame::Members(Box::new(newest.clone()));
+        let frame = Frame::Members(Box::new((*newest).clone()));
         for peer in behind {
             if peers.send(peer, &frame) == Sent::Taken {
                 self.peers.told_members(peer, index, now);

@@ -179,9 +179,7 @@ impl<S: LogStore> LogMachine<S> {
         if !self.is_number_kept && self.joining.said.is_some() {
             return;
         }
-        let applied = Arc::clone(&lock(&self.shared.members));
-        let told = &self.doubting.told;
-        let members = if told.index > applied.index { Arc::clone(told) } else { applied };
+        let members = self.sayable_members();
         let starts = members.nodes.keys().map(|node| (*node, self.admission.known_start(*node)));
         let local = Local {
             start: self.shared.start(),
@@ -198,10 +196,20 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    /// Those who have left, and whose vote is needed until the change is finished.
+    /// The newest members of which others may hear: what was told to this node, or what it has on its
+    /// disk. Whoever hears that somebody has left ends it, and a crash must not leave this node in need
+    /// of it.
+    pub(super) fn sayable_members(&self) -> Arc<Members> {
+        let shown = Arc::clone(&lock(&self.shared.members));
+        let told = &self.doubting.told;
+        if told.index > shown.index { Arc::clone(told) } else { shown }
+    }
+
+    /// Those who have left and are in as applied here: their vote is needed until a change is finished,
+    /// or is known here that others know already.
     fn leaving(&self, members: &Members) -> BTreeSet<u64> {
         let needed = self.replica.configuration().members().into_iter();
-        needed.filter(|node| self.replica.is_joint() && members.retired.contains(node)).collect()
+        needed.filter(|node| members.retired.contains(node)).collect()
     }
 
     /// Says so for the first time: nobody is greeted before.

@@ -26,10 +26,10 @@ impl<S: LogStore> LogMachine<S> {
         self.replica.configuration().state.voters.clone()
     }
 
-    /// Whether a change of the members is under way, for which those who leave are needed, too.
+    /// Who had a vote before a change of several votes that is not finished.
     #[must_use]
-    pub fn is_joint(&self) -> bool {
-        self.replica.is_joint()
+    pub fn outgoing_voters(&self) -> Vec<u64> {
+        self.replica.configuration().state.voters_outgoing.clone()
     }
 
     /// The index that admission passed last, and a checksum of its state there: equal on all nodes,

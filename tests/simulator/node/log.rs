@@ -100,6 +100,11 @@ impl SimLog {
         self.machine.is_joint()
     }
 
+    /// Whether this node, `own`, has a vote, and no change of several votes is under way.
+    pub(crate) fn is_final(&self, own: u64) -> bool {
+        !self.machine.is_joint() && self.machine.voters().contains(&own)
+    }
+
     /// The process ends in order.
     pub(crate) fn close(&mut self) -> Result<(), String> {
         self.machine.close().map_err(|error| error.to_string())

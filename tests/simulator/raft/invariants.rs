@@ -30,7 +30,9 @@ pub(crate) fn on_committed(
     Ok(())
 }
 
-pub(crate) use committed_kept::{check_committed as on_commit, check_shown as on_shown_first};
+pub(crate) use committed_kept::{
+    Halves, check_committed as on_commit, check_shown as on_shown_first,
+};
 pub(crate) use one_leader::check as on_leader;
 pub(crate) use snapshot_fit::check as on_snapshot;
 pub(crate) use votes::check as on_votes;

@@ -83,7 +83,8 @@ impl World {
         drop(process.log.command(command));
     }
 
-    /// Lets nodes begin that were let in, and ends those that have left, when one that stays says so.
+    /// Lets nodes begin that were let in, and ends those that have left, when one that stays and has a
+    /// vote says so.
     ///
     /// Who leads when its own leaving is committed may be the only one who knows: raft changes who has a
     /// vote when an entry is applied, not when it is written. Of two voters the other one needs it to
@@ -93,7 +94,7 @@ impl World {
         let Some(process) = &self.seats[at].process else { return };
         let members = process.log.members();
         // Until the change is finished, who leaves is needed for it.
-        let may_leave = !process.machine.is_joint();
+        let may_leave = !process.machine.is_joint() && process.machine.voters().contains(&own);
         for seat in &mut self.seats {
             if seat.standing == Standing::Outside && members.nodes.contains_key(&seat.id) {
                 self.trace.say(format_args!("node {} is let in", seat.id));

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
+use ledgermq_log::LogMachine;
 
 use crate::net::Net;
+use crate::node::disk::SimStore;
 use crate::peers::{self, Partition};
 use crate::raft::damage::Struck;
 use crate::raft::fold::{Fold, Habits, Step};
-use crate::raft::invariants;
+use crate::raft::invariants::{self, Halves};
 use crate::raft::load;
 use crate::raft::members::Standing;
 use crate::raft::options::{Options, beginning};
@@ -168,7 +170,7 @@ impl World {
         let (id, process) = (seat.id, seat.process.as_ref());
         if process.is_some_and(|process| process.leads(id).is_some()) {
             // It could elect itself, and has committed what it found, by its own vote.
-            self.look_at_commit(at, &[id])?;
+            self.look_at_commit(at, &[vec![id], Vec::new()])?;
         }
         Ok(())
     }
@@ -194,7 +196,7 @@ impl World {
             return Ok(());
         }
         net.dial(seat.id, self.options.nodes, *now, rng);
-        let voters = seat.process.as_ref().map(|process| process.machine.voters());
+        let voters = seat.process.as_ref().map(|process| halves(&process.machine));
         let turn = seat.turn(net, *now, rng)?;
         if let Some(why) = &turn.gave_up {
             net.links.died(seat.id, *now, rng);
@@ -210,10 +212,10 @@ impl World {
     }
 
     /// Judges what a node knows to be committed after its turn, before which these had a vote.
-    fn look_at_commit(&mut self, at: usize, before: &[u64]) -> Result<(), String> {
+    fn look_at_commit(&mut self, at: usize, before: &Halves) -> Result<(), String> {
         let Self { seats, oracle, options, .. } = self;
         let Some(process) = &seats[at].process else { return Ok(()) };
-        let (after, committed) = (process.machine.voters(), process.machine.committed());
+        let (after, committed) = (halves(&process.machine), process.machine.committed());
         let damaged = (self.struck.is_some() || self.replacing.is_some(), options.is_cached);
         invariants::on_commit(oracle, seats, damaged, [before, &after], committed)
     }
@@ -426,4 +428,8 @@ impl World {
             after => Err(format!("quiet: the term went from {before:?} to {after:?} in peace")),
         }
     }
+}
+
+fn halves(machine: &LogMachine<SimStore>) -> Halves {
+    [machine.voters(), machine.outgoing_voters()]
 }

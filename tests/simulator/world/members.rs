@@ -120,12 +120,13 @@ impl World {
     }
 
     /// Lets nodes begin that were let in, and ends those that have left, some time after one that stays
-    /// says so.
+    /// and has a vote says so.
     pub(super) fn look_at_members(&mut self) {
         for by in 0..self.seats.len() {
             let Some(node) = &self.seats[by].node else { continue };
             // Until the change is finished, who leaves is needed for it.
-            let (members, is_joint) = (node.log.log.members(), node.log.is_joint());
+            let own = self.seats[by].name.id;
+            let (members, is_final) = (node.log.log.members(), node.log.is_final(own));
             for at in 0..self.seats.len() {
                 let seat = &mut self.seats[at];
                 let id = seat.name.id;
@@ -138,7 +139,7 @@ impl World {
                     seat.restart_at = self.now;
                 }
                 // Its own word is not enough (`raft/members.rs`).
-                let is_told = at != by && !is_joint && members.retired.contains(&id);
+                let is_told = at != by && is_final && members.retired.contains(&id);
                 if membering.place == Place::In && is_told {
                     let after = self.rng.below(LEAVING_MAX_MS);
                     let leaves_at = self.now.plus(Duration::from_millis(after));

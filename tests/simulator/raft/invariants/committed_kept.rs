@@ -12,13 +12,16 @@ use ledgermq_core::offset::Index;
 use crate::raft::oracle::Oracle;
 use crate::raft::seat::Seat;
 
+/// Who has a vote; before a change of several votes is finished, who had one before as well.
+pub(crate) type Halves = [Vec<u64>; 2];
+
 /// Somebody knows everything up to `committed` to be so after its turn, in which who has a vote went from
-/// the one to the other.
+/// the one to the other. Of either it takes a majority of both halves.
 pub(crate) fn check_committed(
     oracle: &mut Oracle,
     seats: &[Seat],
     (is_one_damaged, is_cached): (bool, bool),
-    voters: [&[u64]; 2],
+    voters: [&Halves; 2],
     committed: Index,
 ) -> Result<(), String> {
     let fresh = oracle.committed + 1..=committed;
@@ -27,9 +30,10 @@ pub(crate) fn check_committed(
         return Ok(());
     }
     for index in fresh {
-        let kept = voters.map(|voters| kept(seats, voters, index) + usize::from(is_one_damaged));
-        let is_enough = |at: usize| kept[at] > voters[at].len() / 2;
-        if !is_enough(0) && !is_enough(1) {
+        let kept = |half: &Vec<u64>| kept(seats, half, index) + usize::from(is_one_damaged);
+        let is_half = |half: &Vec<u64>| half.is_empty() || kept(half) > half.len() / 2;
+        if !voters.iter().any(|halves| halves.iter().all(is_half)) {
+            let kept = voters.map(|halves| halves.each_ref().map(kept));
             return Err(format!(
                 "committed kept: {index} is on the disks of {kept:?} of {voters:?}, before and after"
             ));
