@@ -60,7 +60,7 @@ impl LogThread {
 /// See [`OpenError`]: in use, damaged, or something that the operating system refused.
 pub fn open(options: Options) -> Result<(Log, LogThread), OpenError> {
     match try_open(options.clone()) {
-        Err(error @ OpenError::Damaged { .. }) if repair::has_others(&options) => {
+        Err(error @ OpenError::Damaged { .. }) if repair::can_be_spared(&options) => {
             let why = describe(&error);
             tracing::error!(error = why, "the others have what this log lacks");
             repair::note(&options, why)?;
@@ -249,7 +249,7 @@ fn turn_until_stopped<S: LogStore>(
             }
             let members = Arc::clone(&lock(&shared.members));
             // Before the next turn, in which something leaves under a number taken in this one.
-            lines.notes.look(&members, shared.start(), machine.is_in_doubt());
+            lines.notes.look(&members, shared.start(), machine.is_in_doubt(), machine.is_joint());
         }
         let has_more = turned?;
         sleep = Duration::ZERO;

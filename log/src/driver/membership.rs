@@ -141,12 +141,19 @@ impl Notes {
 
     /// Notes the number under which the process writes, if it has taken another, the members, if they
     /// are others, and that the log is in place again. What cannot be written is only missed when the
-    /// log is lost.
-    pub(super) fn look(&mut self, members: &Members, start: u64, is_in_doubt: bool) {
+    /// log is lost. Before a change of several votes is finished it takes those as well who voted before:
+    /// by the members before it this node can be spared or not.
+    pub(super) fn look(
+        &mut self,
+        members: &Members,
+        start: u64,
+        is_in_doubt: bool,
+        is_joint: bool,
+    ) {
         let noted = if start >= self.identity.start_min {
             self.identity.start_min = start + 1;
             self.dir.set_identity(&self.identity)
-        } else if members.index > self.members {
+        } else if members.index > self.members && !is_joint {
             self.members = members.index;
             self.dir.set_members(members)
         } else if self.is_repairing && !is_in_doubt {

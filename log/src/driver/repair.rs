@@ -19,10 +19,22 @@ use crate::machine::describe;
 use crate::peers::{ClusterDir, FilesError, Repair};
 use crate::store::engine::{DirLock, EngineStore};
 
-/// Whether others have the log, so that this node can do without its own.
-pub(super) fn has_others(options: &Options) -> bool {
+/// Whether others had a vote, as far as was noted.
+fn has_others(options: &Options) -> bool {
     let members = cluster_dir(options).and_then(|dir| dir.members().ok().flatten());
     members.is_some_and(|members| members.voters().any(|voter| voter != options.node))
+}
+
+/// Whether the others are a majority without this node, as far as was noted: they can let it out and in
+/// again, and have all that is committed. If not, its log is better than none.
+pub(super) fn can_be_spared(options: &Options) -> bool {
+    let members = cluster_dir(options).and_then(|dir| dir.members().ok().flatten());
+    members.is_some_and(|members| is_spared(options.node, &members.voters().collect::<Vec<_>>()))
+}
+
+fn is_spared(node: u64, voters: &[u64]) -> bool {
+    let others = voters.iter().filter(|voter| **voter != node).count();
+    others > voters.len() / 2
 }
 
 /// Notes why the log has to make way.
@@ -90,4 +102,16 @@ fn sync(dir: &Path) -> Result<(), OpenError> {
 
 fn setting(error: FilesError) -> OpenError {
     OpenError::Setting(describe(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_voters_none_can_be_spared() {
+        let spared = [&[1][..], &[1, 2], &[2], &[1, 2, 3], &[1, 2, 3, 4], &[2, 3]]
+            .map(|voters| is_spared(1, voters));
+        assert_eq!(spared, [false, false, true, true, true, true]);
+    }
 }
