@@ -176,7 +176,7 @@ impl<S: LogStore> LogMachine<S> {
             self.resume(now, peers)?;
             self.keep_number(now)?;
             self.tell_peers_number(peers);
-            self.keep_time(now.monotonic)?;
+            self.keep_time(now.monotonic, peers)?;
         }
         self.derive(time, may_write && self.is_number_kept);
         if may_write {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
 
+use crate::cluster::Peers;
 use crate::machine::{LogMachine, TurnError};
 use crate::store::{LogStore, StoreError, Unit};
 
@@ -27,13 +28,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 impl<S: LogStore> LogMachine<S> {
     /// Writes down how late it may be, where others go by it. A full disk is no error: this node then
     /// says no more than what is written.
-    pub(super) fn keep_time(&mut self, now: Duration) -> Result<(), TurnError> {
+    pub(super) fn keep_time(
+        &mut self,
+        now: Duration,
+        peers: &mut dyn Peers,
+    ) -> Result<(), TurnError> {
         let heard = self.peers.heard();
         let is_alone = self.is_alone();
         let is_due = heard.plus(LEAST_AHEAD) > self.peers.kept && now >= self.peers.keep_again;
         if is_alone || self.replica.is_stuck() || !is_due {
             return Ok(());
         }
+        peers.flush();
         let kept = heard.plus(AHEAD);
         let puts = vec![(KEY.to_vec(), kept.0.to_be_bytes().to_vec())];
         match self.replica.store_mut().write(&Unit { puts, ..Unit::default() }, true) {

@@ -19,8 +19,8 @@ pub(super) const TURN_BYTES: usize = 1 << 20;
 /// asks ever more rarely, after twice the time; once that is over it is quicker to dial anew.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// And on a lane that may fill up: a peer whose disk does not answer reads nothing meanwhile, and is
-/// there all the same. If it is not, [`Lane::Pulse`] tells.
-const HELD_BACK_MAX: Duration = Duration::from_secs(30);
+/// there all the same. If it is not, [`Lane::Pulse`] tells; this is for a lane that breaks alone.
+const HELD_BACK_MAX: Duration = Duration::from_secs(10);
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]

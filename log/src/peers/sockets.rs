@@ -62,6 +62,8 @@ pub struct Sockets {
     last_join: u64,
     start: Instant,
     last_read: Duration,
+    /// It was away, and has looked once since.
+    looks_twice: bool,
     /// There is more to do than waiting.
     is_busy: bool,
     complaints: BTreeMap<u64, (String, Duration)>,
@@ -118,6 +120,7 @@ impl Sockets {
             last_join: 0,
             start: Instant::now(),
             last_read: Duration::ZERO,
+            looks_twice: false,
             is_busy: true,
             complaints: BTreeMap::new(),
             scratch: Scratch::default(),
@@ -152,11 +155,12 @@ impl Sockets {
         for resolved in self.resolver.take() {
             self.connect(now, resolved);
         }
-        if was_away {
+        if was_away && !std::mem::replace(&mut self.looks_twice, true) {
             // Who seems to be late may have answered long ago; it takes more than one look to see it.
             self.is_busy = true;
             return;
         }
+        self.looks_twice = false;
         self.dial(now);
         self.end_late(now);
     }
@@ -313,7 +317,7 @@ impl Peers for Sockets {
             }
             // Somebody else may have to be dialled, and who knocks is told from strangers.
             self.is_busy = true;
-            self.is_acceptable = true;
+            self.is_acceptable = !self.members.nodes.is_empty();
         }
         for ended in self.peering.update(now, local.clone()) {
             let text = format!("node {} has left the cluster", ended.peer);

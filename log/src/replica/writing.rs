@@ -215,7 +215,10 @@ impl<S: LogStore> Replica<S> {
         if !self.raw.has_ready() && (!extra.is_empty() || self.is_configuration_unwritten) {
             self.add_configuration(extra);
             let sync = sync || extra.configuration.is_some();
-            self.store.write(extra, sync)?;
+            if let Err(error) = self.store.write(extra, sync) {
+                self.take_configuration_back(extra);
+                return Err(error);
+            }
             turned.note(extra, sync);
             self.writing.extras_taken += 1;
             self.writing.wrote(extra, self.writing.extras_taken);
@@ -460,6 +463,14 @@ impl<S: LogStore> Replica<S> {
         if std::mem::take(&mut self.is_configuration_unwritten) {
             unit.configuration = Some(self.configuration.clone());
             unit.puts.push((MEMBERS_KEY.to_vec(), self.members.encode()));
+        }
+    }
+
+    /// It was not written with the caller's keys, which the caller still has.
+    fn take_configuration_back(&mut self, unit: &mut Unit) {
+        if unit.configuration.take().is_some() {
+            unit.puts.retain(|(key, _)| key != MEMBERS_KEY);
+            self.is_configuration_unwritten = true;
         }
     }
 

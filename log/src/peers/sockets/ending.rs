@@ -62,6 +62,9 @@ impl Sockets {
                 (format!("refused: {refusal}"), Some(refusal))
             }
             End::Refused(refusal) => {
+                if refusal.code == RefusalCode::Stopping {
+                    self.read_last_words(now, place);
+                }
                 self.peering.refused(peer, refusal.code);
                 let complaint = format!("it refuses: {refusal}");
                 if peer != 0 {
@@ -91,6 +94,18 @@ impl Sockets {
             && let Some(ended) = self.peering.lost(now, peer, session)
         {
             self.end_session(now, ended, None);
+        }
+    }
+
+    /// A peer that stops has said what it had to say on all lanes: what is there is taken.
+    fn read_last_words(&mut self, now: Duration, place: Option<Place>) {
+        let Some(Place { session, .. }) = place else { return };
+        let of_it = |one: &Connection| one.place.is_some_and(|place| place.session == session);
+        for token in self.tokens() {
+            if self.connections.get(&token).is_some_and(of_it) {
+                // How it ends is the same refusal.
+                let _ = self.read_one(now, token);
+            }
         }
     }
 
