@@ -154,11 +154,12 @@ fn listener_nobody() -> String {
 
 #[test]
 fn a_node_that_is_not_of_the_cluster_is_not_believed() {
-    let (_one, _, mut joining) = founded(true);
+    let (_one, members, mut joining) = founded(true);
     let (listener, address) = listener();
     let stranger = Authority::found(CLUSTER).unwrap();
     let security = Security::Tls(Box::new(credentials(&stranger, 1)));
-    let _false_one = End::start(1, 9, listener, security, ROOM);
+    let mut false_one = End::start(1, 9, listener, security, ROOM);
+    false_one.update(&members);
     // The token's own address is asked, too, so the token must name nobody else.
     let token: JoinToken = joining.join.token.parse().unwrap();
     let grant = Grant { addresses: vec![address], ..token.grant().clone() };
