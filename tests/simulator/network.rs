@@ -102,6 +102,15 @@ impl Network {
         }
     }
 
+    /// Nobody listens there any more.
+    pub(crate) fn refuse(&mut self, node: u64) {
+        let knocks = |it: &&mut Connection| it.node == node && !it.is_accepted;
+        for connection in self.connections.values_mut().filter(knocks) {
+            connection.reset();
+            connection.node_left = true;
+        }
+    }
+
     pub(crate) fn node_died(&mut self, node: u64, rng: &mut Rng) {
         for connection in self.connections.values_mut().filter(|it| it.node == node) {
             connection.node_left = true;

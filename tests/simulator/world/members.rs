@@ -153,6 +153,10 @@ impl World {
             if membering.is_some_and(|it| it.leaves_at.is_some_and(|then| then <= self.now)) {
                 self.leave(at);
             }
+            let seat = &self.seats[at];
+            if seat.membering.as_ref().is_some_and(|it| it.place == Place::Left) {
+                self.network.refuse(seat.name.id);
+            }
         }
     }
 
@@ -174,6 +178,14 @@ impl World {
             if let Some(leaves_at) = seat.membering.as_mut().and_then(|it| it.leaves_at.as_mut()) {
                 *leaves_at = now;
             }
+        }
+        self.undrain();
+    }
+
+    /// Asks for everybody to let clients in: as well when all is done that was asked for before, which
+    /// may have been done behind the first time.
+    pub(super) fn undrain(&self) {
+        for seat in &self.seats {
             if let Some(node) = &seat.node {
                 drop(node.log.log.command(Command::Undrain { node: seat.name.id }));
             }

@@ -31,6 +31,7 @@ impl World {
         self.options.socket_bytes = self.options.socket_bytes.max(64 << 10);
         let (mut quiet, mut is_at_rest, mut has_led, mut term) = (0, false, false, None);
         let asked = self.now.plus(self.asked());
+        let mut is_asked = true;
         let rounds = if self.cluster.is_none() { SETTLE_ROUNDS } else { SETTLE_ROUNDS_CLUSTER };
         for round in 0..rounds {
             self.advance(if is_at_rest { QUIET_ROUND } else { ROUND });
@@ -54,7 +55,9 @@ impl World {
             if !has_led && round >= ELECTION_ROUNDS {
                 return Err(format!("liveness: {:?} after a minute of peace", self.leader()));
             }
-            let is_asked = self.now < asked;
+            if std::mem::replace(&mut is_asked, self.now < asked) && !is_asked {
+                self.undrain();
+            }
             if is_quiet
                 && !is_asked
                 && let Ok((now, ..)) = self.leader()
