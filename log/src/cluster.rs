@@ -18,7 +18,7 @@ pub use authority::{Authority, NodeKey};
 pub use conf_change::{ConfChange, ConfChangeError};
 pub use config::{ClusterConfig, ClusterConfigError};
 pub use door::{Door, Entry};
-pub use exchange::{Inbox, JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent, Traffic, Volume};
+pub use exchange::{JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent, Traffic, Volume};
 pub use frame::{
     Answer, Command, DRAINING, Decoder, Forward, Frame, FrameError, Hello, Join, Joined, Lane,
     Pulse, Refusal, RefusalCode, Refused, Secret, SnapshotAck, SnapshotBegin, SnapshotChunk,

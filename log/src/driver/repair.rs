@@ -19,17 +19,21 @@ use crate::machine::describe;
 use crate::peers::{ClusterDir, FilesError, Repair};
 use crate::store::engine::{DirLock, EngineStore};
 
-/// Whether others had a vote, as far as was noted.
-fn has_others(options: &Options) -> bool {
+/// Who had a vote, as far as was noted; nobody if nothing was.
+fn noted_voters(options: &Options) -> Vec<u64> {
     let members = cluster_dir(options).and_then(|dir| dir.members().ok().flatten());
-    members.is_some_and(|members| members.voters().any(|voter| voter != options.node))
+    members.map_or_else(Vec::new, |members| members.voters().collect())
 }
 
-/// Whether the others are a majority without this node, as far as was noted: they can let it out and in
-/// again, and have all that is committed. If not, its log is better than none.
+/// Whether others had a vote.
+fn has_others(options: &Options) -> bool {
+    noted_voters(options).iter().any(|voter| *voter != options.node)
+}
+
+/// Whether the others are a majority without this node: they can let it out and in again, and have all
+/// that is committed. If not, its log is better than none.
 pub(super) fn can_be_spared(options: &Options) -> bool {
-    let members = cluster_dir(options).and_then(|dir| dir.members().ok().flatten());
-    members.is_some_and(|members| is_spared(options.node, &members.voters().collect::<Vec<_>>()))
+    is_spared(options.node, &noted_voters(options))
 }
 
 fn is_spared(node: u64, voters: &[u64]) -> bool {
