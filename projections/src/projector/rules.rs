@@ -27,7 +27,8 @@ impl Projector {
     /// that needs none.
     ///
     /// It is the projector's business since it also publishes the wills: one append is under way at
-    /// a time, so a will that was found allowed does not come behind rules that forbid it.
+    /// a time, so a will that was found allowed does not come behind rules of this node that forbid
+    /// it. Those of another node can come in between, as with any message that a node has taken.
     pub fn set_rules(&mut self, rules: Option<RuleList>) {
         self.rules = Wanted { ordered: Some(rules), offered: None };
     }

@@ -11,9 +11,10 @@ use ledgermq_log::{
     AppendError, Class, CommittedBatch, Derivation, Incoming, Log, StateItem, StateTail, Ticket,
 };
 use ledgermq_projections::checkpoint::{ImportError, MemoryStore, Store, export, import};
-use ledgermq_projections::projector::{Options as ProjectorOptions, Output, Projector};
+use ledgermq_projections::projector::{Events, Options as ProjectorOptions, Output, Projector};
 use ledgermq_projections::reader::Reader;
 use ledgermq_projections::views::Limits;
+use ledgermq_projections::views::due::Due;
 use ledgermq_projections::views::retained::RetainedMessage;
 
 use crate::node::Outside;
@@ -226,6 +227,7 @@ impl Projections {
                     }
                 }
                 Output::Derive { term, events } => {
+                    self.note_wills(&events, o);
                     let mut batch = log.builder();
                     events.write(&mut batch);
                     self.deriving = Some((term, log.derive(term, batch)));
@@ -246,6 +248,17 @@ impl Projections {
                     o.say(format_args!("the snapshot at {index} was taken in: {result:?}"));
                     log.imported(index, result);
                 }
+            }
+        }
+    }
+
+    /// Writes down by which access rules wills were found due.
+    fn note_wills(&self, events: &Events, o: &mut Outside<'_>) {
+        let Events::Due(due) = events else { return };
+        let known = o.oracle.access.before(self.projector.next_index());
+        for event in due {
+            if let Due::Will { cause, .. } = event {
+                o.oracle.wills.derive(*cause, known);
             }
         }
     }

@@ -145,10 +145,11 @@ impl Oracle {
 
     /// From here on others may do things. A will that may not be published any more is called off.
     fn on_rules_replaced(&mut self, at: Offset, rules: Option<RuleList>) {
+        let before = self.access.count();
         self.access.replace(at, rules);
         let access = &self.access;
-        self.wills.pending.retain(|_, pending| {
-            let (client, username, topic) = &pending.author;
+        self.wills.forbid(before, |will| {
+            let (client, username, topic) = &will.author;
             access.may(client, username.as_deref(), "write", topic)
         });
     }
