@@ -59,7 +59,7 @@ impl Shared {
         drop(waiting);
         self.receipts.changed.notify_all();
         // Whoever reads the log has to look who it is now.
-        lock(&self.ring).wake_all();
+        self.sleepers.wake_all();
     }
 }
 

@@ -27,6 +27,7 @@ mod receipt;
 mod replica;
 mod ring;
 mod shared;
+mod sleepers;
 mod snapshots;
 pub mod space;
 mod staging;

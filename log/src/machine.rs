@@ -381,6 +381,7 @@ impl<S: LogStore> LogMachine<S> {
             self.counts.void_batches += u64::from(!batch.is_clean());
         }
         lock(&self.shared.ring).extend(batches.iter().cloned(), last);
+        self.shared.sleepers.wake_all();
         // Whoever has a receipt finds the batch.
         for batch in &batches {
             if (batch.producer.node, batch.producer.start) == (self.own.node, self.own.start) {

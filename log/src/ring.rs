@@ -1,13 +1,11 @@
 //! The recent batches, shared by all tails of the process.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use ledgermq_core::offset::Index;
 
 use crate::committed::CommittedBatch;
-use crate::wake::Wake;
 
 /// Batches in memory, oldest first, without a gap up to `last`.
 pub(crate) struct Ring {
@@ -18,64 +16,16 @@ pub(crate) struct Ring {
     first: Index,
     /// The last index that was committed here.
     last: Index,
-    sleepers: Vec<Weak<Sleeper>>,
-}
-
-/// A tail as the log thread sees it: whom to wake, and what it still needs.
-pub(crate) struct Sleeper {
-    is_asleep: AtomicBool,
-    /// The next index that the tail takes.
-    next: AtomicU64,
-    wake: Arc<dyn Wake>,
-}
-
-impl Sleeper {
-    pub(crate) fn new(next: Index, wake: Arc<dyn Wake>) -> Self {
-        Self { is_asleep: AtomicBool::new(false), next: AtomicU64::new(next), wake }
-    }
-
-    pub(crate) fn set_next(&self, next: Index) {
-        self.next.store(next, Ordering::Release);
-    }
-
-    pub(crate) fn set_asleep(&self, is_asleep: bool) {
-        self.is_asleep.store(is_asleep, Ordering::SeqCst);
-    }
-
-    fn ring(&self) {
-        if self.is_asleep.swap(false, Ordering::SeqCst) {
-            self.wake.wake();
-        }
-    }
 }
 
 impl Ring {
     /// An empty ring behind `last`.
     pub(crate) fn new(last: Index, bytes_max: usize) -> Self {
-        Self {
-            batches: VecDeque::new(),
-            bytes: 0,
-            bytes_max,
-            first: last + 1,
-            last,
-            sleepers: Vec::new(),
-        }
+        Self { batches: VecDeque::new(), bytes: 0, bytes_max, first: last + 1, last }
     }
 
-    pub(crate) fn add_sleeper(&mut self, sleeper: &Arc<Sleeper>) {
-        self.sleepers.retain(|sleeper| sleeper.strong_count() > 0);
-        self.sleepers.push(Arc::downgrade(sleeper));
-    }
-
-    /// The lowest index from `first` on that a tail has not taken. A tail below `first` has lost
-    /// what it wanted already.
-    pub(crate) fn lowest_needed(&self, first: Index) -> Option<Index> {
-        let sleepers = self.sleepers.iter().filter_map(Weak::upgrade);
-        let next = sleepers.map(|sleeper| sleeper.next.load(Ordering::Acquire));
-        next.filter(|next| *next >= first).min()
-    }
-
-    /// Takes the batches of one commit, which goes up to `last`, and wakes who sleeps.
+    /// Takes the batches of one commit, which goes up to `last`. Who sleeps is to be woken
+    /// when the ring is unlocked again: it looks here at once.
     pub(crate) fn extend(
         &mut self,
         batches: impl IntoIterator<Item = Arc<CommittedBatch>>,
@@ -91,7 +41,6 @@ impl Ring {
             self.bytes -= oldest.held_bytes();
             self.first = oldest.index + 1;
         }
-        self.wake_all();
     }
 
     /// Goes on behind `last`, to which the log has jumped.
@@ -99,10 +48,6 @@ impl Ring {
         self.batches.clear();
         self.bytes = 0;
         (self.first, self.last) = (last + 1, last);
-    }
-
-    pub(crate) fn wake_all(&self) {
-        self.sleepers.iter().filter_map(Weak::upgrade).for_each(|sleeper| sleeper.ring());
     }
 
     pub(crate) fn first(&self) -> Index {

@@ -18,6 +18,7 @@ use crate::deriving::Deriving;
 use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
+use crate::sleepers::Sleepers;
 use crate::snapshots::Snapshots;
 use crate::staging::Staging;
 use crate::status::{ClusterStatus, Status};
@@ -36,6 +37,7 @@ const READ_ENTRIES_MAX: u64 = 1024;
 pub(crate) struct Shared {
     pub(crate) staging: Mutex<Staging>,
     pub(crate) ring: Mutex<Ring>,
+    pub(crate) sleepers: Sleepers,
     pub(crate) gate: RwLock<Gate>,
     pub(crate) status: Mutex<Status>,
     /// What is void in the hot log; only batches that have something void.
@@ -100,6 +102,7 @@ impl Shared {
         Self {
             staging: Mutex::default(),
             ring: Mutex::new(ring),
+            sleepers: Sleepers::default(),
             gate: RwLock::new(Gate::Open),
             status: Mutex::new(status),
             voids: RwLock::default(),
@@ -176,7 +179,7 @@ impl Shared {
     /// The log has stopped: nobody may wait for it any longer.
     pub(crate) fn stopped(&self, reason: &str) {
         self.set_gate(Gate::Stopped { reason: Arc::from(reason) });
-        lock(&self.ring).wake_all();
+        self.sleepers.wake_all();
         lock(&self.staging).wake_all();
         lock(&self.deriving).stop();
         lock(&self.commanding).stop();

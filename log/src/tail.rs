@@ -7,8 +7,8 @@ use ledgermq_core::offset::Index;
 use crate::class::Gate;
 use crate::committed::CommittedBatch;
 use crate::error::{ReadError, Stopped, TailError};
-use crate::ring::Sleeper;
 use crate::shared::{Shared, lock};
+use crate::sleepers::Sleeper;
 use crate::wake::Wake;
 
 /// Every committed batch from an index on, in order, without a gap.
@@ -24,7 +24,7 @@ pub struct Tail {
 impl Tail {
     pub(crate) fn new(next: Index, shared: Arc<Shared>, wake: Arc<dyn Wake>) -> Self {
         let sleeper = Arc::new(Sleeper::new(next, wake));
-        lock(&shared.ring).add_sleeper(&sleeper);
+        shared.sleepers.add(&sleeper);
         Self { next, shared, sleeper }
     }
 

@@ -137,7 +137,7 @@ impl HandMade {
         let (files, is_given_up) = (Arc::clone(&self.files), AtomicBool::new(false));
         let cut = Cut { index, files, name, prologue, room: Room::ANY, progress, is_given_up };
         lock(&shared.snapshots).want(cut);
-        lock(&shared.ring).wake_all();
+        shared.sleepers.wake_all();
         index
     }
 
@@ -172,7 +172,7 @@ impl HandMade {
         let (bytes, _) = writer.finish()?;
         let shared = self.log.shared();
         let may = lock(&shared.snapshots).offer(self.received("in", index, checksum, bytes));
-        lock(&shared.ring).wake_all();
+        shared.sleepers.wake_all();
         Ok(may)
     }
 
@@ -187,7 +187,7 @@ impl HandMade {
     pub fn withdraw(&self) {
         let shared = self.log.shared();
         lock(&shared.snapshots).withdraw();
-        lock(&shared.ring).wake_all();
+        shared.sleepers.wake_all();
     }
 
     fn received(&self, name: &str, index: Index, checksum: u64, bytes: u64) -> Received {

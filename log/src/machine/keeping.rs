@@ -251,7 +251,7 @@ impl<S: LogStore> LogMachine<S> {
             .min(self.held_by_others(now).max(self.dropped_anyway()))
             .min(self.pinned());
         // A tail of this process that is a moment behind must not find a gap.
-        let needed = lock(&self.shared.ring).lowest_needed(first);
+        let needed = self.shared.sleepers.lowest_needed(first);
         let upto = needed.map_or(upto, |needed| upto.min(needed - 1));
         if upto < first || !self.space.make_room_to_purge() {
             return Ok(());

@@ -100,7 +100,7 @@ impl<S: LogStore> LogMachine<S> {
         // Who read what is gone now, and not yet the gap, may take messages for lost that are in the
         // snapshot: nothing that is decided so may leave.
         self.shared.is_renewal_wanted.store(true, Ordering::Relaxed);
-        lock(&self.shared.ring).wake_all();
+        self.shared.sleepers.wake_all();
         remove(&*self.snapshots.files, &ready.name);
         let counts = &mut self.snapshots.counts;
         counts.received += 1;

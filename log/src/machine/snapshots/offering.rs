@@ -129,7 +129,7 @@ impl<S: LogStore> LogMachine<S> {
         // Nothing beyond the index is in the ring yet: whoever takes batches from now on learns of
         // the cut before it can pass it.
         lock(&self.shared.snapshots).want(cut);
-        lock(&self.shared.ring).wake_all();
+        self.shared.sleepers.wake_all();
     }
 
     fn take_cut(&mut self, now: Duration) {

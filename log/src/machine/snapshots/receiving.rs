@@ -306,7 +306,7 @@ impl<S: LogStore> LogMachine<S> {
         let Some(receiving) = self.snapshots.receiving.take() else { return };
         if receiving.whole.is_some_and(|whole| whole.is_offered) {
             lock(&self.shared.snapshots).withdraw();
-            lock(&self.shared.ring).wake_all();
+            self.shared.sleepers.wake_all();
         }
         remove(&*self.snapshots.files, &receiving.name);
     }
@@ -356,7 +356,7 @@ impl<S: LogStore> LogMachine<S> {
                 prologue: whole.length,
             };
             whole.is_offered = lock(&self.shared.snapshots).offer(received);
-            lock(&self.shared.ring).wake_all();
+            self.shared.sleepers.wake_all();
         }
         let answer = lock(&self.shared.snapshots).answer();
         if let Some((_, Err(why))) = answer {
