@@ -10,6 +10,7 @@ mod lag;
 mod lingering;
 mod pace;
 mod quorum;
+pub use quorum::patience;
 mod resuming;
 pub(crate) mod sockets;
 mod upkeep;
@@ -403,7 +404,9 @@ impl Turning {
         }
         let worker = &mut self.worker;
         for batch in self.committed.drain(..) {
-            if batch.producer == worker.producer.id() && Some(batch.sequence) == self.unconfirmed {
+            // Of a second copy nothing counts.
+            let is_own = batch.producer == worker.producer.id() && batch.is_admitted();
+            if is_own && Some(batch.sequence) == self.unconfirmed {
                 self.unconfirmed = None;
             }
             worker.shard.on_committed(now, &batch, &mut worker.sources);

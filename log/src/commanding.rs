@@ -64,13 +64,17 @@ impl Commanding {
     pub(crate) fn stop(&mut self) {
         self.is_stopped = true;
         for (_, place) in self.waiting.drain(..) {
-            place.give(refused("the log of this node has stopped"));
+            place.give(unsettled("the log of this node has stopped"));
         }
     }
 }
 
 pub(crate) fn refused(text: impl Into<String>) -> Answer {
     Answer::Refused { text: text.into() }
+}
+
+pub(crate) fn unsettled(text: impl Into<String>) -> Answer {
+    Answer::Unsettled { text: text.into() }
 }
 
 /// Why nobody may take the place of a node yet.
@@ -87,9 +91,9 @@ impl Log {
         let place = Arc::new(Place::default());
         let mut commanding = lock(&self.shared().commanding);
         if commanding.is_stopped {
-            place.give(refused("the log of this node has stopped"));
+            place.give(unsettled("the log of this node has stopped"));
         } else if commanding.waiting.len() >= COMMANDS_MAX {
-            place.give(refused("too many commands are waiting: try again in a moment"));
+            place.give(unsettled("too many commands are waiting: try again in a moment"));
         } else {
             commanding.waiting.push_back((command, Arc::clone(&place)));
             drop(commanding);

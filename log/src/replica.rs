@@ -194,6 +194,10 @@ impl<S: LogStore> Replica<S> {
         // The only voter leads as soon as it stands for election, and raft ends the process if a part
         // of its log is not on the disk then.
         let is_alone = self.configuration.is_sole_voter(self.raw.raft.id);
+        if self.raw.raft.state == StateRole::Follower && !self.raw.raft.promotable() {
+            // Raft has those without a vote keep the leader they heard of, for ever.
+            return self.tick_without_standing();
+        }
         if !is_alone || !self.has_unwritten() {
             self.raw.tick();
         }

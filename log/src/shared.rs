@@ -171,9 +171,13 @@ impl Shared {
     pub(crate) fn set_gate(&self, gate: Gate) {
         let mut current = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         // A log that has stopped stays so.
-        if !matches!(*current, Gate::Stopped { .. }) {
-            *current = gate;
+        if matches!(*current, Gate::Stopped { .. }) || *current == gate {
+            return;
         }
+        *current = gate;
+        drop(current);
+        // Who sleeps may have to send its clients away.
+        self.sleepers.wake_all();
     }
 
     /// The log has stopped: nobody may wait for it any longer.

@@ -35,7 +35,12 @@ pub(super) async fn serve(mut questions: Receiver<Question>, answers: ControlAns
         let (ha, answers) = (Arc::clone(&ha), answers.clone());
         tokio::spawn(async move {
             let responses = respond(&payload, &ha).await;
-            answers.publish(&topic, &serde_json::json!({ "responses": responses }).to_string());
+            let answer = serde_json::json!({ "responses": responses }).to_string();
+            // Whoever has a token can be a node: it is not for all who may read what is answered.
+            match responses.iter().any(Response::has_secret) {
+                true => answers.reply(asker, &topic, &answer),
+                false => answers.publish(&topic, &answer),
+            }
         });
     }
 }
@@ -53,6 +58,10 @@ struct Response {
 }
 
 impl Response {
+    fn has_secret(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| data.get("token").is_some())
+    }
+
     fn error(command: &str, error: impl Into<String>) -> Self {
         let (command, error) = (command.to_owned(), Some(error.into()));
         Self { command, error, data: None, correlation: None }

@@ -67,7 +67,7 @@ struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn new(node: &'a NodeStatus, members: &Members, leader: u64, last: u64) -> Self {
+    fn new(node: &'a NodeStatus, members: &Members, leader: u64, last: Option<u64>) -> Self {
         let standing = match node.standing {
             Standing::Learner => "learner",
             Standing::Voter => "voter",
@@ -86,7 +86,7 @@ impl<'a> Item<'a> {
             start: node.start,
             connected: node.connected,
             matched: node.matched,
-            lag_entries: node.matched.map(|matched| last.saturating_sub(matched)),
+            lag_entries: last.zip(node.matched).map(|(last, matched)| last.saturating_sub(matched)),
             lag_seconds: node.lag.map(|lag| lag.as_secs_f64()),
             applied: node.applied,
             silence_ms: node.silence.map(|silence| number(silence.as_millis())),
@@ -105,9 +105,9 @@ fn number(of: u128) -> u64 {
 pub(super) async fn cluster(State(rooms): State<Arc<Rooms>>) -> Response {
     let (status, log) = (rooms.log.cluster_status(), rooms.log.status());
     let (own, members) = (rooms.log.node(), rooms.log.members());
-    // Only of the node itself is the last index known everywhere.
+    // Only the leader knows what others, or it itself, lack.
     let of_own = status.nodes.iter().find(|node| node.node == own);
-    let last = of_own.and_then(|node| node.matched).unwrap_or(log.commit_index);
+    let last = of_own.and_then(|node| node.matched).filter(|_| log.leader == own);
     let items: Vec<Item<'_>> =
         status.nodes.iter().map(|node| Item::new(node, &members, log.leader, last)).collect();
     let health = status.health(own, log.leader);
@@ -303,10 +303,8 @@ async fn command(log: &Log, node: u64, command: Command) -> Result<Response, Pro
             Some(Answer::Done) => {
                 return Ok(Json(json!({ "node": node, "result": "done" })).into_response());
             }
-            Some(Answer::Refused { text }) if has_quorum(log) => {
-                return Err(Problem::conflict(text));
-            }
-            Some(Answer::Refused { text }) => return Err(Problem::unavailable(text)),
+            Some(Answer::Refused { text }) => return Err(Problem::conflict(text)),
+            Some(Answer::Unsettled { text }) => return Err(Problem::unavailable(text)),
             Some(Answer::NotLeader { .. }) => {
                 return Err(Problem::unavailable("the leader has changed: ask again"));
             }

@@ -8,6 +8,16 @@ use ledgermq_core::offset::Timestamp;
 /// After this time without contact the others give a node up, unless they are told otherwise.
 pub(crate) const NODE_LOST: Duration = Duration::from_secs(10);
 
+/// For so long a node that is cut off may not have known it: up to 2.4 s until it forgets the leader
+/// that it does not hear, and two more until it says so.
+const UNNOTICED: Duration = Duration::from_millis(4_400);
+
+/// How long clients wait for a quorum from when the node says that there is none.
+#[must_use]
+pub fn patience(node_lost: Duration) -> Duration {
+    (node_lost / 2).saturating_sub(UNNOTICED)
+}
+
 /// How long there was no quorum.
 #[derive(Debug)]
 pub(crate) struct Quorum {
@@ -21,7 +31,7 @@ pub(crate) struct Quorum {
 impl Quorum {
     /// `node_lost`: the time after which the others give this node up.
     pub(crate) fn new(node_lost: Duration) -> Self {
-        Self { patience: node_lost / 2, lost: None, did_end: false }
+        Self { patience: patience(node_lost), lost: None, did_end: false }
     }
 
     /// Looks at the moment; says, once, that the connections are to end.
@@ -50,7 +60,9 @@ mod tests {
 
     #[test]
     fn clients_wait_half_of_the_time_after_which_the_node_is_given_up() {
-        let mut quorum = Quorum::new(Duration::from_secs(10));
+        assert_eq!(patience(Duration::from_secs(10)), Duration::from_millis(600));
+        assert_eq!(patience(Duration::from_secs(6)), Duration::ZERO);
+        let mut quorum = Quorum::new(2 * (UNNOTICED + Duration::from_secs(5)));
         let at = Timestamp::from_secs;
         assert!(!quorum.look(at(1), true));
         assert_eq!(quorum.next(), None);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::members::{ADDRESS_BYTES_MAX, Role};
 
 /// A node is not declared lost faster than a leader is elected.
-const NODE_LOST_MIN: Duration = Duration::from_secs(2);
+const NODE_LOST_MIN: Duration = Duration::from_secs(6);
 /// With less a node would hardly ever catch up.
 const CATCH_UP_RATE_MIN: ByteSize = ByteSize::mib(1);
 
@@ -104,7 +104,10 @@ impl ClusterConfig {
             );
         }
         if self.node_lost.0 < NODE_LOST_MIN {
-            return wrong("node_lost", "must be at least 2s: to elect a leader takes up to that");
+            return wrong(
+                "node_lost",
+                "must be at least 6s: a node that is cut off needs up to 5 to notice and send its clients away",
+            );
         }
         if self.catch_up_rate < CATCH_UP_RATE_MIN {
             return wrong("catch_up_rate", "must be at least 1MiB: it is what is sent in a second");
@@ -212,7 +215,7 @@ mod tests {
         let edge = ClusterConfig { role: Role::Edge, ..ClusterConfig::default() };
         assert!(refused(&edge).contains("come later"));
         let fast = ClusterConfig { node_lost: Span::secs(1), ..ClusterConfig::default() };
-        assert!(refused(&fast).contains("at least 2s"));
+        assert!(refused(&fast).contains("at least 6s"));
         let slow = ClusterConfig { catch_up_rate: ByteSize(1000), ..ClusterConfig::default() };
         assert!(refused(&slow).starts_with("cluster.catch_up_rate: "));
     }

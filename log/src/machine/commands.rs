@@ -1,21 +1,24 @@
 //! Commands: the leader does them, or the node that they are for; every other node passes them on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::cluster::{Answer, Command, Frame, MemberChange, Members, Peers, Sent, Standing};
-use crate::commanding::{COMMANDS_MAX, Place, refused};
+use crate::commanding::{COMMANDS_MAX, Place, refused, unsettled};
 use crate::machine::LogMachine;
+use crate::machine::doubting::OWN_ID;
 use crate::shared::lock;
 use crate::store::LogStore;
 
 /// For so long a command may be on its way.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Numbers that one start of the node has for its commands: as many as these bits can count.
+const START_SHIFT: u32 = 24;
+
 /// Commands that have no answer yet.
-#[derive(Default)]
 pub(super) struct Commands {
     pending: BTreeMap<u64, Pending>,
     last: u64,
@@ -54,13 +57,19 @@ impl Drop for Commands {
     fn drop(&mut self) {
         for pending in self.pending.values() {
             if let Origin::Here(place) = &pending.origin {
-                place.give(refused("the log of this node has stopped: look whether it was done"));
+                place.give(unsettled("the log of this node has stopped: look whether it was done"));
             }
         }
     }
 }
 
 impl Commands {
+    /// None yet, of that start of the node: other nodes know commands by their numbers, and the answer
+    /// to one of an earlier start must not be taken for another one's.
+    pub(super) fn new(start: u64) -> Self {
+        Self { pending: BTreeMap::new(), last: (start << START_SHIFT) & !OWN_ID }
+    }
+
     fn add(&mut self, command: Command, origin: Origin, now: Duration) {
         self.last += 1;
         let pending = Pending { command, origin, until: now + PATIENCE, stage: Stage::New };
@@ -105,7 +114,7 @@ impl<S: LogStore> LogMachine<S> {
             // It asks again before it was answered.
             return;
         } else if self.commands.pending.len() >= COMMANDS_MAX {
-            refused("too many commands are waiting: try again in a moment")
+            unsettled("too many commands are waiting: try again in a moment")
         } else {
             return self.commands.add(command, Origin::Peer { node, id }, now.monotonic);
         };
@@ -148,8 +157,9 @@ impl<S: LogStore> LogMachine<S> {
                 match &pending.origin {
                     Origin::Nobody => {}
                     Origin::Here(place) => place.give(answer),
+                    // It is found again in the next turn, until there is room for it on the lane.
                     Origin::Peer { node, id } => {
-                        let _ = peers.send(*node, &Frame::Answer { id: *id, answer });
+                        return peers.send(*node, &Frame::Answer { id: *id, answer }) == Sent::Full;
                     }
                 }
                 false
@@ -168,7 +178,7 @@ impl<S: LogStore> LogMachine<S> {
     ) -> Option<Answer> {
         let term = self.replica.term();
         if now >= pending.until {
-            return Some(late(&pending.command));
+            return Some(late(pending));
         }
         if let Stage::Begun { term: begun } = pending.stage {
             return self.outcome(&pending.command, begun);
@@ -186,17 +196,35 @@ impl<S: LogStore> LogMachine<S> {
         if let Origin::Peer { .. } = pending.origin {
             return Some(self.not_here(&pending.command));
         }
+        // Whoever leaves may be sent the end of its connections before the answer.
+        if let Stage::Passed { .. } = pending.stage
+            && is_done(&pending.command, &lock(&self.shared.members))
+        {
+            return Some(Answer::Done);
+        }
         let to = self.doer(&pending.command);
         if to != 0 && pending.stage != (Stage::Passed { to }) {
             let frame = Frame::Command { id, command: pending.command.clone() };
-            if peers.send(to, &frame) == Sent::Taken {
-                pending.stage = Stage::Passed { to };
-            } else if is_of_node(&pending.command) {
+            match peers.send(to, &frame) {
+                Sent::Taken => pending.stage = Stage::Passed { to },
                 // It does not change who does it: nobody need wait.
-                return Some(refused(format!("node {to} cannot be reached from this node")));
+                Sent::Down if is_of_node(&pending.command) => {
+                    return Some(refused(format!("node {to} cannot be reached from this node")));
+                }
+                Sent::Down | Sent::Full => {}
             }
         }
         None
+    }
+
+    /// A session with `peer` begins or has ended: what was on its way, there or back, may be lost, and
+    /// is passed on again. To ask twice does no harm.
+    pub(super) fn pass_again(&mut self, peer: u64) {
+        for pending in self.commands.pending.values_mut() {
+            if pending.stage == (Stage::Passed { to: peer }) {
+                pending.stage = Stage::New;
+            }
+        }
     }
 
     /// Who does a command; 0 if that is not known.
@@ -263,10 +291,48 @@ impl<S: LogStore> LogMachine<S> {
         if let Err(error) = members.check(&change) {
             return Begin::Answer(refused(error.to_string()));
         }
+        if let Command::Remove { .. } | Command::Demote { .. } | Command::Promote { .. } = command
+            && let Some(answer) = self.outvoted(command)
+        {
+            return answer;
+        }
         match self.replica.propose_change(&change) {
             true => Begin::Begun,
             false => Begin::Later,
         }
+    }
+
+    /// Why the voters behind `command` could decide nothing, if so: by the present ones it would be
+    /// done, and never undone.
+    fn outvoted(&self, command: &Command) -> Option<Begin> {
+        let mut voters: BTreeSet<u64> = self.replica.members().voters().collect();
+        match command {
+            Command::Promote { node } => {
+                if !self.peers.is_connected(*node) {
+                    return Some(Begin::Answer(refused(format!("node {node} cannot be reached"))));
+                }
+                if !self.caught_up().contains(node) {
+                    // The votes of nodes without the log would keep everything waiting for it.
+                    return Some(Begin::Later);
+                }
+                voters.insert(*node);
+            }
+            Command::Remove { node } | Command::Demote { node } => {
+                voters.remove(node);
+            }
+            _ => return None,
+        }
+        let is_there =
+            |voter: &&u64| **voter == self.shared.node || self.peers.is_connected(**voter);
+        let (there, needed) = (voters.iter().filter(is_there).count(), voters.len() / 2 + 1);
+        (there < needed).then(|| {
+            let text = format!(
+                "of the {} voters then {there} could be reached, and {needed} are needed: bring others \
+                 back first, or replace them",
+                voters.len()
+            );
+            Begin::Answer(refused(text))
+        })
     }
 
     fn begin_transfer(&mut self, to: u64) -> Begin {
@@ -313,10 +379,10 @@ impl<S: LogStore> LogMachine<S> {
                 leader if leader == *to => Some(Answer::Done),
                 0 => None,
                 leader if leader == self.shared.node && !self.replica.is_transferring() => {
-                    Some(refused(format!("node {to} did not take over in time")))
+                    Some(unsettled(format!("node {to} did not take over in time")))
                 }
                 leader if term > begun => {
-                    Some(refused(format!("node {leader} became the leader instead")))
+                    Some(unsettled(format!("node {leader} became the leader instead")))
                 }
                 _ => None,
             };
@@ -331,7 +397,7 @@ impl<S: LogStore> LogMachine<S> {
         }
         // What a former leader proposed may still come, or not: whoever asks looks again.
         (term > begun || !self.replica.is_leader())
-            .then(|| refused("the leader changed meanwhile: look whether it was done"))
+            .then(|| unsettled("the leader changed meanwhile: look whether it was done"))
     }
 }
 
@@ -349,11 +415,18 @@ fn is_of_node(command: &Command) -> bool {
 }
 
 /// The answer to what took too long.
-fn late(command: &Command) -> Answer {
-    refused(match command {
-        Command::Drain { .. } => {
+fn late(pending: &Pending) -> Answer {
+    let is_begun = matches!(pending.stage, Stage::Begun { .. });
+    unsettled(match pending.command {
+        Command::Drain { .. } if is_begun => {
             "it lets no new clients in, but leads on: no other voter that could lead is reached \
              and not drained itself"
+        }
+        Command::Drain { .. } | Command::Undrain { .. } => {
+            "the node did not answer within half a minute: look whether it was done"
+        }
+        Command::Promote { .. } => {
+            "it was not done within half a minute: is there a quorum, and has the node caught up?"
         }
         _ => "it was not done within half a minute: is there a quorum?",
     })
@@ -377,3 +450,6 @@ fn is_done(command: &Command, members: &Members) -> bool {
         Command::Transfer { .. } | Command::Drain { .. } | Command::Undrain { .. } => false,
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -50,7 +50,7 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// So long a leader that cannot read its log tries to hand over.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// Marks the numbers of what a short node asks, beside those of commands.
-const OWN_ID: u64 = 1 << 63;
+pub(super) const OWN_ID: u64 = 1 << 63;
 
 /// What this process knows of its own log, and of what others promised.
 pub(super) struct Doubting {

@@ -5,11 +5,11 @@
 //! It stands not in the log: a node that was drained and died serves when it is back.
 
 #[cfg(all(test, feature = "testing"))]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::atomic::Ordering;
 
-use crate::cluster::{Answer, DRAINING};
+use crate::cluster::{Answer, DRAINING, HELD_UP};
 use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::store::LogStore;
@@ -34,10 +34,11 @@ impl<S: LogStore> LogMachine<S> {
         (!self.replica.is_leader() || is_alone).then_some(Answer::Done)
     }
 
-    /// Hands leadership over if it is wished away.
+    /// Hands leadership over if it is wished away, or if the disk here takes nothing.
     pub(super) fn hand_over_if_asked(&mut self) {
         let is_stopping = *lock(&self.shared.is_handing_over);
-        if !self.replica.is_leader() || !is_stopping && !self.is_draining() {
+        let is_wished = is_stopping || self.is_draining() || self.policy.is_held_up();
+        if !self.replica.is_leader() || !is_wished {
             return;
         }
         // While voters change, the others may be no quorum without this node: of one voter that
@@ -67,6 +68,7 @@ impl<S: LogStore> LogMachine<S> {
 
     /// What this node says of itself in its pulse.
     pub(super) fn pulse_flags(&self) -> u8 {
-        if self.is_draining() { DRAINING } else { 0 }
+        let draining = if self.is_draining() { DRAINING } else { 0 };
+        draining | if self.policy.is_held_up() { HELD_UP } else { 0 }
     }
 }

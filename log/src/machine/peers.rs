@@ -9,7 +9,9 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::clock::Now;
 use crate::cluster::frame::fits_log;
-use crate::cluster::{DRAINING, Frame, Hello, PeerInput, Peers, Pulse, Sent, Standing, Traffic};
+use crate::cluster::{
+    DRAINING, Frame, HELD_UP, Hello, PeerInput, Peers, Pulse, Sent, Standing, Traffic,
+};
 use crate::envelope;
 use crate::machine::LogMachine;
 use crate::machine::lagging::Lags;
@@ -55,10 +57,19 @@ pub(super) struct Known {
     pub(super) refusal: Option<String>,
     /// When anything came from it last.
     pub(super) heard_at: Duration,
+    /// Since when it says that its disk takes nothing.
+    held_up_since: Option<Duration>,
     /// The last change of the members that it was told of in this session, and when.
     told: (Index, Duration),
     /// What went to it and came from it.
     traffic: Traffic,
+}
+
+impl Known {
+    /// When it was last known to be able to go on.
+    pub(super) fn well_at(&self) -> Duration {
+        self.held_up_since.map_or(self.heard_at, |since| since.min(self.heard_at))
+    }
 }
 
 impl Table {
@@ -241,6 +252,7 @@ impl<S: LogStore> LogMachine<S> {
                     (known.heard_at, known.told) = (now.monotonic, (0, Duration::ZERO));
                     known.refusal = None;
                     self.proposing.way_changed(peer);
+                    self.pass_again(peer);
                     // What it acknowledged before has come by now: it may wait for this.
                     self.note_acked();
                     self.pulse_to(peer, peers);
@@ -252,6 +264,7 @@ impl<S: LogStore> LogMachine<S> {
                     }
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);
+                    self.pass_again(peer);
                     self.fail_transfer(peer, "the connection broke");
                 }
                 PeerInput::Join { id, request } => self.take_join(id, request, now, peers),
@@ -275,7 +288,7 @@ impl<S: LogStore> LogMachine<S> {
             }
             Frame::Forward(forward) => self.take_forwarded(from, forward, peers),
             Frame::Refused(refused) => self.proposing.refused(refused.term, now.monotonic),
-            Frame::Pulse(pulse) => self.take_pulse(from, *pulse),
+            Frame::Pulse(pulse) => self.take_pulse(from, *pulse, now.monotonic),
             Frame::Command { id, command } => self.take_command((from, id), command, now, peers),
             Frame::Answer { id, answer } => self.take_answer(from, id, answer),
             Frame::Members(members) => self.hear_of_members(*members),
@@ -328,7 +341,7 @@ impl<S: LogStore> LogMachine<S> {
         self.clock.raise(time);
     }
 
-    fn take_pulse(&mut self, from: u64, pulse: Pulse) {
+    fn take_pulse(&mut self, from: u64, pulse: Pulse, now: Duration) {
         // A leader of the past tells no time.
         if pulse.term == self.replica.term() && self.replica.leader() == from {
             self.hear(pulse.time);
@@ -337,6 +350,8 @@ impl<S: LogStore> LogMachine<S> {
         self.hear_of_acked(from, &pulse);
         self.note_applied(from, pulse.applied);
         let known = self.peers.known.entry(from).or_default();
+        let since = known.held_up_since.unwrap_or(now);
+        known.held_up_since = (pulse.gate & HELD_UP != 0).then_some(since);
         (known.applied, known.pulse) = (pulse.applied, Some(pulse));
     }
 

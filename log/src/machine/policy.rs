@@ -1,6 +1,6 @@
 //! What a leader does by itself: it finishes changes of the members, gives learners a vote when
-//! they have caught up, and declares nodes lost that are not heard any more. And what every node
-//! does: without a leader it says that nothing becomes durable.
+//! they have caught up, and declares nodes lost that are not heard any more, or whose disk takes
+//! nothing. And what every node does: it says when nothing becomes durable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,14 @@ use crate::store::LogStore;
 pub(super) const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// Without a leader for so long, a node says so.
 const LEADERLESS: Duration = Duration::from_secs(2);
+/// So long a node's disk may take nothing before it says that it is held up.
+const HELD_UP_AFTER: Duration = Duration::from_secs(5);
+
+const UNREACHED: &str =
+    "most of the cluster cannot be reached from this node: nothing becomes durable";
+const HELD_UP_TEXT: &str =
+    "the disk of this node has taken nothing for a while: nothing becomes durable here";
+const LEFT_TEXT: &str = "this node has left the cluster: nothing becomes durable here";
 
 /// What the policy remembers.
 #[derive(Debug, Default)]
@@ -28,7 +36,11 @@ pub(super) struct Policy {
     led: Option<(u64, Duration)>,
     /// Since when no leader is known.
     leaderless_since: Option<Duration>,
-    is_without_quorum: bool,
+    /// Since when the disk takes nothing.
+    stuck_since: Option<Duration>,
+    is_held_up: bool,
+    /// Why nothing becomes durable here.
+    shut: Option<&'static str>,
     /// The leader that was known last, and how often there was another.
     last_leader: u64,
     leader_changes: u64,
@@ -44,6 +56,11 @@ impl Policy {
     /// Since when this node leads, if it does.
     pub(super) fn led_since(&self) -> Option<Duration> {
         self.led.map(|(_, since)| since)
+    }
+
+    /// Whether the disk of this node takes nothing, and others may be able to do without it.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.is_held_up
     }
 
     pub(super) fn nodes_lost(&self) -> u64 {
@@ -75,9 +92,12 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    /// Without a leader nothing becomes durable: clients are told, before they wait for ever.
+    /// Without a leader nothing becomes durable, and with a disk that takes nothing, nothing here:
+    /// clients are told, before they wait for ever.
     fn watch_quorum(&mut self, now: Duration) {
         let is_alone = self.is_alone();
+        self.watch_disk(now, is_alone);
+        let has_left = self.replica.members().retired.contains(&self.shared.node);
         let policy = &mut self.policy;
         let leader = self.replica.leader();
         if leader != 0 && leader != policy.last_leader {
@@ -91,19 +111,42 @@ impl<S: LogStore> LogMachine<S> {
             (0, false) => *policy.leaderless_since.get_or_insert(now),
             _ => now,
         };
-        policy.is_without_quorum = now.saturating_sub(since) >= LEADERLESS;
+        policy.shut = if has_left {
+            Some(LEFT_TEXT)
+        } else if policy.is_held_up {
+            Some(HELD_UP_TEXT)
+        } else {
+            (now.saturating_sub(since) >= LEADERLESS).then_some(UNREACHED)
+        };
         self.set_gate();
+    }
+
+    /// A node whose disk is full or hangs hears and pulses, but applies nothing. With others there,
+    /// it says so, and does not keep leadership.
+    fn watch_disk(&mut self, now: Duration, is_alone: bool) {
+        let hangs = self.write_began.map_or(Duration::ZERO, |began| {
+            let at = (self.stopwatch)();
+            at.saturating_sub(began)
+        });
+        let stuck_since = match self.replica.is_stuck() {
+            true => Some(*self.policy.stuck_since.get_or_insert(now)),
+            false => None,
+        };
+        self.policy.stuck_since = stuck_since;
+        let stuck = stuck_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let is_held_up = !is_alone && stuck.max(hangs) >= HELD_UP_AFTER;
+        if is_held_up != self.policy.is_held_up {
+            tracing::warn!(is_held_up, "whether the disk of this node takes nothing");
+            self.policy.is_held_up = is_held_up;
+            self.peers.pulse_soon();
+        }
     }
 
     /// Shows what is accepted: what the disk allows, if there is a quorum.
     pub(super) fn set_gate(&self) {
-        let gate = match (self.space.gate(), self.policy.is_without_quorum) {
-            (gate @ Gate::Stopped { .. }, _) | (gate, false) => gate,
-            (_, true) => Gate::NoQuorum {
-                reason: Arc::from(
-                    "most of the cluster cannot be reached from this node: nothing becomes durable",
-                ),
-            },
+        let gate = match (self.space.gate(), self.policy.shut) {
+            (gate @ Gate::Stopped { .. }, _) | (gate, None) => gate,
+            (_, Some(reason)) => Gate::NoQuorum { reason: Arc::from(reason) },
         };
         self.shared.set_gate(gate);
     }
@@ -180,8 +223,9 @@ impl<S: LogStore> LogMachine<S> {
         let others = configuration.members().into_iter().filter(|node| *node != own);
         let lost = others
             .filter(|node| {
-                let heard_at = self.peers.get(*node).map_or(Duration::ZERO, |known| known.heard_at);
-                now.saturating_sub(heard_at.max(led_since)) >= self.node_lost
+                let known = self.peers.get(*node);
+                let well_at = known.map_or(Duration::ZERO, |known| known.well_at());
+                now.saturating_sub(well_at.max(led_since)) >= self.node_lost
             })
             // Who has left, or never wrote, has nothing to lose; and once is enough.
             .chain(self.replica.members().retired.iter().copied())
@@ -191,9 +235,16 @@ impl<S: LogStore> LogMachine<S> {
         if deriving.slot.is_none() {
             let mut events = BatchBuilder::new(ENVELOPE_BYTES);
             events.push(None, None, &Event::NodeLost { node, start });
-            tracing::warn!(node, start, "the node is not heard any more: it is declared lost");
+            tracing::warn!(
+                node,
+                start,
+                "the node is not heard any more, or its disk takes nothing: it is declared lost"
+            );
             deriving.put(term, events);
             self.policy.nodes_lost += 1;
         }
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

@@ -155,7 +155,7 @@ impl<S: LogStore> LogMachine<S> {
             proposing: Proposing::default(),
             peers: Table::default(),
             policy: Policy::default(),
-            commands: Commands::default(),
+            commands: Commands::new(recovered.start),
             joining: Joining::new(membership),
             doubting,
             snapshots: Snapshots::new(snapshots, catch_up_rate),

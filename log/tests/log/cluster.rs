@@ -52,7 +52,7 @@ impl Place {
         let mut node_lost = ClusterConfig::default().node_lost;
         if self.is_small {
             options.config.hot_bytes_max = ByteSize::mib(2);
-            node_lost = Span::secs(2);
+            node_lost = Span::secs(6);
         }
         let join = join.iter().map(|other| other.address.clone()).collect();
         let address = self.address.clone();

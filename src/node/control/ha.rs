@@ -269,7 +269,7 @@ impl Ha {
             match commanded.answer() {
                 None => tokio::time::sleep(LOOK).await,
                 Some(Answer::Done) => return Ok(None),
-                Some(Answer::Refused { text }) => return Err(text),
+                Some(Answer::Refused { text } | Answer::Unsettled { text }) => return Err(text),
                 Some(Answer::NotLeader { .. }) => return Err(NOT_LEADER.to_owned()),
             }
         }

@@ -99,6 +99,12 @@ impl Peer {
     }
 
     /// What is not known is not a number, and no alarm compares with it.
+    /// A node that has left is neither connected nor missed.
+    fn left(&self) {
+        self.set(false, None, None);
+        self.connected.set(f64::NAN);
+    }
+
     fn set(&self, is_connected: bool, lag: Option<(u64, f64)>, silence: Option<f64>) {
         self.connected.set(if is_connected { 1.0 } else { 0.0 });
         self.lag.set(lag.map_or(f64::NAN, |(entries, _)| float(entries)));
@@ -160,7 +166,7 @@ impl Cluster {
         self.outbox_bytes.set(float(status.outbox_bytes));
         self.resends.absolute(status.resends);
         self.snapshots.set(&status.snapshots);
-        self.last_index.set(float(status.last_index));
+        self.last_index.set(float(log.status().last_index));
         self.uncommitted_bytes.set(float(status.uncommitted_bytes));
         self.proposals_dropped.absolute(status.proposals_dropped);
         self.nodes_lost.absolute(status.nodes_lost);
@@ -174,8 +180,7 @@ impl Cluster {
         let others = || status.nodes.iter().filter(|node| node.node != own);
         for (node, peer) in &*peers {
             if others().all(|other| other.node != *node) {
-                // It has left.
-                peer.set(false, None, None);
+                peer.left();
             }
         }
         for node in others() {

@@ -17,7 +17,6 @@ pub(super) struct Vendor {
     subscriptions: Gauge,
     shared_subscriptions: Gauge,
     retained: Gauge,
-    stored: Gauge,
     bytes: [Counter; 2],
     payload_bytes: [Counter; 2],
     packets: [Counter; 2],
@@ -64,7 +63,6 @@ impl Vendor {
             subscriptions: gauge!("mosquitto_subscriptions"),
             shared_subscriptions: gauge!("mosquitto_shared_subscriptions"),
             retained: gauge!("mosquitto_retained_messages"),
-            stored: gauge!("mosquitto_stored_messages"),
             bytes: both("mosquitto_bytes_received", "mosquitto_bytes_sent"),
             payload_bytes: both("mosquitto_pub_bytes_received", "mosquitto_pub_bytes_sent"),
             packets: both("mosquitto_mqtt_packets_received", "mosquitto_mqtt_packets_sent"),
@@ -105,7 +103,6 @@ impl Vendor {
         self.subscriptions.set(float(stored.subscriptions));
         self.shared_subscriptions.set(float(stored.shared));
         self.retained.set(float(stored.retained));
-        self.stored.set(float(stored.retained + stored.owed));
         self.stored_clients.set(float(stored.sessions));
         self.stored_subscriptions.set(float(stored.subscriptions));
         self.stored_retained.set(float(stored.retained));
@@ -142,11 +139,9 @@ impl Vendor {
             }
             return;
         }
-        let own = cluster.nodes.iter().find(|node| node.node == log.node());
-        let last = own.and_then(|own| own.matched).unwrap_or(status.commit_index);
         self.voters.set(float(cluster.voters().count() as u64));
         self.voters_online.set(float(cluster.online as u64));
-        self.commit_pending.set(float(last.saturating_sub(status.commit_index)));
+        self.commit_pending.set(float(status.last_index.saturating_sub(status.commit_index)));
     }
 }
 

@@ -7,6 +7,7 @@ use ledgermq_core::identity::{ClientId, ProducerId};
 use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
+use ledgermq_gateway::worker::patience;
 use ledgermq_log::{Class, Gate, Log, Producer, Tail, TailError};
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::reader::Reader;
@@ -207,7 +208,7 @@ impl Worker {
             return;
         }
         let (since, did_end) = self.cut_off.get_or_insert((now, false));
-        if !*did_end && now.since(*since) >= o.node_lost / 2 {
+        if !*did_end && now.since(*since) >= patience(o.node_lost) {
             *did_end = true;
             self.shard.end_cut_off(now);
         }

@@ -146,7 +146,7 @@ impl World {
 
     /// Starts what is due to start, and makes room on the disk that is due to have some.
     fn revive(&mut self, at: usize) -> Result<(), String> {
-        let Self { seats, now, rng, net, trace, options, oracle, .. } = self;
+        let Self { seats, now, rng, net, trace, options, oracle, tally, .. } = self;
         let seat = &mut seats[at];
         if seat.full_until.is_some_and(|until| until <= *now) {
             seat.full_until = None;
@@ -162,6 +162,7 @@ impl World {
         }
         if let Started::GaveUp(why) = seat.start(options, *now, rng)? {
             trace.say(format_args!("node {} gives its log up: {why}", seat.id));
+            tally.repairs += 1;
             return Ok(());
         }
         net.started(seat.id);

@@ -198,7 +198,7 @@ const NAMES: [&str; 20] = [
 ];
 
 /// The vendor's, each with its value beside ours.
-const VENDOR: [&str; 33] = [
+const VENDOR: [&str; 32] = [
     "mosquitto_version",
     "mosquitto_sessions",
     "mosquitto_clients_online",
@@ -207,7 +207,6 @@ const VENDOR: [&str; 33] = [
     "mosquitto_subscriptions",
     "mosquitto_shared_subscriptions",
     "mosquitto_retained_messages",
-    "mosquitto_stored_messages",
     "mosquitto_bytes_received",
     "mosquitto_bytes_sent",
     "mosquitto_pub_bytes_received",

@@ -83,7 +83,7 @@ pub(super) fn node(id: u64, address: &str) -> Options {
         .argument(id.to_string())
         .argument("--cluster")
         .argument(address)
-        .set("cluster.node_lost", "5s")
+        .set("cluster.node_lost", "6s")
         .set(QUEUE, 1_000_000)
 }
 

@@ -20,7 +20,7 @@ const CLUSTER_PORT: u16 = 7_000;
 /// By then a cluster without faults is whole again, or it never will be.
 const LIMIT: Duration = Duration::from_secs(90);
 /// Time in which a node is declared lost.
-pub(crate) const NODE_LOST: Duration = Duration::from_secs(5);
+pub(crate) const NODE_LOST: Duration = Duration::from_secs(6);
 
 /// See the module.
 pub(crate) struct Cluster {

@@ -117,7 +117,7 @@ impl Command {
 
 /// What became of a command.
 ///
-/// Body: id (64 bits), which (8 bits), then for 2 a text behind its length (16 bits), for 3 the
+/// Body: id (64 bits), which (8 bits), then for 2 and 4 a text behind its length (16 bits), for 3 the
 /// leader (64 bits).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -132,6 +132,11 @@ pub enum Answer {
     NotLeader {
         /// Who does; 0 if that is not known.
         leader: u64,
+    },
+    /// 4: it was not done, or it is not known whether it was: whoever asked may look, and ask again.
+    Unsettled {
+        /// Why, for people.
+        text: String,
     },
 }
 
@@ -148,6 +153,10 @@ impl Answer {
                 out.push(3);
                 put_numbers(out, &[*leader]);
             }
+            Self::Unsettled { text } => {
+                out.push(4);
+                put_text(out, text, TEXT_BYTES_MAX);
+            }
         }
     }
 
@@ -158,6 +167,7 @@ impl Answer {
             1 => Self::Done,
             2 => Self::Refused { text: reader.text(TEXT_BYTES_MAX)? },
             3 => Self::NotLeader { leader: reader.u64()? },
+            4 => Self::Unsettled { text: reader.text(TEXT_BYTES_MAX)? },
             _ => return Err(FrameError::Content("is an unknown answer")),
         };
         reader.end()?;

@@ -7,6 +7,9 @@ use super::fields::{Reader, put_numbers};
 
 /// In [`Pulse::gate`]: an operator drains the node, which lets no new clients in and leads no more.
 pub const DRAINING: u8 = 0x80;
+/// In [`Pulse::gate`]: the disk of the node has taken nothing for seconds. It hears what it is told,
+/// but whoever waits for it waits for ever.
+pub const HELD_UP: u8 = 0x40;
 
 /// How the sender stands, a few times a second and whenever it changes.
 ///
@@ -39,7 +42,7 @@ pub struct Pulse {
     /// The start with which the receiver has greeted it.
     pub greeted: u64,
     /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything; and
-    /// [`DRAINING`].
+    /// [`DRAINING`] and [`HELD_UP`].
     pub gate: u8,
     /// It needs a snapshot.
     pub wants_snapshot: bool,
@@ -71,7 +74,7 @@ impl Pulse {
             gate: reader.u8()?,
             wants_snapshot: reader.bool()?,
         };
-        if pulse.gate & !DRAINING > 3 {
+        if pulse.gate & !(DRAINING | HELD_UP) > 3 {
             return Err(FrameError::Content("has an unknown gate"));
         }
         reader.end()?;

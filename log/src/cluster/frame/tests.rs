@@ -210,6 +210,7 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         ("refused.transfer", refused(Why::Transfer)),
         ("pulse", Frame::Pulse(Box::new(pulse))),
         ("pulse.draining", Frame::Pulse(Box::new(Pulse { gate: DRAINING | 1, ..pulse }))),
+        ("pulse.held_up", Frame::Pulse(Box::new(Pulse { gate: HELD_UP, ..pulse }))),
         ("join", Frame::Join(Box::new(join))),
         ("joined", Frame::Joined(Box::new(joined))),
         ("members", Frame::Members(Box::new(members()))),
@@ -232,6 +233,7 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         ("answer.done", answer(Answer::Done)),
         ("answer.refused", answer(Answer::Refused { text: "no voter would be left".into() })),
         ("answer.not_leader", answer(Answer::NotLeader { leader: 1 })),
+        ("answer.unsettled", answer(Answer::Unsettled { text: "is there a quorum?".into() })),
     ]
 }
 

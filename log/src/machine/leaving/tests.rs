@@ -7,21 +7,50 @@ use raft::eraftpb::{Message, MessageType};
 
 use super::*;
 use crate::clock::Now;
-use crate::cluster::{ClusterId, Frame, MemberChange, Members, NoPeers, PeerInput, Role, Standing};
+use crate::cluster::{
+    ClusterId, Frame, JoinAnswer, Local, MemberChange, Members, PeerInput, Peers, Role, Sent,
+    Standing,
+};
+use crate::log::Log;
 use crate::machine::testing::{START, beginning, hello};
 use crate::replica::MEMBERS_KEY;
 use crate::store::simulated::{SimulatedDisk, SimulatedStore};
 use crate::store::{Configuration, LogStore as _, Unit};
 
 /// Node 1 votes alone and is about to have two others vote, whose answers are made up.
-struct World {
-    disk: SimulatedDisk,
-    machine: LogMachine<SimulatedStore>,
+pub(in crate::machine) struct World {
+    pub(in crate::machine) disk: SimulatedDisk,
+    pub(in crate::machine) log: Log,
+    pub(in crate::machine) machine: LogMachine<SimulatedStore>,
     now: Now,
+    /// What it said, but for what nobody reached.
+    pub(in crate::machine) said: Said,
+}
+
+/// Takes what is sent to nodes that are there.
+#[derive(Default)]
+pub(in crate::machine) struct Said {
+    pub(in crate::machine) frames: Vec<(u64, Frame)>,
+    /// There is no room for commands and answers.
+    pub(in crate::machine) is_full: bool,
+}
+
+impl Peers for Said {
+    fn send(&mut self, to: u64, frame: &Frame) -> Sent {
+        if self.is_full && matches!(frame, Frame::Command { .. } | Frame::Answer { .. }) {
+            return Sent::Full;
+        }
+        self.frames.push((to, frame.clone()));
+        Sent::Taken
+    }
+
+    fn update(&mut self, _local: &Local) {}
+
+    fn answer(&mut self, _id: u64, _answer: JoinAnswer) {}
 }
 
 impl World {
-    fn new() -> Self {
+    pub(in crate::machine) fn new() -> Self {
         Self::on(SimulatedDisk::new(1, 1 << 20))
     }
 
@@ -35,10 +64,10 @@ impl World {
             ..Unit::default()
         };
         store.write(&unit, true).expect("room");
-        let (_, mut machine) =
+        let (log, mut machine) =
             LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
         machine.trust();
-        let mut world = Self { disk, machine, now: START };
+        let mut world = Self { disk, log, machine, now: START, said: Said::default() };
         for peer in [2, 3] {
             world.machine.receive(PeerInput::Connected { peer, hello: hello(peer) });
         }
@@ -46,13 +75,32 @@ impl World {
         world
     }
 
-    fn turn(&mut self) {
+    /// The same when both others have caught up and vote.
+    pub(in crate::machine) fn of_three() -> Self {
+        Self::of_three_on(SimulatedDisk::new(1, 1 << 20))
+    }
+
+    fn of_three_on(disk: SimulatedDisk) -> Self {
+        let mut world = Self::on(disk);
+        for _ in 0..3 {
+            world.acknowledge(world.machine.replica.last_index());
+            (0..3).for_each(|_| world.turn());
+        }
+        assert_eq!(world.machine.voters(), [1, 2, 3]);
+        world
+    }
+
+    pub(in crate::machine) fn turn(&mut self) {
         self.now.monotonic += Duration::from_millis(50);
-        self.machine.turn(self.now, &mut NoPeers).expect("a good disk");
+        self.machine.turn(self.now, &mut self.said).expect("a good disk");
+    }
+
+    pub(in crate::machine) fn now(&self) -> Duration {
+        self.now.monotonic
     }
 
     /// The others have everything up to `index`.
-    fn acknowledge(&mut self, index: Index) {
+    pub(in crate::machine) fn acknowledge(&mut self, index: Index) {
         for from in [2, 3] {
             let mut message = Message::new();
             (message.from, message.to, message.index) = (from, 1, index);
@@ -97,12 +145,7 @@ fn members() -> Members {
 #[test]
 fn that_somebody_has_left_is_shown_when_a_crash_leaves_it() {
     for seed in 0..8 {
-        let mut world = World::on(SimulatedDisk::new(seed, 1 << 20));
-        for _ in 0..3 {
-            world.acknowledge(world.machine.replica.last_index());
-            (0..3).for_each(|_| world.turn());
-        }
-        assert_eq!(world.machine.voters(), [1, 2, 3]);
+        let mut world = World::of_three_on(SimulatedDisk::new(seed, 1 << 20));
         world.disk.set_slow(4);
         assert!(world.machine.propose_change(&MemberChange::Retire { node: 3 }));
         let is_shown = |world: &World| lock(&world.machine.shared.members).retired.contains(&3);
