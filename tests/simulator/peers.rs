@@ -227,6 +227,11 @@ impl<P: AsRef<[u8]> + Clone> Links<P> {
         self.connections.values_mut().for_each(|connection| connection.hasten(soon));
     }
 
+    /// Nothing is lost, doubled or put before others any more: at rest a second is few frames.
+    pub(crate) fn calm(&mut self) {
+        self.habits.hostile = [0; 3];
+    }
+
     /// Whether nothing passes from one node to another.
     pub(crate) fn is_cut(&self, from: u64, to: u64) -> bool {
         self.cut.contains_key(&Path { from, to })

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ledgermq_core::offset::{Index, Timestamp};
+use ledgermq_log::ClusterStatus;
 
 use crate::net::Net;
 use crate::node::Node;
@@ -114,12 +115,13 @@ impl World {
 
     /// Tells who leads, by its own word.
     pub(super) fn look_for_leaders(&mut self) {
-        let Self { seats, seen, leading, .. } = self;
+        let Self { seats, seen, leading, trace, .. } = self;
         for seat in seats {
             let Some(node) = &seat.node else { continue };
             let Some(term) = node.log.log.leading().map(|leading| leading.term) else { continue };
             let node = seat.name.id;
             if leading.get(&node) != Some(&term) {
+                trace.say(format_args!("node {node} leads term {term}"));
                 leading.insert(node, term);
                 seen.push(Seen::Leads { term, node });
             }
@@ -137,7 +139,7 @@ impl World {
     /// Term and leader, if all nodes run and say the same, with what they say is committed; else why
     /// not.
     pub(super) fn leader(&self) -> Result<(u64, u64, BTreeSet<Index>), String> {
-        let mut said = Vec::new();
+        let (mut said, mut why) = (Vec::new(), Vec::new());
         let mut committed = BTreeSet::new();
         for seat in self.seats.iter().filter(|seat| seat.is_in()) {
             let Some(node) = &seat.node else {
@@ -145,13 +147,18 @@ impl World {
             };
             let status = node.log.log.status();
             said.push((status.term, status.leader));
+            why.push((seat.name.id, node.log.log.cluster_status()));
             committed.insert(status.commit_index);
         }
         match said[..] {
             [first, ..] if first.1 > 0 && said.iter().all(|it| *it == first) => {
                 Ok((first.0, first.1, committed))
             }
-            _ => Err(format!("(term, leader) are {said:?}")),
+            _ => {
+                let why = why.iter().map(|(node, status)| format!("{node}: {}", reasons(status)));
+                let why: Vec<_> = why.collect();
+                Err(format!("(term, leader) are {said:?}; {}", why.join("; ")))
+            }
         }
     }
 
@@ -173,6 +180,14 @@ impl World {
         }
         if let Some(cluster) = &mut self.cluster {
             cluster.net.links.mend(self.now, &mut self.rng);
+            cluster.net.links.calm();
         }
     }
+}
+
+/// What a node says of itself and of those that it does not reach.
+fn reasons(status: &ClusterStatus) -> String {
+    let others = status.nodes.iter().filter(|node| !node.connected);
+    let others = others.map(|node| format!("{}: {:?}", node.node, node.refusal));
+    format!("{:?}, does not reach {:?}", status.doubt, others.collect::<Vec<_>>())
 }

@@ -57,6 +57,8 @@ impl World {
             }
             if std::mem::replace(&mut is_asked, self.now < asked) && !is_asked {
                 self.undrain();
+                // All run by now, and hear of it.
+                self.lift_rules();
             }
             if is_quiet
                 && !is_asked
