@@ -308,7 +308,7 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(index) = self.replica.take_unreadable()
             && self.has_others()
         {
-            self.found_damaged(index, now.monotonic);
+            self.found_damaged(index);
         }
         match written {
             Ok(()) => {
@@ -437,6 +437,7 @@ impl<S: LogStore> LogMachine<S> {
         let first = self.shared.reader.first_index();
         let gate = self.shared.gate();
         let is_alone = self.is_alone();
+        self.shared.has_others.store(self.has_others(), Ordering::Relaxed);
         let safe = self.peers.safe().max(self.last_time);
         let mut status = lock(&self.shared.status);
         status.gate = gate;

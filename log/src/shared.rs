@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) mark: Mark,
     /// An entry that somebody found damaged; 0 if there is none.
     pub(crate) damaged: AtomicU64,
+    /// Others may have what cannot be read here: this node begins again as soon as they let it.
+    pub(crate) has_others: AtomicBool,
     pub(crate) is_stopping: AtomicBool,
     /// This node is not to lead any more.
     pub(crate) is_handing_over: Mutex<bool>,
@@ -118,6 +120,7 @@ impl Shared {
             purge_allowed: AtomicU64::new(0),
             mark: Mark::default(),
             damaged: AtomicU64::new(0),
+            has_others: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             is_handing_over: Mutex::new(false),
             is_draining: AtomicBool::new(false),

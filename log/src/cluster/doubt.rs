@@ -74,6 +74,11 @@ pub enum Shortness {
         /// The change that let it in.
         joined: Index,
     },
+    /// It has all of it, but a part cannot be read.
+    Damaged {
+        /// The entry.
+        index: Index,
+    },
 }
 
 impl fmt::Display for Shortness {
@@ -87,6 +92,7 @@ impl fmt::Display for Shortness {
                 "the log ends at {last} and is of before this node was let in again at {joined}: \
                  was its disk rolled back?"
             ),
+            Self::Damaged { index } => write!(f, "entry {index} of the log is damaged"),
         }
     }
 }

@@ -14,16 +14,19 @@
 //! an admission that came after the leader took *it* out is the answer, any other was of a log that
 //! is gone.
 //!
+//! A node that finds a part of its log damaged while it runs goes the same way (`damaged.rs`), but takes
+//! part in raft until it is out: the rest of its log is what it promised.
+//!
 //! Until its log has come to the entry that let the node in, it does not stand for election: what it
 //! is sent before tells of a time when others were in, or it alone. It votes, as any new node with a
 //! short log does, but in no term in which an earlier process may have.
 
+mod damaged;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledgermq_core::offset::Index;
@@ -31,11 +34,13 @@ use raft::eraftpb::{Message, MessageType};
 
 use crate::clock::Now;
 use crate::cluster::doubt::{Doubt, Own, Shortness, Verdict};
-use crate::cluster::{Answer, Command, Frame, Members, Peers, Pulse, Sent, Standing};
+use crate::cluster::{Answer, Command, Frame, Member, Members, Peers, Pulse, Sent, Standing};
 use crate::config::Durability;
 use crate::machine::joining::TOLD_KEY;
 use crate::machine::{LogMachine, TurnError};
 use crate::store::{LogStore, Unit};
+
+use damaged::Damage;
 
 /// Key of the store under which the index of the change stands that let this node in, with which
 /// its log began: 8 bytes, big-endian.
@@ -45,10 +50,8 @@ const JOINED_KEY: &[u8] = b"J";
 const ACKED_PREFIX: &[u8] = b"p";
 /// How often that is written, at most.
 const ACKED_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a short node asks to be re-admitted.
+/// How often a node whose log has to make way asks to be re-admitted.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// So long a leader that cannot read its log tries to hand over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// Marks the numbers of what a short node asks, beside those of commands.
 const OWN_ID: u64 = 1 << 63;
 
@@ -70,8 +73,9 @@ pub(super) struct Doubting {
     /// What of that is written.
     acked_written: BTreeMap<u64, (Index, Index)>,
     acked_at: Duration,
-    /// An entry that cannot be read, and since when that is known.
-    damaged: Option<(Index, Duration)>,
+    asking: Asking,
+    /// An entry that cannot be read.
+    damaged: Option<Damage>,
     /// An entry of a leader that is not the one that is committed here, and whose it is.
     contradicted: Option<(Index, u64)>,
 }
@@ -89,7 +93,13 @@ struct Short {
     why: String,
     /// The log is there, and this is what is wrong with it.
     shortness: Option<Shortness>,
-    asked_at: Option<Duration>,
+}
+
+/// What this process has asked for, to be re-admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asking {
+    /// When, and which admission it is to end.
+    asked: Option<(Duration, Index)>,
     /// The admission that the leader has ended, as this process asked.
     withdrawn: Option<Index>,
 }
@@ -129,7 +139,7 @@ impl Doubting {
             }
             Found::Empty if joined == 0 => {
                 let why = why.unwrap_or_else(|| "the log is gone".to_owned());
-                Phase::Short(Short { why, shortness: None, asked_at: None, withdrawn: None })
+                Phase::Short(Short { why, shortness: None })
             }
             Found::Alone => Phase::Sound,
             Found::Empty | Found::Log => Phase::Reserved,
@@ -146,6 +156,7 @@ impl Doubting {
             acked,
             has_led: false,
             acked_at: now.monotonic,
+            asking: Asking::default(),
             damaged: None,
             contradicted: None,
         }
@@ -258,7 +269,7 @@ impl<S: LogStore> LogMachine<S> {
             return Err(TurnError::Contradicted { index, from });
         }
         match self.doubting.phase {
-            Phase::Sound => self.leave_if_damaged(now.monotonic),
+            Phase::Sound => self.leave_if_damaged(now.monotonic, peers),
             Phase::Reserved => self.judge(now.monotonic),
             Phase::Short(_) => self.ask_readmission(now.monotonic, peers),
         }
@@ -279,8 +290,7 @@ impl<S: LogStore> LogMachine<S> {
                 let why = shortness.to_string();
                 tracing::error!(why, "this node asks to be let in again with an empty log");
                 let shortness = Some(shortness);
-                self.doubting.phase =
-                    Phase::Short(Short { why, shortness, asked_at: None, withdrawn: None });
+                self.doubting.phase = Phase::Short(Short { why, shortness });
                 Ok(())
             }
             Verdict::Sound => {
@@ -299,41 +309,51 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn ask_readmission(&mut self, now: Duration, peers: &mut dyn Peers) -> Result<(), TurnError> {
-        let own = self.shared.node;
-        let Some(member) = self.newest_members().nodes.get(&own).cloned() else { return Ok(()) };
-        let Phase::Short(short) = &mut self.doubting.phase else { return Ok(()) };
-        if let (Some(shortness), Some(_)) = (short.shortness, short.withdrawn) {
-            return Err(TurnError::Short(shortness));
+        let Phase::Short(Short { shortness, .. }) = &self.doubting.phase else { return Ok(()) };
+        let Some(withdrawn) = self.doubting.asking.withdrawn else {
+            self.ask(now, peers);
+            return Ok(());
+        };
+        if let Some(shortness) = shortness {
+            return Err(TurnError::Short(*shortness));
         }
-        if let Some(withdrawn) = short.withdrawn
-            && member.joined > withdrawn
+        let member = self.newest_members().nodes.get(&self.shared.node);
+        if let Some(Member { joined, standing, .. }) = member
+            && *joined > withdrawn
+            && *standing != Standing::Away
         {
-            if member.standing != Standing::Away {
-                self.readmitted(member.joined);
-            }
-            return Ok(());
-        }
-        if short.withdrawn.is_some() || short.asked_at.is_some_and(|at| now < at + ASK_INTERVAL) {
-            return Ok(());
-        }
-        short.asked_at = Some(now);
-        let (id, joined) = (OWN_ID | member.joined, member.joined);
-        let frame = Frame::Command { id, command: Command::Readmit { node: own, joined } };
-        for peer in self.peers.connected() {
-            let _ = peers.send(peer, &frame);
+            let joined = *joined;
+            self.readmitted(joined);
         }
         Ok(())
     }
 
-    /// The answer to what this node asked as a short one; `false` if it is not one.
+    /// Asks every node to be re-admitted, now and then: it is the leader that does it.
+    fn ask(&mut self, now: Duration, peers: &mut dyn Peers) {
+        let node = self.shared.node;
+        let Some(Member { joined, .. }) = self.newest_members().nodes.get(&node) else { return };
+        let joined = *joined;
+        if self.doubting.asking.asked.is_some_and(|(at, _)| now < at + ASK_INTERVAL) {
+            return;
+        }
+        self.doubting.asking.asked = Some((now, joined));
+        let (id, command) = (OWN_ID | joined, Command::Readmit { node, joined });
+        let frame = Frame::Command { id, command };
+        for peer in self.peers.connected() {
+            let _ = peers.send(peer, &frame);
+        }
+    }
+
+    /// The answer to what this node asked for itself; `false` if it is not one.
     pub(super) fn take_readmission(&mut self, id: u64, answer: &Answer) -> bool {
         if id & OWN_ID == 0 {
             return false;
         }
-        if let Phase::Short(short) = &mut self.doubting.phase
-            && *answer == Answer::Done
-        {
-            short.withdrawn = Some(id & !OWN_ID);
+        let Asking { asked, withdrawn } = &mut self.doubting.asking;
+        // An earlier process may have asked to end an earlier admission.
+        let is_asked = asked.is_some_and(|(_, joined)| id == OWN_ID | joined);
+        if is_asked && *answer == Answer::Done {
+            *withdrawn = Some(id & !OWN_ID);
         }
         true
     }
@@ -344,61 +364,15 @@ impl<S: LogStore> LogMachine<S> {
         self.doubting.joined = joined;
         self.doubting.vote_floor = self.doubting.doubt.term();
         self.doubting.phase = Phase::Sound;
+        self.doubting.asking = Asking::default();
         let puts = &mut self.extra.puts;
         puts.push((JOINED_KEY.to_vec(), joined.to_be_bytes().to_vec()));
         puts.push((TOLD_KEY.to_vec(), self.doubting.told.encode()));
     }
 
-    /// An entry cannot be read: with others that have it, somebody else is to lead, and then this
-    /// node begins again with an empty log.
-    pub(super) fn found_damaged(&mut self, index: Index, now: Duration) {
-        if self.doubting.damaged.is_none() {
-            tracing::error!(index, "an entry of the log is damaged");
-            self.doubting.damaged = Some((index, now));
-        }
-    }
-
     /// A leader sends another entry than the one that is committed here.
     pub(super) fn contradict(&mut self, index: Index, from: u64) {
         self.doubting.contradicted.get_or_insert((index, from));
-    }
-
-    fn leave_if_damaged(&mut self, now: Duration) -> Result<(), TurnError> {
-        let index = self.shared.damaged.load(Ordering::SeqCst);
-        if index != 0 && self.has_others() {
-            self.found_damaged(index, now);
-        }
-        let Some((index, since)) = self.doubting.damaged else { return Ok(()) };
-        if !self.can_be_spared() {
-            return Ok(());
-        }
-        let is_leader = self.replica.is_leader() && self.has_others();
-        if !is_leader || now.saturating_sub(since) >= HAND_OVER_MAX {
-            return Err(TurnError::Damaged { index, what: "it cannot be read" });
-        }
-        if let Some(to) = self.best_successor() {
-            self.transfer(to);
-        }
-        Ok(())
-    }
-
-    /// Whether the others are there that let this node out and in again: a majority of the voters
-    /// without it, and a leader. Before, its log serves, but for the entry that is damaged. As long as
-    /// a change of several votes is under way it takes a majority of the voters before it as well: of
-    /// one, that one, who may be the only one that has what is committed.
-    fn can_be_spared(&self) -> bool {
-        let configuration = self.replica.configuration();
-        let told: Vec<u64> = self.newest_members().voters().collect();
-        let state = &configuration.state;
-        let halves: [&[u64]; 2] = match self.newest_members().index > configuration.index {
-            true => [&told, &[]],
-            false => [&state.voters, &state.voters_outgoing],
-        };
-        let is_there = |voter: &&u64| self.peers.is_connected(**voter);
-        let is_enough = |voters: &[u64]| {
-            voters.is_empty() || voters.iter().filter(is_there).count() > voters.len() / 2
-        };
-        self.replica.leader() != 0 && halves.iter().all(|voters| is_enough(voters))
     }
 
     /// Notes what the followers have acknowledged, before anything counts by it: a pulse says it to

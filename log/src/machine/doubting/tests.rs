@@ -1,7 +1,7 @@
 //! Who is told what before it takes part.
 
 use super::*;
-use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput};
+use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput, Role};
 use crate::log::Log;
 use crate::machine::testing::{START, beginning, hello};
 use crate::store::Configuration;
@@ -74,6 +74,41 @@ impl World {
         self.machine.receive(PeerInput::Frame { from, frame: Frame::raft(message) });
     }
 
+    /// One of these voters, which follows node 2 in term 5 and has the entry 1.
+    fn follower(voters: &[u64]) -> Self {
+        let mut world = Self::of(Configuration::of_voters(voters));
+        let start = world.log.start();
+        voters[1..].iter().for_each(|peer| world.hear(*peer, 0, start));
+        world.turn(1).expect("a good disk");
+        world.append(2, 5, 0, &[5], 1);
+        (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+        assert_eq!(world.log.status().leader, 2);
+        world.machine.doubting.told = Arc::new(members_of(voters));
+        world
+    }
+
+    /// `peer` says whom it follows; nobody if it is in doubt of its own log.
+    fn follow(&mut self, peer: u64, leader: u64) {
+        let pulse = Pulse { term: 5, leader, ..Pulse::default() };
+        self.machine.receive(PeerInput::Frame { from: peer, frame: Frame::Pulse(Box::new(pulse)) });
+    }
+
+    /// Node 2 answers what raft asked.
+    fn answer(&mut self, kind: MessageType, term: u64, index: Index) {
+        let mut message = Message::new();
+        (message.from, message.to, message.term, message.index) = (2, 1, term, index);
+        message.set_msg_type(kind);
+        self.machine.receive(PeerInput::Frame { from: 2, frame: Frame::raft(message) });
+    }
+
+    /// What this node has asked node 2 for itself.
+    fn asked(&self) -> Option<(u64, Command)> {
+        self.sent.0.iter().find_map(|(to, frame)| match frame {
+            Frame::Command { id, command } if *to == 2 => Some((*id, command.clone())),
+            _ => None,
+        })
+    }
+
     fn ask_for_vote(&mut self, term: u64) -> usize {
         let mut message = Message::new();
         (message.from, message.to, message.term) = (2, 1, term);
@@ -99,6 +134,20 @@ fn members() -> Members {
     let (address, mqtt) = ("one:1".to_owned(), Vec::new());
     let found = MemberChange::Found { cluster, generation, node, address, mqtt, key };
     assert!(members.apply(1, &found));
+    members
+}
+
+/// Founded by node 1, which let the others in.
+fn members_of(voters: &[u64]) -> Members {
+    let mut members = members();
+    for node in &voters[1..] {
+        let (address, mqtt) = (format!("node:{node}"), Vec::new());
+        let (node, role, key, token) = (*node, Role::Log, [0; 32], node.to_le_bytes());
+        let (expires_s, at_s) = (1, 0);
+        let change = MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s };
+        assert!(members.apply(node, &change));
+    }
+    assert!(members.apply(10, &MemberChange::Promote { nodes: voters[1..].to_vec() }));
     members
 }
 
@@ -146,23 +195,65 @@ fn who_is_told_another_entry_than_the_committed_one_ends_and_keeps_its_log() {
     assert_eq!(world.machine.replica.last_index(), 3);
 }
 
-/// Nobody can let a node out whose vote every majority needs: the founder's, until two others have theirs.
+/// A node whose log is gone is connected, too; of three voters it and the damaged one were a majority
+/// whose logs are given up.
 #[test]
-fn a_damaged_log_serves_until_the_others_can_do_without_it() {
-    let three = Configuration::of_voters(&[1, 2, 3]);
-    let mut joint = three.clone();
-    joint.state.voters_outgoing = vec![1];
-    for (configuration, is_spared) in [(three, true), (joint, false)] {
-        let mut world = World::of(configuration);
-        let start = world.log.start();
-        (2..=3).for_each(|peer| world.hear(peer, 0, start));
-        world.turn(1).expect("a good disk");
-        world.append(2, 5, 0, &[5], 0);
-        world.turn(1).expect("a good disk");
-        world.machine.found_damaged(1, world.now.monotonic);
-        let turned = world.turn(1);
-        assert_eq!(turned.is_err(), is_spared, "{turned:?}");
+fn a_damaged_log_serves_until_the_leader_has_taken_the_node_out() {
+    let mut world = World::follower(&[1, 2, 3]);
+    world.machine.found_damaged(1);
+    world.follow(2, 2);
+    world.follow(3, 0);
+    world.turn(1).expect("it cannot be let out");
+    assert_eq!(world.asked(), None);
+    world.follow(3, 2);
+    world.turn(1).expect("it has to ask first");
+    let (id, command) = world.asked().expect("it asks");
+    assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
+    world.append(2, 5, 1, &[5], 2);
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    assert_eq!(world.log.status().commit_index, 2, "it takes part");
+    let refused = Answer::Refused { text: "no".into() };
+    for (id, answer) in [(id, refused), (id + 1, Answer::Done)] {
+        world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+        world.turn(2_000).expect("that admission is not ended");
     }
+    let answer = Answer::Done;
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+    let error = world.turn(1).expect_err("it is out");
+    assert_eq!(error.to_string(), "entry 1 of the log is damaged");
+    assert!(world.machine.must_make_way(&error));
+}
+
+/// It acknowledges the change that takes its vote.
+#[test]
+fn of_two_voters_the_damaged_one_asks_to_be_taken_out() {
+    let mut world = World::follower(&[1, 2]);
+    world.machine.found_damaged(1);
+    world.follow(2, 2);
+    world.turn(1).expect("it has to ask first");
+    assert!(world.asked().is_some());
+}
+
+#[test]
+fn a_leader_whose_log_is_damaged_hands_over_first() {
+    let mut world = World::follower(&[1, 2]);
+    world.machine.replica.campaign().expect("a good disk");
+    let answers = [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse];
+    for kind in answers {
+        world.turn(1).expect("a good disk");
+        world.answer(kind, 6, 0);
+    }
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    assert!(world.machine.replica.is_leader());
+    world.answer(MessageType::MsgAppendResponse, 6, 2);
+    world.turn(1).expect("a good disk");
+    world.machine.found_damaged(1);
+    world.turn(1).expect("nobody is there who could lead");
+    assert!(!world.machine.replica.is_transferring());
+    world.follow(2, 1);
+    world.turn(1).expect("it is still in");
+    assert!(world.machine.replica.is_transferring());
+    assert_eq!(world.asked(), None);
 }
 
 #[test]
@@ -188,11 +279,7 @@ fn a_log_that_is_short_is_kept_until_the_node_is_out() {
     assert!(world.machine.doubting.reason().is_some_and(|reason| reason.starts_with(why)));
     world.machine.doubting.told = Arc::new(members());
     world.turn(1).expect("a good disk");
-    let asked = world.sent.0.iter().find_map(|(to, frame)| match frame {
-        Frame::Command { id, command } if *to == 2 => Some((*id, command.clone())),
-        _ => None,
-    });
-    let (id, command) = asked.expect("it asks");
+    let (id, command) = world.asked().expect("it asks");
     assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
     for answer in [Answer::NotLeader { leader: 3 }, Answer::Refused { text: "no".into() }] {
         world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
