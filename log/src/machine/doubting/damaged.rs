@@ -119,7 +119,10 @@ impl<S: LogStore> LogMachine<S> {
         match error {
             TurnError::Short(_) => true,
             TurnError::Damaged { .. } => self.has_others() && self.can_be_spared(),
-            TurnError::Store(_) | TurnError::Contradicted { .. } => false,
+            TurnError::Store(_)
+            | TurnError::NotUnderstood { .. }
+            | TurnError::NotFoldable(_)
+            | TurnError::Contradicted { .. } => false,
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Who is told what before it takes part.
 
+use raft::eraftpb::Entry;
+
 use super::*;
+use crate::admission::of_a_later_version;
 use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput, Role};
+use crate::envelope;
 use crate::log::Log;
 use crate::machine::testing::{START, beginning, hello};
 use crate::store::Configuration;
@@ -66,7 +70,7 @@ impl World {
         (message.index, message.log_term) = (before, if before == 0 { 0 } else { 5 });
         message.set_msg_type(MessageType::MsgAppend);
         let entries = terms.iter().zip(before + 1..).map(|(term, index)| {
-            let mut entry = raft::eraftpb::Entry::new();
+            let mut entry = Entry::new();
             (entry.index, entry.term) = (index, *term);
             entry
         });
@@ -222,6 +226,42 @@ fn a_damaged_log_serves_until_the_leader_has_taken_the_node_out() {
     let error = world.turn(1).expect_err("it is out");
     assert_eq!(error.to_string(), "entry 1 of the log is damaged");
     assert!(world.machine.must_make_way(&error));
+}
+
+/// Every node would throw away what all of them hold.
+#[test]
+fn an_entry_of_a_later_version_ends_the_process_and_keeps_its_log() {
+    let mut world = World::follower(&[1, 2, 3]);
+    (2..=3).for_each(|peer| world.follow(peer, 2));
+    let mut message = Message::new();
+    (message.from, message.to, message.term, message.commit) = (2, 1, 5, 2);
+    (message.index, message.log_term) = (1, 5);
+    message.set_msg_type(MessageType::MsgAppend);
+    let mut bytes = of_a_later_version();
+    envelope::stamp(&mut bytes, START.wall);
+    let entry = Entry { index: 2, term: 5, data: bytes.into(), ..Entry::default() };
+    message.entries = vec![entry].into();
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::raft(message) });
+    let error = (0..3).find_map(|_| world.turn(1).err()).expect("it cannot be folded");
+    assert!(matches!(error, TurnError::NotUnderstood { index: 2, .. }), "{error}");
+    assert!(!world.machine.must_make_way(&error));
+}
+
+#[test]
+fn what_a_fold_finds_damaged_is_given_up_only_where_the_others_can_do_without() {
+    let mut world = World::follower(&[1, 2, 3]);
+    let error = TurnError::Damaged { index: 1, what: "a flip" };
+    world.follow(2, 2);
+    world.follow(3, 0);
+    world.turn(1).expect("a good disk");
+    assert!(!world.machine.must_make_way(&error), "3 is in doubt of its own log");
+    world.follow(3, 2);
+    world.turn(1).expect("a good disk");
+    assert!(world.machine.must_make_way(&error));
+    let mut world = World::follower(&[1, 2]);
+    world.follow(2, 2);
+    world.turn(1).expect("a good disk");
+    assert!(!world.machine.must_make_way(&error), "2 is no majority of the two");
 }
 
 /// It acknowledges the change that takes its vote.
