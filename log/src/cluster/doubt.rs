@@ -29,8 +29,24 @@ pub struct Own {
     pub node: u64,
     /// The last entry of its log.
     pub last: Index,
+    /// The last entry that is committed and folded here.
+    pub applied: Index,
     /// Index of the change that let it in, with which its log began; 0 if that is not known.
     pub joined: Index,
+}
+
+impl Own {
+    /// Whether its log is of before the change of the members at `index`, of which others know. By its
+    /// own log the node is the only voter, so nobody could have changed anything without it; but the
+    /// change does not stand there, be it that the log is shorter, or that it went on another way. One
+    /// that may be among the last entries is known when they are folded.
+    #[must_use]
+    pub fn is_of_before(&self, configuration: &Configuration, index: Index) -> bool {
+        configuration.is_sole_voter(self.node)
+            && self.joined <= self.applied
+            && index > configuration.index
+            && (index <= self.applied || index > self.last)
+    }
 }
 
 /// What another node has said.
@@ -74,6 +90,13 @@ pub enum Shortness {
         /// The change that let it in.
         joined: Index,
     },
+    /// It is of before anybody else had a vote.
+    Alone {
+        /// Where it ends.
+        last: Index,
+        /// The change of the members that others know of.
+        members: Index,
+    },
     /// It has all of it, but a part cannot be read.
     Damaged {
         /// The entry.
@@ -91,6 +114,12 @@ impl fmt::Display for Shortness {
                 f,
                 "the log ends at {last} and is of before this node was let in again at {joined}: \
                  was its disk rolled back?"
+            ),
+            Self::Alone { last, members } => write!(
+                f,
+                "the log ends at {last} and has this node alone, but the members changed at {members}: \
+                 was its disk rolled back? What was acknowledged here since it started is in this log \
+                 only, which is kept beside the one that comes"
             ),
             Self::Damaged { index } => write!(f, "entry {index} of the log is damaged"),
         }
@@ -145,6 +174,11 @@ impl Doubt {
         {
             return Verdict::Short(Shortness::Outdated { last: own.last, joined: member.joined });
         }
+        let has_others = members.voters().any(|voter| voter != own.node);
+        if has_others && own.is_of_before(configuration, members.index) {
+            let (last, members) = (own.last, members.index);
+            return Verdict::Short(Shortness::Alone { last, members });
+        }
         if let Some(shortness) = self.shortness(own) {
             return Verdict::Short(shortness);
         }
@@ -180,7 +214,7 @@ mod tests {
     use crate::cluster::identity::ClusterId;
     use crate::cluster::members::{MemberChange, Role};
 
-    const OWN: Own = Own { node: 3, last: 90, joined: 5 };
+    const OWN: Own = Own { node: 3, last: 90, applied: 80, joined: 5 };
 
     fn three() -> Configuration {
         Configuration { index: 10, ..Configuration::of_voters(&[1, 2, 3]) }
@@ -259,6 +293,24 @@ mod tests {
         assert_eq!(verdict(&doubt), Verdict::Reserved);
         doubt.hear(5, 0, 12, 7);
         assert_eq!(verdict(&doubt), Verdict::Sound);
+    }
+
+    /// However far it went on alone.
+    #[test]
+    fn the_log_of_an_only_voter_is_of_before_a_change_that_it_does_not_hold() {
+        let alone = Configuration { index: 3, ..Configuration::of_voters(&[1]) };
+        let founder = Own { node: 1, last: 90, applied: 80, joined: 1 };
+        let newer = |index| Members { index, ..members(&[(2, 4), (3, 5)]) };
+        let verdict = |own, index| Doubt::default().judge(own, &alone, &newer(index), GRACE);
+        for index in [10, 80, 91] {
+            let short = Shortness::Alone { last: 90, members: index };
+            assert_eq!(verdict(founder, index), Verdict::Short(short), "{index}");
+        }
+        // It may be among those that are not folded yet; or the log begins anew with what it is sent.
+        assert!(!founder.is_of_before(&alone, 81));
+        assert!(!founder.is_of_before(&alone, 3), "it made that itself");
+        assert!(!Own { joined: 85, ..founder }.is_of_before(&alone, 10));
+        assert!(!founder.is_of_before(&three(), 20), "others vote by what it holds");
     }
 
     #[test]

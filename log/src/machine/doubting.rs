@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | reserved | is told nothing | enough others have said what they saw: sound, or short |
 //! | short | is told nothing | with a log: the leader took the node out, as it asked: [`TurnError::Short`]; with an empty one: and let it in again: sound |
-//! | sound | takes part | |
+//! | sound | takes part | of a node that was alone, by what its log says: others know of members that the log does not hold: reserved |
 //!
 //! A short node asks every node to be re-admitted, naming the last admission that it knows of; the
 //! leader does it, or says that there is a later one. A log that is not empty is kept until the node is
@@ -21,6 +21,7 @@
 //! is sent before tells of a time when others were in, or it alone. It votes, as any new node with a
 //! short log does, but in no term in which an earlier process may have.
 
+mod acked;
 mod damaged;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
@@ -35,21 +36,16 @@ use raft::eraftpb::{Message, MessageType};
 use crate::clock::Now;
 use crate::cluster::doubt::{Doubt, Own, Shortness, Verdict};
 use crate::cluster::{Answer, Command, Frame, Member, Members, Peers, Pulse, Sent, Standing};
-use crate::config::Durability;
 use crate::machine::joining::TOLD_KEY;
 use crate::machine::{LogMachine, TurnError};
 use crate::store::{LogStore, Unit};
 
+use acked::acked;
 use damaged::Damage;
 
 /// Key of the store under which the index of the change stands that let this node in, with which
 /// its log began: 8 bytes, big-endian.
 const JOINED_KEY: &[u8] = b"J";
-/// Keys of the store under which it stands what another node was seen to acknowledge, with the number
-/// of that node (8 bytes, big-endian) behind: its admission, and the entry (8 bytes each, big-endian).
-const ACKED_PREFIX: &[u8] = b"p";
-/// How often that is written, at most.
-const ACKED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a node whose log has to make way asks to be re-admitted.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// Marks the numbers of what a short node asks, beside those of commands.
@@ -63,6 +59,8 @@ pub(super) struct Doubting {
     joined: Index,
     /// Votes of this term and below are not given: an earlier process may have given them.
     vote_floor: u64,
+    /// It was taken for sound as it is, since by what it says nobody else was ever in.
+    is_unjudged: bool,
     begun: Duration,
     /// The newest members that others told of.
     pub(super) told: Arc<Members>,
@@ -145,11 +143,13 @@ impl Doubting {
             Found::Empty | Found::Log => Phase::Reserved,
         };
         let acked = acked(store);
+        let is_unjudged = matches!(found, Found::Alone | Found::New);
         Self {
             doubt: Doubt::default(),
             phase,
             joined,
             vote_floor: 0,
+            is_unjudged,
             begun: now.monotonic,
             told,
             acked_written: acked.clone(),
@@ -205,6 +205,7 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn is_alone(&self) -> bool {
         let configuration = self.replica.configuration();
         configuration.is_sole_voter(self.shared.node)
+            && self.doubting.is_sound()
             && self.is_admitted()
             && self.doubting.told.index <= configuration.index
     }
@@ -216,10 +217,10 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whether raft may be told that.
     pub(super) fn may_step(&self, message: &Message) -> bool {
-        let is_sound = self.doubting.is_sound();
+        let is_sound = self.doubting.is_sound() && !self.is_overtaken();
         match message.get_msg_type() {
             MessageType::MsgRequestVote => is_sound && message.term > self.doubting.vote_floor,
-            MessageType::MsgTimeoutNow => self.may_stand(),
+            MessageType::MsgTimeoutNow => is_sound && self.may_stand(),
             _ => is_sound,
         }
     }
@@ -268,6 +269,12 @@ impl<S: LogStore> LogMachine<S> {
         if let Some((index, from)) = self.doubting.contradicted {
             return Err(TurnError::Contradicted { index, from });
         }
+        if self.is_overtaken() {
+            self.begin_doubt(now.monotonic);
+        }
+        if !self.doubting.is_sound() {
+            self.replica.stop_leading();
+        }
         match self.doubting.phase {
             Phase::Sound => self.leave_if_damaged(now.monotonic, peers),
             Phase::Reserved => self.judge(now.monotonic),
@@ -275,12 +282,42 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    fn judge(&mut self, now: Duration) -> Result<(), TurnError> {
-        let own = Own {
+    /// Whether this node leads alone, as its log says, and others know better: its disk was rolled back
+    /// to what it was before they came.
+    fn is_overtaken(&self) -> bool {
+        let configuration = self.replica.configuration();
+        if !self.doubting.is_unjudged || !configuration.is_sole_voter(self.shared.node) {
+            return false;
+        }
+        let hellos = self.peers.hellos().map(|(_, hello)| hello.members_index);
+        let newest = hellos.fold(self.doubting.told.index, Index::max);
+        self.own().is_of_before(configuration, newest)
+    }
+
+    /// Takes no part any more before it has heard of the members.
+    fn begin_doubt(&mut self, now: Duration) {
+        tracing::error!(
+            "others know of members that the log of this node, which leads alone, does not"
+        );
+        let Doubting { doubt, phase, begun, is_unjudged, .. } = &mut self.doubting;
+        (*phase, *begun, *is_unjudged) = (Phase::Reserved, now, false);
+        // It is not judged before it has been told of the members of which these know.
+        for (peer, hello) in self.peers.hellos() {
+            doubt.hear(peer, 0, hello.members_index, 0);
+        }
+    }
+
+    fn own(&self) -> Own {
+        Own {
             node: self.shared.node,
             last: self.replica.last_index(),
+            applied: self.admission.applied(),
             joined: self.joined_at(),
-        };
+        }
+    }
+
+    fn judge(&mut self, now: Duration) -> Result<(), TurnError> {
+        let own = self.own();
         let waited = now.saturating_sub(self.doubting.begun);
         let configuration = self.replica.configuration();
         let members = self.newest_members();
@@ -375,68 +412,6 @@ impl<S: LogStore> LogMachine<S> {
         self.doubting.contradicted.get_or_insert((index, from));
     }
 
-    /// Notes what the followers have acknowledged, before anything counts by it: a pulse says it to
-    /// each of them when it has greeted.
-    pub(super) fn note_acked(&mut self) {
-        let members = self.replica.members();
-        for (node, matched, _) in self.replica.followers() {
-            let joined = members.nodes.get(&node).map_or(0, |member| member.joined);
-            let acked = self.doubting.acked.entry(node).or_default();
-            if acked.0 != joined || acked.1 < matched {
-                *acked = (joined, matched);
-            }
-        }
-        let has_led = std::mem::replace(&mut self.doubting.has_led, self.replica.is_leader());
-        if has_led && !self.doubting.has_led {
-            // What it saw as a leader and was not committed promised nothing: others may lead now.
-            let committed = self.replica.committed();
-            self.doubting.acked.values_mut().for_each(|acked| acked.1 = acked.1.min(committed));
-        }
-    }
-
-    /// A peer says how far it has folded the log: all of that is committed, and durable there.
-    pub(super) fn note_applied(&mut self, peer: u64, applied: Index) {
-        let member = self.newest_members().nodes.get(&peer);
-        let joined = member.map_or(0, |member| member.joined);
-        // Said by the process before its log was given up.
-        if applied < joined {
-            return;
-        }
-        let acked = self.doubting.acked.entry(peer).or_default();
-        if acked.0 != joined || acked.1 < applied {
-            *acked = (joined, applied);
-        }
-    }
-
-    /// Writes it down now and then, with what is written anyway.
-    pub(super) fn keep_acked(&mut self, now: Duration) {
-        // What is not synced is lost by all in one power cut: then nobody may hold them to it.
-        let is_fsync = self.config.durability == Durability::Fsync;
-        let Doubting { acked, acked_written, acked_at, .. } = &mut self.doubting;
-        if !is_fsync || now.saturating_sub(*acked_at) < ACKED_INTERVAL || acked == acked_written {
-            return;
-        }
-        *acked_at = now;
-        let committed = self.replica.committed();
-        for (node, (joined, index)) in &*acked {
-            let index = (*index).min(committed);
-            if acked_written.get(node) != Some(&(*joined, index)) {
-                let key = [ACKED_PREFIX, &node.to_be_bytes()].concat();
-                let value = [joined.to_be_bytes(), index.to_be_bytes()].concat();
-                self.extra.puts.push((key, value));
-            }
-        }
-        let kept =
-            acked.iter().map(|(node, (joined, index))| (*node, (*joined, (*index).min(committed))));
-        *acked_written = kept.collect();
-    }
-
-    /// The last entry that `node` was seen to acknowledge since it was let in.
-    pub(super) fn acked_of(&self, node: u64) -> Index {
-        let member = self.newest_members().nodes.get(&node);
-        self.doubting.acked_of(node, member.map_or(0, |member| member.joined))
-    }
-
     /// Tells the members to whoever knows older ones only.
     pub(super) fn tell_members(&mut self, now: Duration, peers: &mut dyn Peers) {
         let newest = self.sayable_members();
@@ -452,19 +427,6 @@ impl<S: LogStore> LogMachine<S> {
             }
         }
     }
-}
-
-/// What others were seen to acknowledge, as it was written.
-fn acked<S: LogStore>(store: &S) -> BTreeMap<u64, (Index, Index)> {
-    let keys = store.keys(ACKED_PREFIX).into_iter();
-    let acked = keys.filter_map(|key| {
-        let node = u64::from_be_bytes(key.strip_prefix(ACKED_PREFIX)?.try_into().ok()?);
-        let value = store.get(&key)?;
-        let (joined, index) = value.split_first_chunk()?;
-        let index = index.try_into().ok()?;
-        Some((node, (u64::from_be_bytes(*joined), u64::from_be_bytes(index))))
-    });
-    acked.collect()
 }
 
 fn number(bytes: Vec<u8>) -> Option<u64> {

@@ -1,9 +1,11 @@
 //! Who is told what before it takes part.
 
+use ledgermq_core::event::Event;
 use raft::eraftpb::Entry;
 
 use super::*;
 use crate::admission::of_a_later_version;
+use crate::class::Class;
 use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput, Role};
 use crate::envelope;
 use crate::log::Log;
@@ -131,13 +133,23 @@ impl World {
     }
 }
 
+fn founding() -> MemberChange {
+    let (cluster, generation, node, key) = (ClusterId([1; 16]), 1, 1, [0; 32]);
+    let (address, mqtt) = ("one:1".to_owned(), Vec::new());
+    MemberChange::Found { cluster, generation, node, address, mqtt, key }
+}
+
+fn joining(node: u64) -> MemberChange {
+    let (address, mqtt) = (format!("node:{node}"), Vec::new());
+    let (role, key, token) = (Role::Log, [0; 32], node.to_le_bytes());
+    let (expires_s, at_s) = (1, 0);
+    MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s }
+}
+
 /// Founded by node 1.
 fn members() -> Members {
     let mut members = Members::default();
-    let (cluster, generation, node, key) = (ClusterId([1; 16]), 1, 1, [0; 32]);
-    let (address, mqtt) = ("one:1".to_owned(), Vec::new());
-    let found = MemberChange::Found { cluster, generation, node, address, mqtt, key };
-    assert!(members.apply(1, &found));
+    assert!(members.apply(1, &founding()));
     members
 }
 
@@ -145,11 +157,7 @@ fn members() -> Members {
 fn members_of(voters: &[u64]) -> Members {
     let mut members = members();
     for node in &voters[1..] {
-        let (address, mqtt) = (format!("node:{node}"), Vec::new());
-        let (node, role, key, token) = (*node, Role::Log, [0; 32], node.to_le_bytes());
-        let (expires_s, at_s) = (1, 0);
-        let change = MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s };
-        assert!(members.apply(node, &change));
+        assert!(members.apply(*node, &joining(*node)));
     }
     assert!(members.apply(10, &MemberChange::Promote { nodes: voters[1..].to_vec() }));
     members
@@ -294,6 +302,51 @@ fn a_leader_whose_log_is_damaged_hands_over_first() {
     world.turn(1).expect("it is still in");
     assert!(world.machine.replica.is_transferring());
     assert_eq!(world.asked(), None);
+}
+
+/// To when nobody else had a vote: nobody could tell it before they dial, and by then it leads alone.
+#[test]
+fn a_founder_that_was_rolled_back_takes_no_part_once_it_meets_the_others() {
+    let mut world = World::of(Configuration::of_voters(&[1]));
+    world.turn(1).expect("a good disk");
+    assert_eq!(world.log.status().leader, 1);
+    let last = world.machine.replica.last_index();
+    let hello = Hello { members_index: 10, ..hello(2) };
+    world.machine.receive(PeerInput::Connected { peer: 2, hello });
+    assert_eq!(world.ask_for_vote(9), 0, "its vote would be that of another log");
+    assert_eq!(world.log.status().leader, 0);
+    let mut events = world.log.builder();
+    events.push(None, None, &Event::NodeStarted { node: 1, start: world.log.start() });
+    let _ticket = world.log.submit(Class::Progress, events).expect("there is room");
+    (0..30).for_each(|_| world.turn(100).expect("it waits to hear who is in"));
+    assert_eq!((world.log.status().leader, world.machine.replica.last_index()), (0, last));
+    world.machine.doubting.told = Arc::new(members_of(&[1, 2, 3]));
+    world.turn(1).expect("it keeps its log");
+    (0..20).for_each(|_| world.turn(100).expect("it keeps its log"));
+    let (id, command) = world.asked().expect("it asks");
+    assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
+    let answer = Answer::Done;
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+    let error = world.turn(1).expect_err("it is out");
+    assert!(error.to_string().contains("the members changed at 10"), "{error}");
+    assert!(world.machine.must_make_way(&error));
+}
+
+/// Whoever has changed the members knows what the others were told.
+#[test]
+fn a_founder_that_let_others_in_leads_on() {
+    let mut world = World::of(Configuration::of_voters(&[1]));
+    world.turn(1).expect("a good disk");
+    for change in [founding(), joining(2)] {
+        assert!(world.machine.propose_change(&change));
+        world.turn(1).expect("a good disk");
+    }
+    let members_index = world.machine.replica.members().index;
+    assert!(members_index > 1);
+    let hello = Hello { members_index, ..hello(2) };
+    world.machine.receive(PeerInput::Connected { peer: 2, hello });
+    (0..3).for_each(|_| world.turn(100).expect("a good disk"));
+    assert_eq!((world.log.status().leader, world.machine.is_in_doubt()), (1, false));
 }
 
 #[test]
