@@ -34,7 +34,7 @@ use ledgermq_core::offset::Index;
 use raft::eraftpb::{Message, MessageType};
 
 use crate::clock::Now;
-use crate::cluster::doubt::{Doubt, Own, Shortness, Verdict};
+use crate::cluster::doubt::{Doubt, Heard, Own, Shortness, Verdict};
 use crate::cluster::{Answer, Command, Frame, Member, Members, Peers, Pulse, Sent, Standing};
 use crate::machine::joining::TOLD_KEY;
 use crate::machine::{LogMachine, TurnError};
@@ -252,7 +252,9 @@ impl<S: LogStore> LogMachine<S> {
         }
         let hello = self.peers.get(from).and_then(|known| known.hello.as_ref());
         if let Some(hello) = hello {
-            self.doubting.doubt.hear(from, pulse.acked, hello.members_index, pulse.term);
+            let Pulse { acked, commit, term, .. } = *pulse;
+            let members = hello.members_index;
+            self.doubting.doubt.hear(from, Heard { acked, commit, members, term });
         }
     }
 
@@ -303,7 +305,8 @@ impl<S: LogStore> LogMachine<S> {
         (*phase, *begun, *is_unjudged) = (Phase::Reserved, now, false);
         // It is not judged before it has been told of the members of which these know.
         for (peer, hello) in self.peers.hellos() {
-            doubt.hear(peer, 0, hello.members_index, 0);
+            let members = hello.members_index;
+            doubt.hear(peer, Heard { acked: 0, commit: 0, members, term: 0 });
         }
     }
 
@@ -313,6 +316,7 @@ impl<S: LogStore> LogMachine<S> {
             last: self.replica.last_index(),
             applied: self.admission.applied(),
             joined: self.joined_at(),
+            term: self.replica.term(),
         }
     }
 
