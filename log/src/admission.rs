@@ -32,6 +32,8 @@ use crate::committed::{CommittedBatch, Voids};
 pub(crate) use checkpoint::{Checkpoint, Loaded, load};
 pub(crate) use portable::{Parts, write as write_admission};
 pub(crate) use sessions::{Session, Sessions};
+#[cfg(test)]
+pub(crate) use tests::of_a_later_version;
 
 /// The sessions that a batch names and the ordinals from which their records are void.
 struct Table<'a> {
@@ -107,6 +109,23 @@ fn is_any_void(batch: &Batch<'_>, void_from: &[u32]) -> bool {
         })
 }
 
+/// Whether the fold will understand a batch: what it reads of one are its sessions and its fences.
+/// Whoever takes a batch on its way into the log asks first, for what is committed every node has to
+/// fold.
+///
+/// # Errors
+///
+/// What it does not understand.
+pub(crate) fn check(batch: &Batch<'_>) -> Result<(), EventError> {
+    batch.sessions().try_for_each(|session| session.map(drop))?;
+    check_fences(batch)
+}
+
+/// The same for a batch of this process, which has made its tables itself.
+pub(crate) fn check_fences(batch: &Batch<'_>) -> Result<(), EventError> {
+    batch.fences().try_for_each(|fence| batch.record_at(fence)?.event().map(drop))
+}
+
 /// About the bytes of a session in a snapshot: a client, two numbers, what ends it.
 const SESSION_BYTES: u64 = 64;
 
@@ -163,7 +182,7 @@ impl Admission {
     /// # Errors
     ///
     /// If the batch's tables or fences cannot be read: its producer wrote what this version does
-    /// not know.
+    /// not know. [`check`] finds it before.
     pub(crate) fn apply(&mut self, batch: &CommittedBatch) -> Result<Voids, EventError> {
         debug_assert!(batch.index > self.head.applied, "the log is folded in order");
         self.head.applied = batch.index;

@@ -242,8 +242,8 @@ fn turn_until_stopped<S: LogStore>(
         let turned = machine.turn(clock.now(), &mut *peers);
         peers.flush();
         if let Some(lines) = &mut lines {
-            if let Err(error @ (TurnError::Short(_) | TurnError::Damaged { .. })) = &turned
-                && machine.has_others()
+            if let Err(error) = &turned
+                && machine.must_make_way(error)
             {
                 lines.notes.give_up(&describe(error), shared.start());
             }

@@ -116,6 +116,13 @@ pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), Envel
     Ok((Envelope { time: Timestamp(u64_at(8)), producer, sequence: u64_at(32) }, body))
 }
 
+/// Whether these are the bytes that were written, be they understood or not: both checksums hold.
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+    let Some((head, body)) = bytes.split_first_chunk::<ENVELOPE_BYTES>() else { return false };
+    head[..4] == crc32c::crc32c(&head[4..]).to_le_bytes()
+        && head[44..] == crc32c::crc32c(body).to_le_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +142,15 @@ mod tests {
         assert_eq!(body, b"some body");
         let producer = ProducerId { node: 1, start: 2, local: 3 };
         assert_eq!(envelope, Envelope { time: Timestamp(5), producer, sequence: 4 });
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_whole_and_not_understood() {
+        let mut bytes = sealed();
+        bytes[4] = VERSION + 1;
+        stamp(&mut bytes, Timestamp(5));
+        assert!(open(&bytes, true).is_err());
+        assert!(is_whole(&bytes));
     }
 
     #[test]
@@ -158,6 +174,7 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[at] ^= 1 << bit;
                 assert!(open(&bytes, true).is_err(), "byte {at} bit {bit}");
+                assert!(!is_whole(&bytes), "byte {at} bit {bit}");
             }
             assert!(open(&good[..at], true).is_err(), "cut at {at}");
         }

@@ -27,6 +27,18 @@ pub enum OpenError {
         /// What the operator can do.
         remedy: String,
     },
+    /// An entry holds what was written, and this version does not know what it means. Other nodes hold
+    /// the same: the log is kept.
+    #[error(
+        "entry {index} of the log is whole, but this version does not understand it: {what}. The log is \
+         kept: start the version that wrote it, or a later one"
+    )]
+    NotUnderstood {
+        /// The entry.
+        index: Index,
+        /// What is unknown.
+        what: String,
+    },
     /// The directory belongs to another node or another version.
     #[error("{dir} {what}", dir = dir.display())]
     Foreign {

@@ -37,6 +37,7 @@ use crate::cluster::Peers;
 use crate::cluster::doubt::Shortness;
 use crate::committed::{CommittedBatch, Voids};
 use crate::config::{Config, Durability};
+use crate::envelope;
 use crate::receipt::Receipt;
 use crate::replica::{Replica, Syncing, Turned};
 use crate::shared::{Shared, lock};
@@ -67,6 +68,21 @@ pub enum TurnError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A committed entry holds what was written, and this version does not know what it means. Other
+    /// nodes hold the same: the log is kept.
+    #[error(
+        "committed entry {index} is whole, but this version does not understand it: {what}. The log is \
+         kept: start the version that wrote it, or a later one"
+    )]
+    NotUnderstood {
+        /// Its index.
+        index: Index,
+        /// What is unknown.
+        what: &'static str,
+    },
+    /// What this process is about to log no node could fold. It is not proposed.
+    #[error("a batch of this process cannot be folded, and is not proposed: {0}")]
+    NotFoldable(&'static str),
     /// Somebody leads who has another entry where this node has a committed one. Nobody but people
     /// can tell which of the two is right, so nothing is repaired.
     #[error(
@@ -83,6 +99,17 @@ pub enum TurnError {
     /// The log is not what this node promised to others. The next process has to begin without it.
     #[error("{0}")]
     Short(Shortness),
+}
+
+impl TurnError {
+    /// A committed entry cannot be folded. One that is whole is the same on every node: nobody may
+    /// give a log up for it.
+    fn unfit(index: Index, bytes: &[u8], what: &'static str) -> Self {
+        match envelope::is_whole(bytes) {
+            true => Self::NotUnderstood { index, what },
+            false => Self::Damaged { index, what },
+        }
+    }
 }
 
 /// The log of one node, over any store.
@@ -178,12 +205,12 @@ impl<S: LogStore> LogMachine<S> {
             self.tell_peers_number(peers);
             self.keep_time(now.monotonic, peers)?;
         }
-        self.derive(time, may_write && self.is_number_kept);
+        self.derive(time, may_write && self.is_number_kept)?;
         if may_write {
             self.note_acked();
             self.keep_acked(now.monotonic);
             self.leave_joint();
-            self.propose(now, time, peers);
+            self.propose(now, time, peers)?;
             self.restore_imported();
             self.step_checkpoint();
             self.write(now, peers)?;
@@ -308,7 +335,7 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(index) = self.replica.take_unreadable()
             && self.has_others()
         {
-            self.found_damaged(index, now.monotonic);
+            self.found_damaged(index);
         }
         match written {
             Ok(()) => {
@@ -396,16 +423,17 @@ impl<S: LogStore> LogMachine<S> {
     fn fold(&mut self, entry: Entry) -> Result<Option<Arc<CommittedBatch>>, TurnError> {
         let index = entry.index;
         let check = index <= self.found;
-        let damaged = |what| TurnError::Damaged { index, what };
         // Raft's own entries, and the members, which the replica has applied.
         if entry.get_entry_type() != EntryType::EntryNormal || entry.data.is_empty() {
             self.admission.pass(index);
             return Ok(None);
         }
+        let bytes = entry.data.clone();
+        let unfit = |what| TurnError::unfit(index, &bytes, what);
         let batch =
-            CommittedBatch::open(index, entry.data, check).map_err(|error| damaged(error.0))?;
+            CommittedBatch::open(index, entry.data, check).map_err(|error| unfit(error.0))?;
         self.last_time = self.last_time.max(batch.time);
-        let voids = self.admission.apply(&batch).map_err(|error| damaged(error.0))?;
+        let voids = self.admission.apply(&batch).map_err(|error| unfit(error.0))?;
         self.checkpoint.folded(index, batch.bytes(), &voids);
         if voids != Voids::None {
             let mut marks = self.shared.voids.write().unwrap_or_else(PoisonError::into_inner);
@@ -437,6 +465,7 @@ impl<S: LogStore> LogMachine<S> {
         let first = self.shared.reader.first_index();
         let gate = self.shared.gate();
         let is_alone = self.is_alone();
+        self.shared.has_others.store(self.has_others(), Ordering::Relaxed);
         let safe = self.peers.safe().max(self.last_time);
         let mut status = lock(&self.shared.status);
         status.gate = gate;

@@ -431,6 +431,16 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
+    /// Gives leadership up, to nobody: this node takes no part any more.
+    pub(crate) fn stop_leading(&mut self) {
+        let is_stuck = self.is_stuck();
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && !is_stuck {
+            raft.become_follower(raft.term, 0);
+            self.settle();
+        }
+    }
+
     /// The store, for what is beside the entries.
     pub(crate) fn store(&self) -> &S {
         &self.store

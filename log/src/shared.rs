@@ -15,6 +15,7 @@ use crate::cluster::Members;
 use crate::commanding::Commanding;
 use crate::committed::{CommittedBatch, Voids};
 use crate::deriving::Deriving;
+use crate::envelope;
 use crate::error::{Full, ReadError};
 use crate::receipt::{Pushed, Receipt};
 use crate::ring::Ring;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) mark: Mark,
     /// An entry that somebody found damaged; 0 if there is none.
     pub(crate) damaged: AtomicU64,
+    /// Others may have what cannot be read here: this node begins again as soon as they let it.
+    pub(crate) has_others: AtomicBool,
     pub(crate) is_stopping: AtomicBool,
     /// This node is not to lead any more.
     pub(crate) is_handing_over: Mutex<bool>,
@@ -118,6 +121,7 @@ impl Shared {
             purge_allowed: AtomicU64::new(0),
             mark: Mark::default(),
             damaged: AtomicU64::new(0),
+            has_others: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             is_handing_over: Mutex::new(false),
             is_draining: AtomicBool::new(false),
@@ -297,8 +301,15 @@ fn batch_of(
     if entry.data.is_empty() || entry.get_entry_type() != raft::eraftpb::EntryType::EntryNormal {
         return Ok(None);
     }
-    let batch = CommittedBatch::open(entry.index, entry.data.clone(), true)
-        .map_err(|error| ReadError::Damaged { index: entry.index, what: error.0.into() })?;
+    let index = entry.index;
+    let batch = CommittedBatch::open(index, entry.data.clone(), true).map_err(|error| {
+        let what = error.0.into();
+        // An earlier version than the one that folded it: the log is good.
+        match envelope::is_whole(&entry.data) {
+            true => ReadError::Io { index, what },
+            false => ReadError::Damaged { index, what },
+        }
+    })?;
     let voids = marks.get(&entry.index).cloned().unwrap_or_default();
     Ok(Some(Arc::new(batch.with_voids(voids))))
 }

@@ -1,6 +1,7 @@
 //! Tails: reading the log from a place on, as it grows.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ledgermq_core::offset::Index;
 
@@ -17,6 +18,9 @@ use crate::wake::Wake;
 /// all tails share, older ones from the disk.
 pub struct Tail {
     next: Index,
+    /// It stands at an entry that is damaged here. Others have it, and this process is about to end; if
+    /// nobody can let the node go, whoever reads waits, and the rest of it serves.
+    is_held: bool,
     shared: Arc<Shared>,
     sleeper: Arc<Sleeper>,
 }
@@ -25,7 +29,7 @@ impl Tail {
     pub(crate) fn new(next: Index, shared: Arc<Shared>, wake: Arc<dyn Wake>) -> Self {
         let sleeper = Arc::new(Sleeper::new(next, wake));
         shared.sleepers.add(&sleeper);
-        Self { next, shared, sleeper }
+        Self { next, is_held: false, shared, sleeper }
     }
 
     /// Appends the next batches to `out`, up to about `bytes_max` bytes but at least one if one is
@@ -35,6 +39,8 @@ impl Tail {
     ///
     /// [`TailError::Gap`] once if batches were purged before they were taken; the tail then stands
     /// behind the gap. [`TailError::Stopped`] when everything was taken and the log has stopped.
+    /// [`TailError::Read`] at an entry that is damaged; where others have it nothing is taken before this
+    /// process ends.
     pub fn take(
         &mut self,
         bytes_max: usize,
@@ -53,8 +59,9 @@ impl Tail {
         // The gate is looked at first: what was committed before the end is then seen.
         let gate = self.shared.gate();
         let taken = out.len();
+        self.is_held = false;
         // Entries without a batch are passed over.
-        while out.len() == taken {
+        while out.len() == taken && !self.is_held {
             let first = {
                 let ring = lock(&self.shared.ring);
                 if self.next > ring.last() {
@@ -69,7 +76,15 @@ impl Tail {
                 }
                 ring.first()
             };
-            self.take_stored(first - 1, bytes_max, out)?;
+            match self.take_stored(first - 1, bytes_max, out) {
+                Err(TailError::Read(ReadError::Damaged { .. }))
+                    if self.shared.has_others.load(Ordering::Relaxed)
+                        && !matches!(gate, Gate::Stopped { .. }) =>
+                {
+                    self.is_held = true;
+                }
+                taken => taken?,
+            }
         }
         Ok(())
     }
@@ -99,7 +114,7 @@ impl Tail {
     pub fn prepare_sleep(&self) -> bool {
         // The flag first, then the look: else a commit between the two would wake nobody.
         self.sleeper.set_asleep(true);
-        let is_behind = self.next <= lock(&self.shared.ring).last();
+        let is_behind = !self.is_held && self.next <= lock(&self.shared.ring).last();
         let may_sleep = !is_behind && !matches!(self.shared.gate(), Gate::Stopped { .. });
         self.sleeper.set_asleep(may_sleep);
         may_sleep

@@ -48,6 +48,33 @@ fn message(builder: &mut BatchBuilder, client: &str, epoch: Offset) {
     builder.publish(Some((&client.into(), epoch)), None, &message);
 }
 
+/// A closed batch, whole, with a fenced event that this version does not know.
+pub(crate) fn of_a_later_version() -> Vec<u8> {
+    /// In front of an event without a cause or a key.
+    const RECORD_HEAD: usize = 8;
+    let mut builder = BatchBuilder::new(ENVELOPE_BYTES);
+    builder.push(None, None, &Event::NodeStarted { node: 2, start: 1 });
+    let mut bytes = builder.finish(Vec::new());
+    bytes[ENVELOPE_BYTES + RECORD_HEAD] = 0x7f;
+    envelope::close(&mut bytes, ProducerId { node: 2, start: 1, local: 0 }, 1);
+    bytes
+}
+
+#[test]
+fn what_the_fold_would_not_understand_is_found_before() {
+    let good = commit(1, producer(0), 1, |builder| {
+        builder.push(None, None, &opened("c", 0));
+        message(builder, "c", Offset::new(1, 0));
+    });
+    assert_eq!(check(&good.batch()), Ok(()));
+    let mut bytes = of_a_later_version();
+    envelope::stamp(&mut bytes, Timestamp(1));
+    let later = CommittedBatch::open(1, bytes.into(), true).expect("its head is as ever");
+    assert_eq!(check(&later.batch()), Err(EventError("unknown event")));
+    assert_eq!(check_fences(&later.batch()), Err(EventError("unknown event")));
+    assert_eq!(Admission::default().apply(&later), Err(EventError("unknown event")));
+}
+
 pub(super) fn commit(
     index: Index,
     producer: ProducerId,

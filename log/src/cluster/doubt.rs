@@ -29,19 +29,47 @@ pub struct Own {
     pub node: u64,
     /// The last entry of its log.
     pub last: Index,
+    /// The last entry that is committed and folded here.
+    pub applied: Index,
     /// Index of the change that let it in, with which its log began; 0 if that is not known.
     pub joined: Index,
+    /// Its term.
+    pub term: u64,
 }
 
-/// What another node has said.
+impl Own {
+    /// Whether its log is of before the change of the members at `index`, of which others know. By its
+    /// own log the node is the only voter, so nobody could have changed anything without it; but the
+    /// change does not stand there, be it that the log is shorter, or that it went on another way. One
+    /// that may be among the last entries is known when they are folded.
+    #[must_use]
+    pub fn is_of_before(&self, configuration: &Configuration, index: Index) -> bool {
+        configuration.is_sole_voter(self.node)
+            && self.joined <= self.applied
+            && index > configuration.index
+            && (index <= self.applied || index > self.last)
+    }
+}
+
+/// What another node says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Heard {
+pub struct Heard {
     /// The last entry that it saw this node acknowledge.
-    acked: Index,
+    pub acked: Index,
+    /// The last entry that it knows to be committed.
+    pub commit: Index,
     /// The last change of the members that it knew of.
-    members: Index,
+    pub members: Index,
     /// Its term.
-    term: u64,
+    pub term: u64,
+}
+
+impl Heard {
+    /// What of that holds where somebody is in `term`: a leader of an earlier one that slept does not
+    /// know yet that what it saw acknowledged and not committed has made way for other entries.
+    fn acked_in(&self, term: u64) -> Index {
+        if self.term < term { self.acked.min(self.commit) } else { self.acked }
+    }
 }
 
 /// What comes of it.
@@ -74,6 +102,18 @@ pub enum Shortness {
         /// The change that let it in.
         joined: Index,
     },
+    /// It is of before anybody else had a vote.
+    Alone {
+        /// Where it ends.
+        last: Index,
+        /// The change of the members that others know of.
+        members: Index,
+    },
+    /// It has all of it, but a part cannot be read.
+    Damaged {
+        /// The entry.
+        index: Index,
+    },
 }
 
 impl fmt::Display for Shortness {
@@ -87,6 +127,13 @@ impl fmt::Display for Shortness {
                 "the log ends at {last} and is of before this node was let in again at {joined}: \
                  was its disk rolled back?"
             ),
+            Self::Alone { last, members } => write!(
+                f,
+                "the log ends at {last} and has this node alone, but the members changed at {members}: \
+                 was its disk rolled back? What was acknowledged here since it started is in this log \
+                 only, which is kept beside the one that comes"
+            ),
+            Self::Damaged { index } => write!(f, "entry {index} of the log is damaged"),
         }
     }
 }
@@ -98,13 +145,14 @@ pub struct Doubt {
 }
 
 impl Doubt {
-    /// `peer`, of that term, saw the entries up to `acked` acknowledged by this node. It knows of the
-    /// members as of `members`.
-    pub fn hear(&mut self, peer: u64, acked: Index, members: Index, term: u64) {
-        let heard = self.heard.entry(peer).or_insert(Heard { acked, members, term });
-        heard.acked = heard.acked.max(acked);
-        heard.members = heard.members.max(members);
-        heard.term = heard.term.max(term);
+    /// `peer` says that.
+    pub fn hear(&mut self, peer: u64, says: Heard) {
+        let heard = self.heard.entry(peer).or_insert(says);
+        let term = heard.term.max(says.term);
+        heard.acked = heard.acked_in(term).max(says.acked_in(term));
+        heard.commit = heard.commit.max(says.commit);
+        heard.members = heard.members.max(says.members);
+        heard.term = term;
     }
 
     /// Who has said something.
@@ -139,6 +187,11 @@ impl Doubt {
         {
             return Verdict::Short(Shortness::Outdated { last: own.last, joined: member.joined });
         }
+        let has_others = members.voters().any(|voter| voter != own.node);
+        if has_others && own.is_of_before(configuration, members.index) {
+            let (last, members) = (own.last, members.index);
+            return Verdict::Short(Shortness::Alone { last, members });
+        }
         if let Some(shortness) = self.shortness(own) {
             return Verdict::Short(shortness);
         }
@@ -161,10 +214,11 @@ impl Doubt {
     /// Whether somebody saw more than there is. Who does not know yet that this node was let in again
     /// speaks of a log that is gone.
     fn shortness(&self, own: Own) -> Option<Shortness> {
+        let term = self.term().max(own.term);
         let of_now = self.heard.iter().filter(|(_, heard)| heard.members >= own.joined);
-        let (by, heard) = of_now.max_by_key(|(_, heard)| heard.acked)?;
-        let Heard { acked, .. } = *heard;
-        (acked > own.last).then_some(Shortness::Acknowledged { last: own.last, by: *by, acked })
+        let seen = of_now.map(|(by, heard)| (heard.acked_in(term), *by));
+        let (acked, by) = seen.max_by_key(|(acked, _)| *acked)?;
+        (acked > own.last).then_some(Shortness::Acknowledged { last: own.last, by, acked })
     }
 }
 
@@ -174,7 +228,11 @@ mod tests {
     use crate::cluster::identity::ClusterId;
     use crate::cluster::members::{MemberChange, Role};
 
-    const OWN: Own = Own { node: 3, last: 90, joined: 5 };
+    const OWN: Own = Own { node: 3, last: 90, applied: 80, joined: 5, term: 7 };
+
+    fn says(acked: Index, members: Index, term: u64) -> Heard {
+        Heard { acked, commit: 80, members, term }
+    }
 
     fn three() -> Configuration {
         Configuration { index: 10, ..Configuration::of_voters(&[1, 2, 3]) }
@@ -208,9 +266,9 @@ mod tests {
     fn a_log_is_sound_when_all_have_spoken_and_saw_no_more() {
         let mut doubt = Doubt::default();
         assert_eq!(judge(&doubt, GRACE), Verdict::Reserved);
-        doubt.hear(1, 90, 10, 7);
+        doubt.hear(1, says(90, 10, 7));
         assert_eq!(judge(&doubt, Duration::ZERO), Verdict::Reserved);
-        doubt.hear(2, 0, 10, 8);
+        doubt.hear(2, says(0, 10, 8));
         assert_eq!(judge(&doubt, Duration::ZERO), Verdict::Sound);
         assert_eq!(doubt.term(), 8);
     }
@@ -219,7 +277,7 @@ mod tests {
     #[test]
     fn after_a_while_a_majority_is_enough() {
         let mut doubt = Doubt::default();
-        doubt.hear(2, 90, 10, 7);
+        doubt.hear(2, says(90, 10, 7));
         assert_eq!(judge(&doubt, GRACE - Duration::from_millis(1)), Verdict::Reserved);
         assert_eq!(judge(&doubt, GRACE), Verdict::Sound);
     }
@@ -227,12 +285,32 @@ mod tests {
     #[test]
     fn one_who_saw_more_is_enough_to_know() {
         let mut doubt = Doubt::default();
-        doubt.hear(1, 100, 10, 7);
+        doubt.hear(1, says(100, 10, 7));
         let short = Shortness::Acknowledged { last: 90, by: 1, acked: 100 };
         assert_eq!(judge(&doubt, Duration::ZERO), Verdict::Short(short));
         assert_eq!(short.to_string(), "the log ends at 90, node 1 saw 100 acknowledged");
         // It does not take it back.
-        doubt.hear(1, 0, 10, 7);
+        doubt.hear(1, says(0, 10, 7));
+        assert_eq!(judge(&doubt, GRACE), Verdict::Short(short));
+    }
+
+    /// What it saw and was not committed has made way for entries of the term that it does not know.
+    #[test]
+    fn a_leader_of_an_earlier_term_condemns_no_log_by_what_was_not_committed() {
+        let (slept, others) = (says(100, 10, 6), says(0, 10, 7));
+        for (first, second) in [(slept, others), (others, slept)] {
+            let mut doubt = Doubt::default();
+            doubt.hear(1, first);
+            doubt.hear(2, second);
+            assert_eq!(judge(&doubt, GRACE), Verdict::Sound);
+        }
+        // Nor when it has heard of the term; what was committed holds.
+        let mut doubt = Doubt::default();
+        doubt.hear(1, slept);
+        doubt.hear(1, says(80, 10, 8));
+        assert_eq!(judge(&doubt, GRACE), Verdict::Sound);
+        doubt.hear(1, Heard { commit: 100, ..slept });
+        let short = Shortness::Acknowledged { last: 90, by: 1, acked: 100 };
         assert_eq!(judge(&doubt, GRACE), Verdict::Short(short));
     }
 
@@ -240,7 +318,7 @@ mod tests {
     fn newer_members_are_learnt_first() {
         let mut doubt = Doubt::default();
         for peer in [1, 2] {
-            doubt.hear(peer, 0, 12, 7);
+            doubt.hear(peer, says(0, 12, 7));
         }
         assert_eq!(judge(&doubt, GRACE), Verdict::Reserved);
         // Nodes 4 and 5 vote, too, by now: two of five are not enough, three are.
@@ -249,10 +327,28 @@ mod tests {
         let verdict = |doubt: &Doubt| doubt.judge(OWN, &three(), &newer, GRACE);
         assert_eq!(verdict(&doubt), Verdict::Sound);
         let mut doubt = Doubt::default();
-        doubt.hear(1, 0, 12, 7);
+        doubt.hear(1, says(0, 12, 7));
         assert_eq!(verdict(&doubt), Verdict::Reserved);
-        doubt.hear(5, 0, 12, 7);
+        doubt.hear(5, says(0, 12, 7));
         assert_eq!(verdict(&doubt), Verdict::Sound);
+    }
+
+    /// However far it went on alone.
+    #[test]
+    fn the_log_of_an_only_voter_is_of_before_a_change_that_it_does_not_hold() {
+        let alone = Configuration { index: 3, ..Configuration::of_voters(&[1]) };
+        let founder = Own { node: 1, last: 90, applied: 80, joined: 1, term: 7 };
+        let newer = |index| Members { index, ..members(&[(2, 4), (3, 5)]) };
+        let verdict = |own, index| Doubt::default().judge(own, &alone, &newer(index), GRACE);
+        for index in [10, 80, 91] {
+            let short = Shortness::Alone { last: 90, members: index };
+            assert_eq!(verdict(founder, index), Verdict::Short(short), "{index}");
+        }
+        // It may be among those that are not folded yet; or the log begins anew with what it is sent.
+        assert!(!founder.is_of_before(&alone, 81));
+        assert!(!founder.is_of_before(&alone, 3), "it made that itself");
+        assert!(!Own { joined: 85, ..founder }.is_of_before(&alone, 10));
+        assert!(!founder.is_of_before(&three(), 20), "others vote by what it holds");
     }
 
     #[test]
@@ -260,17 +356,17 @@ mod tests {
         let mut joint = three();
         joint.state.voters_outgoing = vec![3, 4, 5];
         let mut doubt = Doubt::default();
-        doubt.hear(1, 0, 10, 7);
+        doubt.hear(1, says(0, 10, 7));
         let verdict = |doubt: &Doubt| doubt.judge(OWN, &joint, &Members::default(), GRACE);
         assert_eq!(verdict(&doubt), Verdict::Reserved);
-        doubt.hear(5, 0, 10, 7);
+        doubt.hear(5, says(0, 10, 7));
         assert_eq!(verdict(&doubt), Verdict::Sound);
     }
 
     #[test]
     fn a_log_of_before_the_last_admission_is_short() {
         let mut doubt = Doubt::default();
-        doubt.hear(1, 0, 120, 7);
+        doubt.hear(1, says(0, 120, 7));
         let mut newer = members(&[(2, 4), (3, 5)]);
         assert!(newer.apply(119, &MemberChange::Withdraw { node: 3 }));
         assert!(newer.apply(120, &MemberChange::Readmit { node: 3 }));
@@ -279,7 +375,7 @@ mod tests {
         // Its successor, which has not been sent that entry yet, is not; and who has not heard of it
         // remembers another log.
         let own = Own { joined: 120, ..OWN };
-        doubt.hear(2, 500, 10, 7);
+        doubt.hear(2, says(500, 10, 7));
         assert_eq!(doubt.judge(own, &three(), &newer, GRACE), Verdict::Sound);
     }
 }

@@ -12,7 +12,8 @@ use ledgermq_core::offset::Timestamp;
 use crate::committed::CommittedBatch;
 use crate::deriving::{DERIVED, Slot, Stage};
 use crate::envelope;
-use crate::machine::LogMachine;
+use crate::machine::proposing::check_foldable;
+use crate::machine::{LogMachine, TurnError};
 use crate::shared::lock;
 use crate::staging;
 use crate::store::LogStore;
@@ -21,34 +22,37 @@ impl<S: LogStore> LogMachine<S> {
     /// Looks whether this node leads, and proposes what was derived if it does. What it cannot
     /// propose is answered; only a write that waits for the disk, so that it may not propose, is
     /// waited for.
-    pub(super) fn derive(&mut self, time: Timestamp, may_propose: bool) {
+    pub(super) fn derive(&mut self, time: Timestamp, may_propose: bool) -> Result<(), TurnError> {
         let shared = Arc::clone(&self.shared);
         let mut deriving = lock(&shared.deriving);
         let leading = self.replica.leading();
         deriving.leading = leading;
         deriving.is_sole_member = self.replica.is_sole_member();
-        let Some(slot) = &mut deriving.slot else { return };
+        let Some(slot) = &mut deriving.slot else { return Ok(()) };
         let is_ours = leading.is_some_and(|leading| {
             leading.term == slot.term && self.admission.applied() >= leading.first
         });
         if !is_ours {
             // A batch that was proposed may be committed all the same: by a leader whose first
             // entry comes behind it.
-            return deriving.refuse();
+            deriving.refuse();
+            return Ok(());
         }
         if !may_propose || self.replica.is_stuck() {
-            return;
+            return Ok(());
         }
-        let Stage::Waiting(events) = &mut slot.stage else { return };
+        let Stage::Waiting(events) = &mut slot.stage else { return Ok(()) };
         let producer = ProducerId { node: shared.node, start: shared.start(), local: DERIVED };
         let sequence = self.admission.last(producer) + 1;
         let mut bytes = staging::close(events, producer, sequence);
+        check_foldable(&bytes)?;
         envelope::stamp(&mut bytes, time);
         slot.stage = Stage::Proposed(sequence);
         if !self.replica.propose(Bytes::from(bytes)) {
             // Leadership is on its way to another.
             deriving.refuse();
         }
+        Ok(())
     }
 
     /// Answers for a derived batch of this process that is committed, and in the ring.

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | reserved | is told nothing | enough others have said what they saw: sound, or short |
 //! | short | is told nothing | with a log: the leader took the node out, as it asked: [`TurnError::Short`]; with an empty one: and let it in again: sound |
-//! | sound | takes part | |
+//! | sound | takes part | of a node that was alone, by what its log says: others know of members that the log does not hold: reserved |
 //!
 //! A short node asks every node to be re-admitted, naming the last admission that it knows of; the
 //! leader does it, or says that there is a later one. A log that is not empty is kept until the node is
@@ -14,41 +14,40 @@
 //! an admission that came after the leader took *it* out is the answer, any other was of a log that
 //! is gone.
 //!
+//! A node that finds a part of its log damaged while it runs goes the same way (`damaged.rs`), but takes
+//! part in raft until it is out: the rest of its log is what it promised.
+//!
 //! Until its log has come to the entry that let the node in, it does not stand for election: what it
 //! is sent before tells of a time when others were in, or it alone. It votes, as any new node with a
 //! short log does, but in no term in which an earlier process may have.
 
+mod acked;
+mod damaged;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ledgermq_core::offset::Index;
 use raft::eraftpb::{Message, MessageType};
 
 use crate::clock::Now;
-use crate::cluster::doubt::{Doubt, Own, Shortness, Verdict};
-use crate::cluster::{Answer, Command, Frame, Members, Peers, Pulse, Sent, Standing};
-use crate::config::Durability;
+use crate::cluster::doubt::{Doubt, Heard, Own, Shortness, Verdict};
+use crate::cluster::{Answer, Command, Frame, Member, Members, Peers, Pulse, Sent, Standing};
 use crate::machine::joining::TOLD_KEY;
 use crate::machine::{LogMachine, TurnError};
 use crate::store::{LogStore, Unit};
 
+use acked::acked;
+use damaged::Damage;
+
 /// Key of the store under which the index of the change stands that let this node in, with which
 /// its log began: 8 bytes, big-endian.
 const JOINED_KEY: &[u8] = b"J";
-/// Keys of the store under which it stands what another node was seen to acknowledge, with the number
-/// of that node (8 bytes, big-endian) behind: its admission, and the entry (8 bytes each, big-endian).
-const ACKED_PREFIX: &[u8] = b"p";
-/// How often that is written, at most.
-const ACKED_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a short node asks to be re-admitted.
+/// How often a node whose log has to make way asks to be re-admitted.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// So long a leader that cannot read its log tries to hand over.
-const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// Marks the numbers of what a short node asks, beside those of commands.
 pub(super) const OWN_ID: u64 = 1 << 63;
 
@@ -60,6 +59,8 @@ pub(super) struct Doubting {
     joined: Index,
     /// Votes of this term and below are not given: an earlier process may have given them.
     vote_floor: u64,
+    /// It was taken for sound as it is, since by what it says nobody else was ever in.
+    is_unjudged: bool,
     begun: Duration,
     /// The newest members that others told of.
     pub(super) told: Arc<Members>,
@@ -70,8 +71,9 @@ pub(super) struct Doubting {
     /// What of that is written.
     acked_written: BTreeMap<u64, (Index, Index)>,
     acked_at: Duration,
-    /// An entry that cannot be read, and since when that is known.
-    damaged: Option<(Index, Duration)>,
+    asking: Asking,
+    /// An entry that cannot be read.
+    damaged: Option<Damage>,
     /// An entry of a leader that is not the one that is committed here, and whose it is.
     contradicted: Option<(Index, u64)>,
 }
@@ -89,7 +91,13 @@ struct Short {
     why: String,
     /// The log is there, and this is what is wrong with it.
     shortness: Option<Shortness>,
-    asked_at: Option<Duration>,
+}
+
+/// What this process has asked for, to be re-admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asking {
+    /// When, and which admission it is to end.
+    asked: Option<(Duration, Index)>,
     /// The admission that the leader has ended, as this process asked.
     withdrawn: Option<Index>,
 }
@@ -129,23 +137,26 @@ impl Doubting {
             }
             Found::Empty if joined == 0 => {
                 let why = why.unwrap_or_else(|| "the log is gone".to_owned());
-                Phase::Short(Short { why, shortness: None, asked_at: None, withdrawn: None })
+                Phase::Short(Short { why, shortness: None })
             }
             Found::Alone => Phase::Sound,
             Found::Empty | Found::Log => Phase::Reserved,
         };
         let acked = acked(store);
+        let is_unjudged = matches!(found, Found::Alone | Found::New);
         Self {
             doubt: Doubt::default(),
             phase,
             joined,
             vote_floor: 0,
+            is_unjudged,
             begun: now.monotonic,
             told,
             acked_written: acked.clone(),
             acked,
             has_led: false,
             acked_at: now.monotonic,
+            asking: Asking::default(),
             damaged: None,
             contradicted: None,
         }
@@ -194,6 +205,7 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn is_alone(&self) -> bool {
         let configuration = self.replica.configuration();
         configuration.is_sole_voter(self.shared.node)
+            && self.doubting.is_sound()
             && self.is_admitted()
             && self.doubting.told.index <= configuration.index
     }
@@ -205,10 +217,10 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whether raft may be told that.
     pub(super) fn may_step(&self, message: &Message) -> bool {
-        let is_sound = self.doubting.is_sound();
+        let is_sound = self.doubting.is_sound() && !self.is_overtaken();
         match message.get_msg_type() {
             MessageType::MsgRequestVote => is_sound && message.term > self.doubting.vote_floor,
-            MessageType::MsgTimeoutNow => self.may_stand(),
+            MessageType::MsgTimeoutNow => is_sound && self.may_stand(),
             _ => is_sound,
         }
     }
@@ -240,7 +252,9 @@ impl<S: LogStore> LogMachine<S> {
         }
         let hello = self.peers.get(from).and_then(|known| known.hello.as_ref());
         if let Some(hello) = hello {
-            self.doubting.doubt.hear(from, pulse.acked, hello.members_index, pulse.term);
+            let Pulse { acked, commit, term, .. } = *pulse;
+            let members = hello.members_index;
+            self.doubting.doubt.hear(from, Heard { acked, commit, members, term });
         }
     }
 
@@ -257,19 +271,57 @@ impl<S: LogStore> LogMachine<S> {
         if let Some((index, from)) = self.doubting.contradicted {
             return Err(TurnError::Contradicted { index, from });
         }
+        if self.is_overtaken() {
+            self.begin_doubt(now.monotonic);
+        }
+        if !self.doubting.is_sound() {
+            self.replica.stop_leading();
+        }
         match self.doubting.phase {
-            Phase::Sound => self.leave_if_damaged(now.monotonic),
+            Phase::Sound => self.leave_if_damaged(now.monotonic, peers),
             Phase::Reserved => self.judge(now.monotonic),
             Phase::Short(_) => self.ask_readmission(now.monotonic, peers),
         }
     }
 
-    fn judge(&mut self, now: Duration) -> Result<(), TurnError> {
-        let own = Own {
+    /// Whether this node leads alone, as its log says, and others know better: its disk was rolled back
+    /// to what it was before they came.
+    fn is_overtaken(&self) -> bool {
+        let configuration = self.replica.configuration();
+        if !self.doubting.is_unjudged || !configuration.is_sole_voter(self.shared.node) {
+            return false;
+        }
+        let hellos = self.peers.hellos().map(|(_, hello)| hello.members_index);
+        let newest = hellos.fold(self.doubting.told.index, Index::max);
+        self.own().is_of_before(configuration, newest)
+    }
+
+    /// Takes no part any more before it has heard of the members.
+    fn begin_doubt(&mut self, now: Duration) {
+        tracing::error!(
+            "others know of members that the log of this node, which leads alone, does not"
+        );
+        let Doubting { doubt, phase, begun, is_unjudged, .. } = &mut self.doubting;
+        (*phase, *begun, *is_unjudged) = (Phase::Reserved, now, false);
+        // It is not judged before it has been told of the members of which these know.
+        for (peer, hello) in self.peers.hellos() {
+            let members = hello.members_index;
+            doubt.hear(peer, Heard { acked: 0, commit: 0, members, term: 0 });
+        }
+    }
+
+    fn own(&self) -> Own {
+        Own {
             node: self.shared.node,
             last: self.replica.last_index(),
+            applied: self.admission.applied(),
             joined: self.joined_at(),
-        };
+            term: self.replica.term(),
+        }
+    }
+
+    fn judge(&mut self, now: Duration) -> Result<(), TurnError> {
+        let own = self.own();
         let waited = now.saturating_sub(self.doubting.begun);
         let configuration = self.replica.configuration();
         let members = self.newest_members();
@@ -279,8 +331,7 @@ impl<S: LogStore> LogMachine<S> {
                 let why = shortness.to_string();
                 tracing::error!(why, "this node asks to be let in again with an empty log");
                 let shortness = Some(shortness);
-                self.doubting.phase =
-                    Phase::Short(Short { why, shortness, asked_at: None, withdrawn: None });
+                self.doubting.phase = Phase::Short(Short { why, shortness });
                 Ok(())
             }
             Verdict::Sound => {
@@ -299,41 +350,51 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn ask_readmission(&mut self, now: Duration, peers: &mut dyn Peers) -> Result<(), TurnError> {
-        let own = self.shared.node;
-        let Some(member) = self.newest_members().nodes.get(&own).cloned() else { return Ok(()) };
-        let Phase::Short(short) = &mut self.doubting.phase else { return Ok(()) };
-        if let (Some(shortness), Some(_)) = (short.shortness, short.withdrawn) {
-            return Err(TurnError::Short(shortness));
+        let Phase::Short(Short { shortness, .. }) = &self.doubting.phase else { return Ok(()) };
+        let Some(withdrawn) = self.doubting.asking.withdrawn else {
+            self.ask(now, peers);
+            return Ok(());
+        };
+        if let Some(shortness) = shortness {
+            return Err(TurnError::Short(*shortness));
         }
-        if let Some(withdrawn) = short.withdrawn
-            && member.joined > withdrawn
+        let member = self.newest_members().nodes.get(&self.shared.node);
+        if let Some(Member { joined, standing, .. }) = member
+            && *joined > withdrawn
+            && *standing != Standing::Away
         {
-            if member.standing != Standing::Away {
-                self.readmitted(member.joined);
-            }
-            return Ok(());
-        }
-        if short.withdrawn.is_some() || short.asked_at.is_some_and(|at| now < at + ASK_INTERVAL) {
-            return Ok(());
-        }
-        short.asked_at = Some(now);
-        let (id, joined) = (OWN_ID | member.joined, member.joined);
-        let frame = Frame::Command { id, command: Command::Readmit { node: own, joined } };
-        for peer in self.peers.connected() {
-            let _ = peers.send(peer, &frame);
+            let joined = *joined;
+            self.readmitted(joined);
         }
         Ok(())
     }
 
-    /// The answer to what this node asked as a short one; `false` if it is not one.
+    /// Asks every node to be re-admitted, now and then: it is the leader that does it.
+    fn ask(&mut self, now: Duration, peers: &mut dyn Peers) {
+        let node = self.shared.node;
+        let Some(Member { joined, .. }) = self.newest_members().nodes.get(&node) else { return };
+        let joined = *joined;
+        if self.doubting.asking.asked.is_some_and(|(at, _)| now < at + ASK_INTERVAL) {
+            return;
+        }
+        self.doubting.asking.asked = Some((now, joined));
+        let (id, command) = (OWN_ID | joined, Command::Readmit { node, joined });
+        let frame = Frame::Command { id, command };
+        for peer in self.peers.connected() {
+            let _ = peers.send(peer, &frame);
+        }
+    }
+
+    /// The answer to what this node asked for itself; `false` if it is not one.
     pub(super) fn take_readmission(&mut self, id: u64, answer: &Answer) -> bool {
         if id & OWN_ID == 0 {
             return false;
         }
-        if let Phase::Short(short) = &mut self.doubting.phase
-            && *answer == Answer::Done
-        {
-            short.withdrawn = Some(id & !OWN_ID);
+        let Asking { asked, withdrawn } = &mut self.doubting.asking;
+        // An earlier process may have asked to end an earlier admission.
+        let is_asked = asked.is_some_and(|(_, joined)| id == OWN_ID | joined);
+        if is_asked && *answer == Answer::Done {
+            *withdrawn = Some(id & !OWN_ID);
         }
         true
     }
@@ -344,123 +405,15 @@ impl<S: LogStore> LogMachine<S> {
         self.doubting.joined = joined;
         self.doubting.vote_floor = self.doubting.doubt.term();
         self.doubting.phase = Phase::Sound;
+        self.doubting.asking = Asking::default();
         let puts = &mut self.extra.puts;
         puts.push((JOINED_KEY.to_vec(), joined.to_be_bytes().to_vec()));
         puts.push((TOLD_KEY.to_vec(), self.doubting.told.encode()));
     }
 
-    /// An entry cannot be read: with others that have it, somebody else is to lead, and then this
-    /// node begins again with an empty log.
-    pub(super) fn found_damaged(&mut self, index: Index, now: Duration) {
-        if self.doubting.damaged.is_none() {
-            tracing::error!(index, "an entry of the log is damaged");
-            self.doubting.damaged = Some((index, now));
-        }
-    }
-
     /// A leader sends another entry than the one that is committed here.
     pub(super) fn contradict(&mut self, index: Index, from: u64) {
         self.doubting.contradicted.get_or_insert((index, from));
-    }
-
-    fn leave_if_damaged(&mut self, now: Duration) -> Result<(), TurnError> {
-        let index = self.shared.damaged.load(Ordering::SeqCst);
-        if index != 0 && self.has_others() {
-            self.found_damaged(index, now);
-        }
-        let Some((index, since)) = self.doubting.damaged else { return Ok(()) };
-        if !self.can_be_spared() {
-            return Ok(());
-        }
-        let is_leader = self.replica.is_leader() && self.has_others();
-        if !is_leader || now.saturating_sub(since) >= HAND_OVER_MAX {
-            return Err(TurnError::Damaged { index, what: "it cannot be read" });
-        }
-        if let Some(to) = self.best_successor() {
-            self.transfer(to);
-        }
-        Ok(())
-    }
-
-    /// Whether the others are there that let this node out and in again: a majority of the voters
-    /// without it, and a leader. Before, its log serves, but for the entry that is damaged. As long as
-    /// a change of several votes is under way it takes a majority of the voters before it as well: of
-    /// one, that one, who may be the only one that has what is committed.
-    fn can_be_spared(&self) -> bool {
-        let configuration = self.replica.configuration();
-        let told: Vec<u64> = self.newest_members().voters().collect();
-        let state = &configuration.state;
-        let halves: [&[u64]; 2] = match self.newest_members().index > configuration.index {
-            true => [&told, &[]],
-            false => [&state.voters, &state.voters_outgoing],
-        };
-        let is_there = |voter: &&u64| self.peers.is_connected(**voter);
-        let is_enough = |voters: &[u64]| {
-            voters.is_empty() || voters.iter().filter(is_there).count() > voters.len() / 2
-        };
-        self.replica.leader() != 0 && halves.iter().all(|voters| is_enough(voters))
-    }
-
-    /// Notes what the followers have acknowledged, before anything counts by it: a pulse says it to
-    /// each of them when it has greeted.
-    pub(super) fn note_acked(&mut self) {
-        let members = self.replica.members();
-        for (node, matched, _) in self.replica.followers() {
-            let joined = members.nodes.get(&node).map_or(0, |member| member.joined);
-            let acked = self.doubting.acked.entry(node).or_default();
-            if acked.0 != joined || acked.1 < matched {
-                *acked = (joined, matched);
-            }
-        }
-        let has_led = std::mem::replace(&mut self.doubting.has_led, self.replica.is_leader());
-        if has_led && !self.doubting.has_led {
-            // What it saw as a leader and was not committed promised nothing: others may lead now.
-            let committed = self.replica.committed();
-            self.doubting.acked.values_mut().for_each(|acked| acked.1 = acked.1.min(committed));
-        }
-    }
-
-    /// A peer says how far it has folded the log: all of that is committed, and durable there.
-    pub(super) fn note_applied(&mut self, peer: u64, applied: Index) {
-        let member = self.newest_members().nodes.get(&peer);
-        let joined = member.map_or(0, |member| member.joined);
-        // Said by the process before its log was given up.
-        if applied < joined {
-            return;
-        }
-        let acked = self.doubting.acked.entry(peer).or_default();
-        if acked.0 != joined || acked.1 < applied {
-            *acked = (joined, applied);
-        }
-    }
-
-    /// Writes it down now and then, with what is written anyway.
-    pub(super) fn keep_acked(&mut self, now: Duration) {
-        // What is not synced is lost by all in one power cut: then nobody may hold them to it.
-        let is_fsync = self.config.durability == Durability::Fsync;
-        let Doubting { acked, acked_written, acked_at, .. } = &mut self.doubting;
-        if !is_fsync || now.saturating_sub(*acked_at) < ACKED_INTERVAL || acked == acked_written {
-            return;
-        }
-        *acked_at = now;
-        let committed = self.replica.committed();
-        for (node, (joined, index)) in &*acked {
-            let index = (*index).min(committed);
-            if acked_written.get(node) != Some(&(*joined, index)) {
-                let key = [ACKED_PREFIX, &node.to_be_bytes()].concat();
-                let value = [joined.to_be_bytes(), index.to_be_bytes()].concat();
-                self.extra.puts.push((key, value));
-            }
-        }
-        let kept =
-            acked.iter().map(|(node, (joined, index))| (*node, (*joined, (*index).min(committed))));
-        *acked_written = kept.collect();
-    }
-
-    /// The last entry that `node` was seen to acknowledge since it was let in.
-    pub(super) fn acked_of(&self, node: u64) -> Index {
-        let member = self.newest_members().nodes.get(&node);
-        self.doubting.acked_of(node, member.map_or(0, |member| member.joined))
     }
 
     /// Tells the members to whoever knows older ones only.
@@ -478,19 +431,6 @@ impl<S: LogStore> LogMachine<S> {
             }
         }
     }
-}
-
-/// What others were seen to acknowledge, as it was written.
-fn acked<S: LogStore>(store: &S) -> BTreeMap<u64, (Index, Index)> {
-    let keys = store.keys(ACKED_PREFIX).into_iter();
-    let acked = keys.filter_map(|key| {
-        let node = u64::from_be_bytes(key.strip_prefix(ACKED_PREFIX)?.try_into().ok()?);
-        let value = store.get(&key)?;
-        let (joined, index) = value.split_first_chunk()?;
-        let index = index.try_into().ok()?;
-        Some((node, (u64::from_be_bytes(*joined), u64::from_be_bytes(index))))
-    });
-    acked.collect()
 }
 
 fn number(bytes: Vec<u8>) -> Option<u64> {

@@ -98,6 +98,11 @@ impl Table {
         self.known.iter().filter(is_up).map(|(peer, _)| *peer).collect()
     }
 
+    /// What those said whose lanes are up.
+    pub(super) fn hellos(&self) -> impl Iterator<Item = (u64, &Hello)> {
+        self.known.iter().filter_map(|(peer, known)| Some((*peer, known.hello.as_ref()?)))
+    }
+
     /// Connected peers that know of no change of the members up to `index`, as far as is known, and
     /// were not told just now.
     pub(super) fn behind(&self, index: Index, now: Duration) -> Vec<u64> {

@@ -5,13 +5,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ledgermq_core::event::batch::Batch;
 use ledgermq_core::offset::{Index, Timestamp};
 
+use crate::admission;
 use crate::clock::Now;
 use crate::cluster::{Forward, Frame, Peers, Refused, Sent, Why};
 use crate::committed::CommittedBatch;
-use crate::envelope;
-use crate::machine::{LogMachine, TICK};
+use crate::envelope::{self, ENVELOPE_BYTES};
+use crate::machine::{LogMachine, TICK, TurnError};
 use crate::outbox::{OUTBOX_BYTES, Outbox, WINDOW_BYTES};
 use crate::shared::lock;
 use crate::staging::Staged;
@@ -200,9 +202,23 @@ fn stamped(batch: Bytes, time: Timestamp) -> Bytes {
     bytes.freeze()
 }
 
+/// Whether every node could fold a closed batch of this process, which is proposed next. Its tables it
+/// has made itself, so only its fences are looked at: messages have none.
+pub(super) fn check_foldable(bytes: &[u8]) -> Result<(), TurnError> {
+    let batch = bytes.get(ENVELOPE_BYTES..).unwrap_or_default();
+    Batch::parse(batch)
+        .and_then(|batch| admission::check_fences(&batch))
+        .map_err(|error| TurnError::NotFoldable(error.0))
+}
+
 impl<S: LogStore> LogMachine<S> {
     /// Gives raft what waits, or the leader.
-    pub(super) fn propose(&mut self, now: Now, time: Timestamp, peers: &mut dyn Peers) {
+    pub(super) fn propose(
+        &mut self,
+        now: Now,
+        time: Timestamp,
+        peers: &mut dyn Peers,
+    ) -> Result<(), TurnError> {
         let (term, leader) = (self.replica.term(), self.replica.leader());
         let leads = self.replica.is_leader();
         let reached = (self.admission.applied(), self.peers.applied(leader));
@@ -211,13 +227,15 @@ impl<S: LogStore> LogMachine<S> {
             self.refuse_forwarded(peers);
         }
         if !self.has_way(now.monotonic) {
-            return;
+            return Ok(());
         }
+        self.take_staged()?;
         if leads {
             self.propose_here(time);
         } else {
             self.forward(now.monotonic, peers);
         }
+        Ok(())
     }
 
     /// Whether there is something to propose, and a way for it.
@@ -249,7 +267,6 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn propose_here(&mut self, time: Timestamp) {
-        self.take_staged();
         let Self { proposing, replica, .. } = self;
         let mut bytes = 0;
         let mut is_taken = true;
@@ -285,7 +302,6 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn forward(&mut self, now: Duration, peers: &mut dyn Peers) {
-        self.take_staged();
         let proposing = &mut self.proposing;
         let mut sent = 0;
         while sent < TURN_BYTES {
@@ -315,24 +331,27 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Closes what the producers pushed, if nothing else is left to send: the lock is held for the
     /// taking only.
-    fn take_staged(&mut self) {
+    fn take_staged(&mut self) -> Result<(), TurnError> {
         let Proposing { outbox, staged, .. } = &mut self.proposing;
         if outbox.has_unsent() || outbox.bytes() >= OUTBOX_BYTES {
-            return;
+            return Ok(());
         }
         {
             let mut staging = lock(&self.shared.staging);
             if staging.waiting_bytes() == 0 {
-                return;
+                return Ok(());
             }
             staging.take(TURN_BYTES, staged);
             staging.wake_waiting();
         }
         for staged in &mut *staged {
             let (producer, sequence) = staged.name();
-            outbox.push(producer.local, sequence, staged.close().into());
+            let bytes = staged.close();
+            check_foldable(&bytes)?;
+            outbox.push(producer.local, sequence, bytes.into());
         }
         lock(&self.shared.staging).give_back(staged.drain(..));
+        Ok(())
     }
 
     /// Takes batches that another node forwarded, or says why not.

@@ -205,7 +205,7 @@ impl<S: LogStore> LogMachine<S> {
             for entry in entries.drain(..).take_while(|entry| entry.index <= commit) {
                 let index = entry.index;
                 self.replica.apply_change(&entry);
-                self.fold(entry).map_err(|error| damaged(reader, index, &error))?;
+                self.fold(entry).map_err(|error| not_folded(reader, index, &error))?;
             }
         }
         Ok(())
@@ -266,8 +266,10 @@ fn last_time(
         // Raft's own entries tell no time.
         let Some(entry) = entries.drain(..).next() else { continue };
         if !entry.data.is_empty() && entry.get_entry_type() == EntryType::EntryNormal {
-            let batch = CommittedBatch::open(index, entry.data, true)
-                .map_err(|error| damaged(reader, index, &error))?;
+            let bytes = entry.data.clone();
+            let batch = CommittedBatch::open(index, entry.data, true).map_err(|error| {
+                not_folded(reader, index, &TurnError::unfit(index, &bytes, error.0))
+            })?;
             return Ok(batch.time);
         }
     }
@@ -283,6 +285,16 @@ fn unreadable(reader: &dyn LogReader, index: Index, error: &ReadError) -> OpenEr
             source: io::Error::other(what.to_string()),
         },
         ReadError::Damaged { .. } | ReadError::Purged { .. } => damaged(reader, index, error),
+    }
+}
+
+/// An entry cannot be folded. One that is whole is the same on every node: its log is good.
+fn not_folded(reader: &dyn LogReader, index: Index, error: &TurnError) -> OpenError {
+    match error {
+        TurnError::NotUnderstood { what, .. } => {
+            OpenError::NotUnderstood { index, what: (*what).to_owned() }
+        }
+        _ => damaged(reader, index, error),
     }
 }
 

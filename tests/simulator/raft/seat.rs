@@ -10,7 +10,7 @@ use ledgermq_log::cluster::{Members, PeerInput};
 use ledgermq_log::space::Monitor;
 use ledgermq_log::{
     Beginning, Class, Config, Durability, Log, LogMachine, Membership, Now, OpenError, Producer,
-    Ticket, TurnError,
+    Ticket,
 };
 
 use crate::net::{Net, Out};
@@ -227,9 +227,7 @@ impl Seat {
                 let is_in_doubt = process.machine.is_in_doubt();
                 Ok(Turn { votes, is_in_doubt, gave_up: None })
             }
-            Err(error @ (TurnError::Short(_) | TurnError::Damaged { .. }))
-                if process.machine.has_others() =>
-            {
+            Err(error) if process.machine.must_make_way(&error) => {
                 let why = error.to_string();
                 self.give_up(&why)?;
                 Ok(Turn { votes, is_in_doubt: true, gave_up: Some(why) })

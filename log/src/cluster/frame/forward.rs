@@ -5,7 +5,7 @@ use ledgermq_core::event::batch::Batch;
 
 use super::FrameError;
 use super::fields::{Reader, put_numbers};
-use crate::envelope;
+use crate::{admission, envelope};
 
 /// A batch has at least an envelope and a footer; this is less.
 const BATCH_BYTES_MIN: usize = 48;
@@ -51,7 +51,8 @@ impl Forward {
             let bytes = reader.slice(length)?;
             let (_, events) =
                 envelope::open_closed(bytes).map_err(|error| FrameError::Content(error.0))?;
-            Batch::parse(events).map_err(|error| FrameError::Content(error.0))?;
+            let batch = Batch::parse(events).map_err(|error| FrameError::Content(error.0))?;
+            admission::check(&batch).map_err(|error| FrameError::Content(error.0))?;
             batches.push(Bytes::copy_from_slice(bytes));
         }
         reader.end()?;
@@ -111,5 +112,20 @@ impl Refused {
         };
         reader.end()?;
         Ok(Self { term, why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::of_a_later_version;
+
+    /// Once it is committed no node could go on.
+    #[test]
+    fn a_batch_that_the_fold_would_not_understand_is_refused() {
+        let forward = Forward { term: 1, batches: vec![of_a_later_version().into()] };
+        let mut body = Vec::new();
+        forward.encode(&mut body).expect("it is short");
+        assert_eq!(Forward::decode(&body), Err(FrameError::Content("unknown event")));
     }
 }

@@ -1,7 +1,13 @@
 //! Who is told what before it takes part.
 
+use ledgermq_core::event::Event;
+use raft::eraftpb::Entry;
+
 use super::*;
-use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput};
+use crate::admission::of_a_later_version;
+use crate::class::Class;
+use crate::cluster::{ClusterId, Hello, JoinAnswer, Local, MemberChange, PeerInput, Role};
+use crate::envelope;
 use crate::log::Log;
 use crate::machine::testing::{START, beginning, hello};
 use crate::store::Configuration;
@@ -66,12 +72,47 @@ impl World {
         (message.index, message.log_term) = (before, if before == 0 { 0 } else { 5 });
         message.set_msg_type(MessageType::MsgAppend);
         let entries = terms.iter().zip(before + 1..).map(|(term, index)| {
-            let mut entry = raft::eraftpb::Entry::new();
+            let mut entry = Entry::new();
             (entry.index, entry.term) = (index, *term);
             entry
         });
         message.entries = entries.collect::<Vec<_>>().into();
         self.machine.receive(PeerInput::Frame { from, frame: Frame::raft(message) });
+    }
+
+    /// One of these voters, which follows node 2 in term 5 and has the entry 1.
+    fn follower(voters: &[u64]) -> Self {
+        let mut world = Self::of(Configuration::of_voters(voters));
+        let start = world.log.start();
+        voters[1..].iter().for_each(|peer| world.hear(*peer, 0, start));
+        world.turn(1).expect("a good disk");
+        world.append(2, 5, 0, &[5], 1);
+        (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+        assert_eq!(world.log.status().leader, 2);
+        world.machine.doubting.told = Arc::new(members_of(voters));
+        world
+    }
+
+    /// `peer` says whom it follows; nobody if it is in doubt of its own log.
+    fn follow(&mut self, peer: u64, leader: u64) {
+        let pulse = Pulse { term: 5, leader, ..Pulse::default() };
+        self.machine.receive(PeerInput::Frame { from: peer, frame: Frame::Pulse(Box::new(pulse)) });
+    }
+
+    /// Node 2 answers what raft asked.
+    fn answer(&mut self, kind: MessageType, term: u64, index: Index) {
+        let mut message = Message::new();
+        (message.from, message.to, message.term, message.index) = (2, 1, term, index);
+        message.set_msg_type(kind);
+        self.machine.receive(PeerInput::Frame { from: 2, frame: Frame::raft(message) });
+    }
+
+    /// What this node has asked node 2 for itself.
+    fn asked(&self) -> Option<(u64, Command)> {
+        self.sent.0.iter().find_map(|(to, frame)| match frame {
+            Frame::Command { id, command } if *to == 2 => Some((*id, command.clone())),
+            _ => None,
+        })
     }
 
     fn ask_for_vote(&mut self, term: u64) -> usize {
@@ -92,13 +133,33 @@ impl World {
     }
 }
 
+fn founding() -> MemberChange {
+    let (cluster, generation, node, key) = (ClusterId([1; 16]), 1, 1, [0; 32]);
+    let (address, mqtt) = ("one:1".to_owned(), Vec::new());
+    MemberChange::Found { cluster, generation, node, address, mqtt, key }
+}
+
+fn joining(node: u64) -> MemberChange {
+    let (address, mqtt) = (format!("node:{node}"), Vec::new());
+    let (role, key, token) = (Role::Log, [0; 32], node.to_le_bytes());
+    let (expires_s, at_s) = (1, 0);
+    MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s }
+}
+
 /// Founded by node 1.
 fn members() -> Members {
     let mut members = Members::default();
-    let (cluster, generation, node, key) = (ClusterId([1; 16]), 1, 1, [0; 32]);
-    let (address, mqtt) = ("one:1".to_owned(), Vec::new());
-    let found = MemberChange::Found { cluster, generation, node, address, mqtt, key };
-    assert!(members.apply(1, &found));
+    assert!(members.apply(1, &founding()));
+    members
+}
+
+/// Founded by node 1, which let the others in.
+fn members_of(voters: &[u64]) -> Members {
+    let mut members = members();
+    for node in &voters[1..] {
+        assert!(members.apply(*node, &joining(*node)));
+    }
+    assert!(members.apply(10, &MemberChange::Promote { nodes: voters[1..].to_vec() }));
     members
 }
 
@@ -146,23 +207,146 @@ fn who_is_told_another_entry_than_the_committed_one_ends_and_keeps_its_log() {
     assert_eq!(world.machine.replica.last_index(), 3);
 }
 
-/// Nobody can let a node out whose vote every majority needs: the founder's, until two others have theirs.
+/// A node whose log is gone is connected, too; of three voters it and the damaged one were a majority
+/// whose logs are given up.
 #[test]
-fn a_damaged_log_serves_until_the_others_can_do_without_it() {
-    let three = Configuration::of_voters(&[1, 2, 3]);
-    let mut joint = three.clone();
-    joint.state.voters_outgoing = vec![1];
-    for (configuration, is_spared) in [(three, true), (joint, false)] {
-        let mut world = World::of(configuration);
-        let start = world.log.start();
-        (2..=3).for_each(|peer| world.hear(peer, 0, start));
-        world.turn(1).expect("a good disk");
-        world.append(2, 5, 0, &[5], 0);
-        world.turn(1).expect("a good disk");
-        world.machine.found_damaged(1, world.now.monotonic);
-        let turned = world.turn(1);
-        assert_eq!(turned.is_err(), is_spared, "{turned:?}");
+fn a_damaged_log_serves_until_the_leader_has_taken_the_node_out() {
+    let mut world = World::follower(&[1, 2, 3]);
+    world.machine.found_damaged(1);
+    world.follow(2, 2);
+    world.follow(3, 0);
+    world.turn(1).expect("it cannot be let out");
+    assert_eq!(world.asked(), None);
+    world.follow(3, 2);
+    world.turn(1).expect("it has to ask first");
+    let (id, command) = world.asked().expect("it asks");
+    assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
+    world.append(2, 5, 1, &[5], 2);
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    assert_eq!(world.log.status().commit_index, 2, "it takes part");
+    let refused = Answer::Refused { text: "no".into() };
+    for (id, answer) in [(id, refused), (id + 1, Answer::Done)] {
+        world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+        world.turn(2_000).expect("that admission is not ended");
     }
+    let answer = Answer::Done;
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+    let error = world.turn(1).expect_err("it is out");
+    assert_eq!(error.to_string(), "entry 1 of the log is damaged");
+    assert!(world.machine.must_make_way(&error));
+}
+
+/// Every node would throw away what all of them hold.
+#[test]
+fn an_entry_of_a_later_version_ends_the_process_and_keeps_its_log() {
+    let mut world = World::follower(&[1, 2, 3]);
+    (2..=3).for_each(|peer| world.follow(peer, 2));
+    let mut message = Message::new();
+    (message.from, message.to, message.term, message.commit) = (2, 1, 5, 2);
+    (message.index, message.log_term) = (1, 5);
+    message.set_msg_type(MessageType::MsgAppend);
+    let mut bytes = of_a_later_version();
+    envelope::stamp(&mut bytes, START.wall);
+    let entry = Entry { index: 2, term: 5, data: bytes.into(), ..Entry::default() };
+    message.entries = vec![entry].into();
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::raft(message) });
+    let error = (0..3).find_map(|_| world.turn(1).err()).expect("it cannot be folded");
+    assert!(matches!(error, TurnError::NotUnderstood { index: 2, .. }), "{error}");
+    assert!(!world.machine.must_make_way(&error));
+}
+
+#[test]
+fn what_a_fold_finds_damaged_is_given_up_only_where_the_others_can_do_without() {
+    let mut world = World::follower(&[1, 2, 3]);
+    let error = TurnError::Damaged { index: 1, what: "a flip" };
+    world.follow(2, 2);
+    world.follow(3, 0);
+    world.turn(1).expect("a good disk");
+    assert!(!world.machine.must_make_way(&error), "3 is in doubt of its own log");
+    world.follow(3, 2);
+    world.turn(1).expect("a good disk");
+    assert!(world.machine.must_make_way(&error));
+    let mut world = World::follower(&[1, 2]);
+    world.follow(2, 2);
+    world.turn(1).expect("a good disk");
+    assert!(!world.machine.must_make_way(&error), "2 is no majority of the two");
+}
+
+/// It acknowledges the change that takes its vote.
+#[test]
+fn of_two_voters_the_damaged_one_asks_to_be_taken_out() {
+    let mut world = World::follower(&[1, 2]);
+    world.machine.found_damaged(1);
+    world.follow(2, 2);
+    world.turn(1).expect("it has to ask first");
+    assert!(world.asked().is_some());
+}
+
+#[test]
+fn a_leader_whose_log_is_damaged_hands_over_first() {
+    let mut world = World::follower(&[1, 2]);
+    world.machine.replica.campaign().expect("a good disk");
+    let answers = [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse];
+    for kind in answers {
+        world.turn(1).expect("a good disk");
+        world.answer(kind, 6, 0);
+    }
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    assert!(world.machine.replica.is_leader());
+    world.answer(MessageType::MsgAppendResponse, 6, 2);
+    world.turn(1).expect("a good disk");
+    world.machine.found_damaged(1);
+    world.turn(1).expect("nobody is there who could lead");
+    assert!(!world.machine.replica.is_transferring());
+    world.follow(2, 1);
+    world.turn(1).expect("it is still in");
+    assert!(world.machine.replica.is_transferring());
+    assert_eq!(world.asked(), None);
+}
+
+/// To when nobody else had a vote: nobody could tell it before they dial, and by then it leads alone.
+#[test]
+fn a_founder_that_was_rolled_back_takes_no_part_once_it_meets_the_others() {
+    let mut world = World::of(Configuration::of_voters(&[1]));
+    world.turn(1).expect("a good disk");
+    assert_eq!(world.log.status().leader, 1);
+    let last = world.machine.replica.last_index();
+    let hello = Hello { members_index: 10, ..hello(2) };
+    world.machine.receive(PeerInput::Connected { peer: 2, hello });
+    assert_eq!(world.ask_for_vote(9), 0, "its vote would be that of another log");
+    assert_eq!(world.log.status().leader, 0);
+    let mut events = world.log.builder();
+    events.push(None, None, &Event::NodeStarted { node: 1, start: world.log.start() });
+    let _ticket = world.log.submit(Class::Progress, events).expect("there is room");
+    (0..30).for_each(|_| world.turn(100).expect("it waits to hear who is in"));
+    assert_eq!((world.log.status().leader, world.machine.replica.last_index()), (0, last));
+    world.machine.doubting.told = Arc::new(members_of(&[1, 2, 3]));
+    world.turn(1).expect("it keeps its log");
+    (0..20).for_each(|_| world.turn(100).expect("it keeps its log"));
+    let (id, command) = world.asked().expect("it asks");
+    assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
+    let answer = Answer::Done;
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+    let error = world.turn(1).expect_err("it is out");
+    assert!(error.to_string().contains("the members changed at 10"), "{error}");
+    assert!(world.machine.must_make_way(&error));
+}
+
+/// Whoever has changed the members knows what the others were told.
+#[test]
+fn a_founder_that_let_others_in_leads_on() {
+    let mut world = World::of(Configuration::of_voters(&[1]));
+    world.turn(1).expect("a good disk");
+    for change in [founding(), joining(2)] {
+        assert!(world.machine.propose_change(&change));
+        world.turn(1).expect("a good disk");
+    }
+    let members_index = world.machine.replica.members().index;
+    assert!(members_index > 1);
+    let hello = Hello { members_index, ..hello(2) };
+    world.machine.receive(PeerInput::Connected { peer: 2, hello });
+    (0..3).for_each(|_| world.turn(100).expect("a good disk"));
+    assert_eq!((world.log.status().leader, world.machine.is_in_doubt()), (1, false));
 }
 
 #[test]
@@ -188,11 +372,7 @@ fn a_log_that_is_short_is_kept_until_the_node_is_out() {
     assert!(world.machine.doubting.reason().is_some_and(|reason| reason.starts_with(why)));
     world.machine.doubting.told = Arc::new(members());
     world.turn(1).expect("a good disk");
-    let asked = world.sent.0.iter().find_map(|(to, frame)| match frame {
-        Frame::Command { id, command } if *to == 2 => Some((*id, command.clone())),
-        _ => None,
-    });
-    let (id, command) = asked.expect("it asks");
+    let (id, command) = world.asked().expect("it asks");
     assert_eq!(command, Command::Readmit { node: 1, joined: 1 });
     for answer in [Answer::NotLeader { leader: 3 }, Answer::Refused { text: "no".into() }] {
         world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });

@@ -4,6 +4,7 @@ use ledgermq_core::event::{BatchBuilder, Event};
 use raft::eraftpb::{Entry, HardState};
 
 use super::*;
+use crate::admission::of_a_later_version;
 use crate::class::Class;
 use crate::envelope::{self, ENVELOPE_BYTES};
 use crate::machine::testing::{START, beginning};
@@ -62,6 +63,25 @@ fn a_damaged_entry_that_may_be_committed_is_found_when_the_log_opens() {
     let error = opened.expect_err("entry 2 is damaged");
     let names_it = |what: &str| what.starts_with("entry 2:");
     assert!(matches!(&error, OpenError::Damaged { what, .. } if names_it(what)), "{error}");
+}
+
+/// It stands so on every node: to give the log up would lose what all of them hold.
+#[test]
+fn an_entry_of_a_later_version_is_no_damage() {
+    let disk = SimulatedDisk::new(1, 1 << 20);
+    let mut store = SimulatedStore::open(&disk).expect("an empty disk");
+    let configuration = Some(Configuration::of_voters(&[1, 2, 3]));
+    let hard_state = Some(HardState { term: 1, commit: 1, ..HardState::default() });
+    let mut bytes = of_a_later_version();
+    envelope::stamp(&mut bytes, Timestamp::from_secs(1_700_000_000));
+    let entries = vec![Entry { index: 1, term: 1, data: bytes.into(), ..Entry::default() }];
+    let unit = Unit { configuration, hard_state, entries, ..Unit::default() };
+    store.write(&unit, true).expect("a good disk");
+    drop(store);
+    let store = SimulatedStore::open(&disk).expect("it opens");
+    let error = LogMachine::recover(store, beginning(1, &disk), START).map(drop);
+    let error = error.expect_err("it cannot be folded");
+    assert!(matches!(error, OpenError::NotUnderstood { index: 1, .. }), "{error}");
 }
 
 fn uncommitted(index: Index, time: Timestamp) -> Entry {
