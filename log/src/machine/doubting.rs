@@ -62,6 +62,8 @@ pub(super) struct Doubting {
     /// It was taken for sound as it is, since by what it says nobody else was ever in.
     is_unjudged: bool,
     begun: Duration,
+    /// The start of the node as which this process greeted first; it may have taken later ones since.
+    pub(super) greeted_as: u64,
     /// The newest members that others told of.
     pub(super) told: Arc<Members>,
     /// By node: its admission, and the last entry that it was seen to acknowledge since.
@@ -151,6 +153,7 @@ impl Doubting {
             vote_floor: 0,
             is_unjudged,
             begun: now.monotonic,
+            greeted_as: 0,
             told,
             acked_written: acked.clone(),
             acked,
@@ -247,7 +250,8 @@ impl<S: LogStore> LogMachine<S> {
     /// A peer says how it stands, and what it saw of this node.
     pub(super) fn hear_of_acked(&mut self, from: u64, pulse: &Pulse) {
         // Of the session with an earlier process: what came since is not counted.
-        if self.doubting.is_sound() || pulse.greeted != self.shared.start() {
+        let of_now = self.doubting.greeted_as..=self.shared.start();
+        if self.doubting.is_sound() || !of_now.contains(&pulse.greeted) {
             return;
         }
         let hello = self.peers.get(from).and_then(|known| known.hello.as_ref());

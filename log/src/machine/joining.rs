@@ -215,6 +215,7 @@ impl<S: LogStore> LogMachine<S> {
     /// Says so for the first time: nobody is greeted before.
     pub(super) fn tell_peers_first(&mut self, peers: &mut dyn Peers) {
         if self.joining.said.is_none() {
+            self.doubting.greeted_as = self.shared.start();
             self.show_members();
             self.tell_peers(peers);
         }

@@ -163,6 +163,28 @@ fn members_of(voters: &[u64]) -> Members {
     members
 }
 
+/// Cluster seed 25728: it waited for ever, for the others speak of the number with which they were greeted.
+#[test]
+fn what_is_heard_counts_when_the_process_has_taken_another_number_since() {
+    let mut world = World::new();
+    let first = world.log.incarnation();
+    world.turn(1).expect("a good disk");
+    world.log.renew_incarnation();
+    world.turn(1).expect("a good disk");
+    assert!(world.log.incarnation() > first);
+    for peer in [2, 3] {
+        // Of an earlier process nothing counts.
+        world.hear(peer, 0, first - 1);
+    }
+    world.turn(1).expect("a good disk");
+    assert!(world.machine.is_in_doubt());
+    for peer in [2, 3] {
+        world.hear(peer, 0, first);
+    }
+    world.turn(1).expect("a good disk");
+    assert!(!world.machine.is_in_doubt());
+}
+
 #[test]
 fn who_is_reserved_neither_votes_nor_stands_for_election() {
     let mut world = World::new();
