@@ -335,7 +335,7 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(index) = self.replica.take_unreadable()
             && self.has_others()
         {
-            self.found_damaged(index);
+            self.found_damaged(index, now.monotonic);
         }
         match written {
             Ok(()) => {

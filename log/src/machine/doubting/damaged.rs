@@ -16,6 +16,10 @@ use crate::cluster::doubt::Shortness;
 use crate::machine::{LogMachine, TurnError};
 use crate::store::LogStore;
 
+/// So long it looks who else is there: that another one has just died may not be known yet.
+const LOOK_FIRST: Duration = Duration::from_secs(2);
+/// Who was not heard for so long is not there.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 /// How often a leader tries to hand over: nothing is proposed while it does.
 const HAND_OVER_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -24,16 +28,17 @@ const HAND_OVER_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Damage {
     /// The first one that was found.
     pub(super) index: Index,
+    found_at: Duration,
     handed_over_at: Option<Duration>,
 }
 
 impl<S: LogStore> LogMachine<S> {
     /// An entry cannot be read: with others that have it, somebody else is to lead, and then this
     /// node begins again with an empty log.
-    pub(in crate::machine) fn found_damaged(&mut self, index: Index) {
+    pub(in crate::machine) fn found_damaged(&mut self, index: Index, now: Duration) {
         if self.doubting.damaged.is_none() {
             tracing::error!(index, "an entry of the log is damaged");
-            self.doubting.damaged = Some(Damage { index, handed_over_at: None });
+            self.doubting.damaged = Some(Damage { index, found_at: now, handed_over_at: None });
         }
     }
 
@@ -45,13 +50,13 @@ impl<S: LogStore> LogMachine<S> {
     ) -> Result<(), TurnError> {
         let index = self.shared.damaged.load(Ordering::SeqCst);
         if index != 0 && self.has_others() {
-            self.found_damaged(index);
+            self.found_damaged(index, now);
         }
-        let Some(Damage { index, .. }) = self.doubting.damaged else { return Ok(()) };
+        let Some(Damage { index, found_at, .. }) = self.doubting.damaged else { return Ok(()) };
         if self.doubting.asking.withdrawn.is_some() {
             return Err(TurnError::Short(Shortness::Damaged { index }));
         }
-        if !self.can_be_let_out() {
+        if now < found_at + LOOK_FIRST || !self.can_be_let_out(now) {
             return Ok(());
         }
         match self.replica.is_leader() {
@@ -86,10 +91,15 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whether those that would be left take part and are a quorum. If not, to be taken out would leave
     /// the cluster without one.
-    fn can_be_let_out(&self) -> bool {
+    fn can_be_let_out(&self, now: Duration) -> bool {
         let own = self.shared.node;
         let left: Vec<u64> = self.newest_members().voters().filter(|voter| *voter != own).collect();
-        left.iter().filter(|voter| self.takes_part(**voter)).count() > left.len() / 2
+        let is_heard = |voter: u64| {
+            let known = self.peers.get(voter);
+            known.is_some_and(|known| now < known.heard_at + HEARD_WITHIN)
+        };
+        let is_there = |voter: &&u64| is_heard(**voter) && self.takes_part(**voter);
+        left.iter().filter(is_there).count() > left.len() / 2
     }
 
     /// Whether the others are there that let this node out and in again, though it ends now: a majority

@@ -234,7 +234,11 @@ fn who_is_told_another_entry_than_the_committed_one_ends_and_keeps_its_log() {
 #[test]
 fn a_damaged_log_serves_until_the_leader_has_taken_the_node_out() {
     let mut world = World::follower(&[1, 2, 3]);
-    world.machine.found_damaged(1);
+    world.machine.found_damaged(1, world.now.monotonic);
+    (2..=3).for_each(|peer| world.follow(peer, 2));
+    world.turn(1).expect("one of them may have died just now");
+    world.turn(2_000).expect("they are not heard any more");
+    assert_eq!(world.asked(), None);
     world.follow(2, 2);
     world.follow(3, 0);
     world.turn(1).expect("it cannot be let out");
@@ -298,7 +302,8 @@ fn what_a_fold_finds_damaged_is_given_up_only_where_the_others_can_do_without() 
 #[test]
 fn of_two_voters_the_damaged_one_asks_to_be_taken_out() {
     let mut world = World::follower(&[1, 2]);
-    world.machine.found_damaged(1);
+    world.machine.found_damaged(1, world.now.monotonic);
+    world.turn(2_000).expect("it looks who is there");
     world.follow(2, 2);
     world.turn(1).expect("it has to ask first");
     assert!(world.asked().is_some());
@@ -317,8 +322,8 @@ fn a_leader_whose_log_is_damaged_hands_over_first() {
     assert!(world.machine.replica.is_leader());
     world.answer(MessageType::MsgAppendResponse, 6, 2);
     world.turn(1).expect("a good disk");
-    world.machine.found_damaged(1);
-    world.turn(1).expect("nobody is there who could lead");
+    world.machine.found_damaged(1, world.now.monotonic);
+    world.turn(2_000).expect("nobody is there who could lead");
     assert!(!world.machine.replica.is_transferring());
     world.follow(2, 1);
     world.turn(1).expect("it is still in");
