@@ -291,6 +291,11 @@ impl<S: LogStore> LogMachine<S> {
         if let Err(error) = members.check(&change) {
             return Begin::Answer(refused(error.to_string()));
         }
+        if let Command::Readmit { node, .. } = command
+            && !self.may_let_out(*node)
+        {
+            return Begin::Later;
+        }
         if let Command::Remove { .. } | Command::Demote { .. } | Command::Promote { .. } = command
             && let Some(answer) = self.outvoted(command)
         {
@@ -322,17 +327,21 @@ impl<S: LogStore> LogMachine<S> {
             }
             _ => return None,
         }
-        let is_there =
-            |voter: &&u64| **voter == self.shared.node || self.peers.is_connected(**voter);
-        let (there, needed) = (voters.iter().filter(is_there).count(), voters.len() / 2 + 1);
-        (there < needed).then(|| {
-            let text = format!(
-                "of the {} voters then {there} could be reached, and {needed} are needed: bring others \
-                 back first, or replace them",
-                voters.len()
-            );
-            Begin::Answer(refused(text))
-        })
+        let count = |is_there: &dyn Fn(u64) -> bool| {
+            voters.iter().filter(|voter| **voter == self.shared.node || is_there(**voter)).count()
+        };
+        let needed = voters.len() / 2 + 1;
+        let there = count(&|voter| self.peers.is_connected(voter));
+        if there >= needed {
+            // One in doubt of its own log is connected as well; and a new leader hears who follows it.
+            return (count(&|voter| self.takes_part(voter)) < needed).then_some(Begin::Later);
+        }
+        let text = format!(
+            "of the {} voters then {there} could be reached, and {needed} are needed: bring others back \
+             first, or replace them",
+            voters.len()
+        );
+        Some(Begin::Answer(refused(text)))
     }
 
     fn begin_transfer(&mut self, to: u64) -> Begin {

@@ -206,7 +206,7 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn caught_up(&self) -> Vec<u64> {
         let last = self.replica.last_index();
         let is_ready = |(id, matched, is_active): &(u64, Index, bool)| {
-            *is_active && self.peers.is_connected(*id) && matched + CAUGHT_UP_ENTRIES >= last
+            *is_active && self.takes_part(*id) && matched + CAUGHT_UP_ENTRIES >= last
         };
         let mut ready: Vec<u64> =
             self.replica.followers().filter(is_ready).map(|(id, ..)| id).collect();

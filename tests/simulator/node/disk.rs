@@ -144,10 +144,12 @@ impl Disk {
     pub(crate) fn flip(&self, before: u64) -> Option<Index> {
         let state = &mut *self.state();
         let index = state.durable.last().0.checked_sub(before)?;
-        state.durable.entries.get(&index)?;
-        state.durable.damaged.insert(index);
-        state.current.damaged.insert(index);
-        Some(index)
+        state.flip(index).then_some(index)
+    }
+
+    /// The same with that entry; `false` if it is not there.
+    pub(crate) fn flip_entry(&self, index: Index) -> bool {
+        self.state().flip(index)
     }
 
     /// The term of an entry that was synced, be it damaged since.
@@ -194,6 +196,16 @@ impl Disk {
 }
 
 impl State {
+    /// A byte of that entry is flipped; `false` if it is not there.
+    fn flip(&mut self, index: Index) -> bool {
+        let is_there = self.durable.entries.contains_key(&index);
+        if is_there {
+            self.durable.damaged.insert(index);
+            self.current.damaged.insert(index);
+        }
+        is_there
+    }
+
     fn take_room(&mut self, bytes: u64) -> Result<(), StoreError> {
         if let Some(room) = &mut self.room {
             *room = room.checked_sub(bytes).ok_or(StoreError::NoSpace)?;

@@ -1,4 +1,5 @@
-//! Disks that are damaged, of one node at a time: wiped, cut, rolled back, or with a flipped byte.
+//! Disks that are damaged: wiped, cut, rolled back, or with a flipped byte; of one node at a time, and
+//! while it is repaired of a second one, which finds out while it runs.
 
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ const CACHE_AGE_MAX_US: u64 = 5_000_000;
 impl World {
     /// Whether something else may fail now.
     pub(crate) fn look_at_struck(&mut self) -> bool {
+        if self.second.is_some_and(|second| self.is_whole(second)) {
+            self.second = None;
+        }
         let Some(struck) = self.struck else { return true };
         let seat = &self.seats[struck.at];
         let struck = Struck { is_silent: struck.is_silent && !seat.was_given_up, ..struck };
@@ -38,20 +42,37 @@ impl World {
         if process.machine.is_in_doubt() {
             return !struck.is_silent;
         }
-        let members = process.log.members();
-        let is_voter = members.voters().any(|voter| voter == seat.id);
-        // Its log has come to all that was committed when it was let in again.
-        let is_whole = process.log.committed() >= self.oracle.last();
-        if is_voter && is_whole && (!struck.is_hidden || seat.was_given_up) {
+        if self.is_whole(struck) {
             self.trace.say(format_args!("node {} is whole again", seat.id));
             self.struck = None;
         }
         true
     }
 
+    /// Whether a disk that was damaged counts as any other again.
+    fn is_whole(&self, struck: Struck) -> bool {
+        let seat = &self.seats[struck.at];
+        let Some(process) = &seat.process else { return false };
+        let members = process.log.members();
+        let is_voter = members.voters().any(|voter| voter == seat.id);
+        // Its log has come to all that was committed when it was let in again.
+        let has_all = process.log.committed() >= self.oracle.last();
+        let is_found = !struck.is_hidden || seat.was_given_up;
+        is_voter && has_all && is_found && !process.machine.is_in_doubt()
+    }
+
+    /// Whether the log of that node must last until it is taken out: it is damaged, and the one of
+    /// another node is gone. Should it start anew before, it would give it up (`log/README.md`).
+    pub(crate) fn must_last(&self, at: usize) -> bool {
+        self.second.is_some_and(|second| second.at == at) && !self.seats[at].was_given_up
+    }
+
     /// Damages a disk, perhaps.
     pub(crate) fn damage(&mut self) {
-        let is_free = self.struck.is_none() && self.replacing.is_none();
+        if let Some(struck) = self.struck {
+            return self.flip_another(struck);
+        }
+        let is_free = self.second.is_none() && self.replacing.is_none();
         if !self.options.grows || !is_free || !self.rng.permille(self.options.damage) {
             return;
         }
@@ -108,6 +129,35 @@ impl World {
         if let Some(index) = self.seats[at].disk.flip(before) {
             let is_hidden = before >= 10;
             self.strike_disk(at, false, is_hidden, &format!("a byte of entry {index} is flipped"));
+        }
+    }
+
+    /// A byte of an old entry of a second node, which a third one has, too.
+    fn flip_another(&mut self, struck: Struck) {
+        let is_free = self.second.is_none() && self.replacing.is_none();
+        if !is_free || !self.rng.permille(10 * self.options.damage) {
+            return;
+        }
+        let at = self.rng.size(0, self.seats.len() - 1);
+        let before = *self.rng.pick(&[10, 30, 100]);
+        let has_vote = |at: usize| {
+            let process = self.seats[at].process.as_ref()?;
+            let is_voter = process.log.members().voters().any(|voter| voter == self.seats[at].id);
+            (is_voter && !process.machine.is_in_doubt()).then(|| process.machine.committed())
+        };
+        let Some(index) = has_vote(at).and_then(|last| last.checked_sub(before)) else { return };
+        let others = (0..self.seats.len()).filter(|other| *other != at && *other != struck.at);
+        let is_there = others.filter_map(has_vote).any(|committed| committed >= index);
+        // That of the first is gone, or is found out before it takes part again.
+        let is_out = !struck.is_hidden || self.seats[struck.at].was_given_up;
+        if at != struck.at && is_there && is_out && self.seats[at].disk.flip_entry(index) {
+            let seat = &mut self.seats[at];
+            (seat.may_be_damaged, seat.was_given_up, seat.remembered_at) = (true, false, None);
+            self.tally.damages += 1;
+            self.trace.say(format_args!("node {}: a byte of entry {index} flips, too", seat.id));
+            self.second = Some(Struck { at, is_silent: false, is_hidden: true });
+            // It is found out now, or when it is not in memory any more.
+            drop(seat.process.as_ref().map(|process| process.log.read(index)));
         }
     }
 

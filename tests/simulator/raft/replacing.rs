@@ -21,7 +21,8 @@ impl World {
     /// let anybody in.
     pub(crate) fn replace(&mut self) {
         self.go_on_replacing();
-        let is_free = self.replacing.is_none() && self.struck.is_none();
+        let is_struck = self.struck.is_some() || self.second.is_some();
+        let is_free = self.replacing.is_none() && !is_struck;
         if !is_free || !self.rng.permille(self.options.replace) || !self.has_three_voters() {
             return;
         }

@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// The seat whose disk is damaged.
     pub(crate) struck: Option<Struck>,
+    /// That of a second one.
+    pub(crate) second: Option<Struck>,
     pub(crate) replacing: Option<Replacing>,
     is_peace: bool,
 }
@@ -104,6 +106,7 @@ impl World {
             is_peace: false,
             oracle: Oracle::default(),
             struck: None,
+            second: None,
             replacing: None,
             options,
         }
@@ -235,6 +238,9 @@ impl World {
     }
 
     fn crash(&mut self, at: usize) {
+        if self.must_last(at) {
+            return;
+        }
         let Self { seats, now, rng, net, trace, tally, options, .. } = self;
         let seat = &mut seats[at];
         // What a power cut takes of a cache is a damage of its own (`damage.rs`).

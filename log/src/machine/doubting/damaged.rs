@@ -82,11 +82,21 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whether `peer` takes part in raft: it hears the leader that is heard here. Who is in doubt of its
     /// own log is connected as well, and hears none.
-    fn takes_part(&self, peer: u64) -> bool {
+    pub(in crate::machine) fn takes_part(&self, peer: u64) -> bool {
         let known = self.peers.get(peer).filter(|known| known.hello.is_some());
         let pulse = known.and_then(|known| known.pulse.as_ref());
         let leader = self.replica.leader();
         leader != 0 && pulse.is_some_and(|pulse| pulse.leader == leader)
+    }
+
+    /// Whether this leader may take `node` out now: things may have changed since it asked. Who takes no
+    /// part itself serves nobody, and is taken out anyway.
+    pub(in crate::machine) fn may_let_out(&self, node: u64) -> bool {
+        let own = self.shared.node;
+        let left: Vec<u64> =
+            self.replica.members().voters().filter(|voter| *voter != node).collect();
+        let is_there = |voter: &&u64| **voter == own || self.takes_part(**voter);
+        !self.takes_part(node) || left.iter().filter(is_there).count() > left.len() / 2
     }
 
     /// Whether those that would be left take part and are a quorum. If not, to be taken out would leave

@@ -8,8 +8,8 @@ use raft::eraftpb::{Message, MessageType};
 use super::*;
 use crate::clock::Now;
 use crate::cluster::{
-    ClusterId, Frame, JoinAnswer, Local, MemberChange, Members, PeerInput, Peers, Role, Sent,
-    Standing,
+    ClusterId, Frame, JoinAnswer, Local, MemberChange, Members, PeerInput, Peers, Pulse, Role,
+    Sent, Standing,
 };
 use crate::log::Log;
 use crate::machine::testing::{START, beginning, hello};
@@ -25,6 +25,8 @@ pub(in crate::machine) struct World {
     now: Now,
     /// What it said, but for what nobody reached.
     pub(in crate::machine) said: Said,
+    /// What node 2 says in its pulse.
+    pub(in crate::machine) gate: u8,
 }
 
 /// Takes what is sent to nodes that are there.
@@ -67,7 +69,7 @@ impl World {
         let (log, mut machine) =
             LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
         machine.trust();
-        let mut world = Self { disk, log, machine, now: START, said: Said::default() };
+        let mut world = Self { disk, log, machine, now: START, said: Said::default(), gate: 0 };
         for peer in [2, 3] {
             world.machine.receive(PeerInput::Connected { peer, hello: hello(peer) });
         }
@@ -90,7 +92,14 @@ impl World {
         world
     }
 
+    /// A moment in which both others say that they follow this node.
     pub(in crate::machine) fn turn(&mut self) {
+        for (from, gate) in [(2, self.gate), (3, 0)] {
+            let term = self.machine.replica.term();
+            let pulse = Pulse { term, leader: 1, gate, ..Pulse::default() };
+            let frame = Frame::Pulse(Box::new(pulse));
+            self.machine.receive(PeerInput::Frame { from, frame });
+        }
         self.now.monotonic += Duration::from_millis(50);
         self.machine.turn(self.now, &mut self.said).expect("a good disk");
     }

@@ -4,18 +4,11 @@ use super::*;
 use ledgermq_core::identity::ProducerId;
 use raft::eraftpb::{Message, MessageType};
 
-use crate::cluster::{Forward, Frame, HELD_UP, PeerInput, Pulse};
+use crate::cluster::{Forward, Frame, HELD_UP, PeerInput};
 use crate::machine::leaving::tests::World;
 use crate::staging;
 
 impl World {
-    fn pulse(&mut self, from: u64, gate: u8) {
-        let pulse = Pulse { term: self.machine.replica.term(), gate, ..Pulse::default() };
-        let frame = Frame::Pulse(Box::new(pulse));
-        self.machine.receive(PeerInput::Frame { from, frame });
-        self.turn();
-    }
-
     /// Node 2 writes something, so that there is something to lose.
     fn start_second(&mut self) {
         let mut events = BatchBuilder::new(ENVELOPE_BYTES);
@@ -31,13 +24,11 @@ impl World {
         assert_eq!(self.machine.admission.live_start(2), Some(1));
     }
 
-    /// Both others pulse for so long, the second with this in its gate.
-    fn pulses(&mut self, gate: u8, seconds: u64) {
+    /// Both others answer what raft asks, for which they need no disk, and the second says this.
+    fn answer(&mut self, gate: u8, seconds: u64) {
+        self.gate = gate;
         let end = self.now() + Duration::from_secs(seconds);
         while self.now() < end {
-            self.pulse(2, gate);
-            self.pulse(3, 0);
-            // Both answer what raft asks: it does not need the disk for that.
             self.acknowledge(self.machine.replica.last_index());
         }
     }
@@ -49,13 +40,13 @@ fn a_node_whose_disk_takes_nothing_is_declared_lost() {
     let mut world = World::of_three();
     let lost = |world: &World| world.machine.policy.nodes_lost();
     world.start_second();
-    world.pulses(HELD_UP, 9);
+    world.answer(HELD_UP, 9);
     assert_eq!(lost(&world), 0);
     // It got well in between: then it counts from the beginning.
-    world.pulses(0, 1);
-    world.pulses(HELD_UP, 9);
+    world.answer(0, 1);
+    world.answer(HELD_UP, 9);
     assert_eq!(lost(&world), 0);
-    world.pulses(HELD_UP, 2);
+    world.answer(HELD_UP, 2);
     assert_eq!(lost(&world), 1);
 }
 
@@ -91,8 +82,7 @@ fn a_node_whose_disk_takes_nothing_says_so() {
     assert_eq!(world.log.gate(), Gate::NoQuorum { reason: Arc::from(HELD_UP_TEXT) });
     world.disk.set_capacity(None);
     while world.now() < start + Duration::from_millis(7_500) {
-        world.pulse(2, 0);
-        world.pulse(3, 0);
+        world.turn();
     }
     assert_eq!(flags(&mut world), Some(0));
 }
