@@ -182,6 +182,7 @@ impl<S: LogStore> LogMachine<S> {
         self.tell_peers_first(peers);
         // Then what came: a node that was held up must not stand for election beside it.
         self.take_inputs(now, peers);
+        self.settle_clock(now);
         self.doubt(now, peers)?;
         if now.monotonic.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now.monotonic;
@@ -196,6 +197,7 @@ impl<S: LogStore> LogMachine<S> {
         if self.is_asked() {
             self.open_door(now, peers);
         }
+        self.settle_clock(now);
         // What came may have told of a later time, and made this node the leader.
         let time = self.clock.now();
         let may_write = self.may_write(now);

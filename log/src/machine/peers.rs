@@ -39,6 +39,8 @@ pub(super) struct Table {
     pub(super) keep_again: Duration,
     /// The highest time that a quorum has heard: no later leader stamps below it.
     safe: Timestamp,
+    /// The own wall clock at the beginning of the turn.
+    wall: Timestamp,
     ticks: u32,
     /// How far this node's log was when, while it leads.
     lags: Lags,
@@ -69,6 +71,12 @@ impl Known {
     /// When it was last known to be able to go on.
     pub(super) fn well_at(&self) -> Duration {
         self.held_up_since.map_or(self.heard_at, |since| since.min(self.heard_at))
+    }
+
+    /// About what its wall clock shows, if it is there.
+    fn wall(&self, now: Now) -> Option<Timestamp> {
+        let pulse = self.pulse.as_ref().filter(|pulse| pulse.wall > Timestamp(0))?;
+        Some(pulse.wall.plus(now.monotonic.saturating_sub(self.heard_at)))
     }
 }
 
@@ -340,6 +348,15 @@ impl<S: LogStore> LogMachine<S> {
         bytes
     }
 
+    /// Who leads for the first time in this process stamps by a wall clock that others share.
+    pub(super) fn settle_clock(&mut self, now: Now) {
+        self.peers.wall = now.wall;
+        if self.replica.is_leader() {
+            let known = self.peers.known.values();
+            self.clock.settle(now.wall, || known.filter_map(|known| known.wall(now)).collect());
+        }
+    }
+
     /// No batch that this node stamps from now on has a time below.
     pub(super) fn hear(&mut self, time: Timestamp) {
         self.peers.hear(time);
@@ -420,6 +437,7 @@ impl<S: LogStore> LogMachine<S> {
             bytes_free: self.space.free(),
             acked: self.acked_of(peer),
             greeted: hello.map_or(0, |hello| hello.start),
+            wall: self.peers.wall,
             gate: self.pulse_flags(),
             ..Pulse::default()
         };

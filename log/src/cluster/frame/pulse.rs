@@ -41,6 +41,8 @@ pub struct Pulse {
     pub acked: Index,
     /// The start with which the receiver has greeted it.
     pub greeted: u64,
+    /// Its wall clock.
+    pub wall: Timestamp,
     /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything; and
     /// [`DRAINING`] and [`HELD_UP`].
     pub gate: u8,
@@ -52,7 +54,7 @@ impl Pulse {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_numbers(out, &[self.term, self.leader, self.commit, self.applied]);
         put_numbers(out, &[self.checkpoint, self.checksum, self.time.0, self.safe_time.0]);
-        put_numbers(out, &[self.fsync_us, self.bytes_free, self.acked, self.greeted]);
+        put_numbers(out, &[self.fsync_us, self.bytes_free, self.acked, self.greeted, self.wall.0]);
         out.extend_from_slice(&[self.gate, u8::from(self.wants_snapshot)]);
     }
 
@@ -71,6 +73,7 @@ impl Pulse {
             bytes_free: reader.u64()?,
             acked: reader.u64()?,
             greeted: reader.u64()?,
+            wall: Timestamp(reader.u64()?),
             gate: reader.u8()?,
             wants_snapshot: reader.bool()?,
         };

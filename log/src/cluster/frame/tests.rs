@@ -154,6 +154,7 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         bytes_free: 1 << 40,
         acked: 97,
         greeted: 18,
+        wall: Timestamp(1_700_000_000_500_000),
         gate: 1,
         wants_snapshot: true,
     };

@@ -179,9 +179,9 @@ fn bytes_that_cannot_be_are_refused() {
         ("a damaged body", bytes(&forward, set(HEAD + 16 + 50, &[0xEE]))),
         ("an unknown reason", refused("refused.term", HEAD + 8, &[5])),
         ("a leader for no reason", refused("refused.term", HEAD + 9, &[1])),
-        ("an unknown gate", refused("pulse", HEAD + 96, &[4])),
-        ("an unknown gate of a node that is drained", refused("pulse", HEAD + 96, &[0x84])),
-        ("an unknown wish", refused("pulse", HEAD + 97, &[2])),
+        ("an unknown gate", refused("pulse", HEAD + 104, &[4])),
+        ("an unknown gate of a node that is drained", refused("pulse", HEAD + 104, &[0x84])),
+        ("an unknown wish", refused("pulse", HEAD + 105, &[2])),
         (
             "an unknown role",
             bytes(&sample("join"), |bytes| {
