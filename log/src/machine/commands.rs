@@ -217,8 +217,9 @@ impl<S: LogStore> LogMachine<S> {
         None
     }
 
-    /// A session with `peer` begins or has ended: what was on its way, there or back, may be lost, and
-    /// is passed on again. To ask twice does no harm.
+    /// A session with `peer` begins: what was on its way in the last one, there or back, may be lost, and
+    /// is passed on again. To ask twice does no harm. Not when the last one ends: a node that drains would
+    /// be told to be out of reach, though it may have done what was asked.
     pub(super) fn pass_again(&mut self, peer: u64) {
         for pending in self.commands.pending.values_mut() {
             if pending.stage == (Stage::Passed { to: peer }) {

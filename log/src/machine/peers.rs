@@ -277,7 +277,6 @@ impl<S: LogStore> LogMachine<S> {
                     }
                     self.replica.unreachable(peer);
                     self.proposing.way_changed(peer);
-                    self.pass_again(peer);
                     self.fail_transfer(peer, "the connection broke");
                 }
                 PeerInput::Join { id, request } => self.take_join(id, request, now, peers),
