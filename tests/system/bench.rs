@@ -21,6 +21,13 @@ fn bench(broker: &Broker, arguments: &str) -> Value {
     serde_json::from_str(&stdout).unwrap()
 }
 
+/// As [`bench`], again if nothing was sent: a disk of a busy machine takes longer for one sync now and
+/// then than so short a load lasts.
+fn bench_sent(broker: &Broker, arguments: &str) -> Value {
+    let mut reports = (0..10).map(|_| bench(broker, arguments));
+    reports.find(|report| count(report, "sent") > 0).expect("a load that sends something")
+}
+
 fn count(report: &Value, key: &str) -> u64 {
     report[key].as_u64().unwrap_or_else(|| panic!("{key} in {report}"))
 }
@@ -54,7 +61,7 @@ fn traffic_of_every_layout_qos_and_version_is_counted_without_loss() {
             let version = if (number + qos) % 2 == 0 { "3.1.1" } else { "5" };
             let what =
                 format!("pubsub {layout} --qos {qos} --mqtt {version} --seconds 0.2 --warm-up 0.1");
-            let report = bench(&broker, &what);
+            let report = bench_sent(&broker, &what);
             assert_exact(&report, &what);
             assert_eq!(qos > 0, count(&report, "acknowledged") > 0, "{what}: {report}");
         }
