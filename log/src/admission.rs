@@ -6,7 +6,8 @@
 //!   given up (`NodeLost`), are void.
 //! - An event that names a session counts while the session's epoch is the client's current one.
 //!   A session whose user is proven belongs to that user: while it lives, a `SessionOpened` of the
-//!   same client by anyone else is void.
+//!   same client by anyone else is void. So is one in a batch that came late: its client may have gone
+//!   to another node meanwhile, whose session it must not take.
 //!   `SessionOpened` begins an epoch and so ends the one before; `SessionExpired`, `SessionClosed`
 //!   with an expiry interval of 0, and for such sessions of its node `NodeStarted` and `NodeLost` of
 //!   its current start end it.
@@ -43,6 +44,8 @@ struct Table<'a> {
     void_from: &'a mut [u32],
     /// Openings that are void.
     openings: Vec<u32>,
+    /// The batch came late.
+    is_late: bool,
 }
 
 impl<'a> Table<'a> {
@@ -189,7 +192,7 @@ impl Admission {
         if !self.admit(batch.producer, batch.sequence, batch.index) {
             return Ok(Voids::All);
         }
-        self.fold(batch.index, &batch.batch())
+        self.fold(batch)
     }
 
     fn admit(&mut self, producer: ProducerId, sequence: u64, at: Index) -> bool {
@@ -218,14 +221,17 @@ impl Admission {
         }
     }
 
-    fn fold(&mut self, index: Index, batch: &Batch<'_>) -> Result<Voids, EventError> {
+    fn fold(&mut self, committed: &CommittedBatch) -> Result<Voids, EventError> {
+        let (index, batch) = (committed.index, &committed.batch());
         let named: Vec<BatchSession<'_>> = batch.sessions().collect::<Result<_, _>>()?;
         let mut void_from: Vec<u32> = named
             .iter()
             .map(|session| if self.sessions.is_current(session) { NEVER } else { 0 })
             .collect();
         let (by_client, openings) = (Vec::new(), Vec::new());
-        let mut table = Table { named: &named, by_client, void_from: &mut void_from, openings };
+        let is_late = committed.is_late();
+        let mut table =
+            Table { named: &named, by_client, void_from: &mut void_from, openings, is_late };
         for fence in batch.fences() {
             self.pass_fence(index, batch, fence, &mut table)?;
         }
@@ -255,7 +261,7 @@ impl Admission {
                     ends_with_connection: opened.session_expiry_interval == 0,
                     owner,
                 };
-                if !self.sessions.open(&opened.client, session) {
+                if table.is_late || !self.sessions.open(&opened.client, session) {
                     table.openings.push(fence.ordinal);
                     return Ok(());
                 }

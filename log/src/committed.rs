@@ -27,6 +27,8 @@ pub struct CommittedBatch {
     pub producer: ProducerId,
     /// The producer's number for it, from 1.
     pub sequence: u64,
+    /// Whether it came late: its openings are void.
+    is_late: bool,
     bytes: Bytes,
     voids: Voids,
 }
@@ -57,8 +59,8 @@ impl CommittedBatch {
     ) -> Result<CommittedBatch, EnvelopeError> {
         let (envelope, body) = envelope::open(&bytes, check)?;
         Batch::parse(body).map_err(|error| EnvelopeError(error.0))?;
-        let envelope::Envelope { time, producer, sequence } = envelope;
-        Ok(Self { index, time, producer, sequence, bytes, voids: Voids::None })
+        let envelope::Envelope { time, producer, sequence, is_late } = envelope;
+        Ok(Self { index, time, producer, sequence, is_late, bytes, voids: Voids::None })
     }
 
     pub(crate) fn with_voids(mut self, voids: Voids) -> Self {
@@ -76,7 +78,7 @@ impl CommittedBatch {
     ///
     /// Either the whole batch is (see [`Self::is_admitted`]), or the record's session was not, or
     /// no longer, at the epoch that the record names, or the record opens a session that belongs to
-    /// another user.
+    /// another user, or opens one in a batch that came late ([`Self::is_late`]).
     #[must_use]
     pub fn is_void(&self, record: &Record<'_>) -> bool {
         match &self.voids {
@@ -96,6 +98,13 @@ impl CommittedBatch {
     #[must_use]
     pub fn is_admitted(&self) -> bool {
         self.voids != Voids::All
+    }
+
+    /// Whether it waited so long for the log that its clients may have gone elsewhere: the sessions
+    /// that it would open are void.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.is_late
     }
 
     /// Whether no record is void (then [`Self::is_void`] need not be asked).

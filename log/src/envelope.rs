@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0..4 | CRC32C of bytes 4..48 |
 //! | 4 | version, 1 |
-//! | 5 | kind, 1 = batch of events |
+//! | 5 | kind, 1 = batch of events, 2 = one that came late |
 //! | 6..8 | producer: number within its process |
 //! | 8..16 | the leader's time, microseconds since 1970 |
 //! | 16..24 | producer: node |
@@ -14,7 +14,11 @@
 //! | 44..48 | CRC32C of the body |
 //!
 //! All numbers are little endian. The two checksums cover every byte; the body's is taken once
-//! where the batch is closed, so that a leader stamps a batch by touching 48 bytes.
+//! where the batch is closed, so that a leader stamps a batch by touching 48 bytes. Until then the time
+//! is that at which its first event was pushed, as its node knew it.
+//!
+//! A batch came late if the leader stamps it long after that: clients may have gone elsewhere, and the
+//! sessions that it would open are not opened (see [`crate::admission`]).
 
 use ledgermq_core::identity::ProducerId;
 use ledgermq_core::offset::Timestamp;
@@ -23,6 +27,7 @@ use ledgermq_core::offset::Timestamp;
 pub(crate) const ENVELOPE_BYTES: usize = 48;
 const VERSION: u8 = 1;
 const KIND_BATCH: u8 = 1;
+const KIND_LATE: u8 = 2;
 
 /// A decoded envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +35,7 @@ pub(crate) struct Envelope {
     pub(crate) time: Timestamp,
     pub(crate) producer: ProducerId,
     pub(crate) sequence: u64,
+    pub(crate) is_late: bool,
 }
 
 /// Bytes that are no batch in its envelope.
@@ -37,18 +43,25 @@ pub(crate) struct Envelope {
 #[error("{0}")]
 pub(crate) struct EnvelopeError(pub(crate) &'static str);
 
-/// Closes a batch: `bytes` are the headroom and the body. The time is stamped later.
-pub(crate) fn close(bytes: &mut [u8], producer: ProducerId, sequence: u64) {
+/// Closes a batch, the first event of which was pushed at `since`: `bytes` are the headroom and the
+/// body. The leader's time is stamped later.
+pub(crate) fn close(bytes: &mut [u8], producer: ProducerId, sequence: u64, since: Timestamp) {
     let (head, body) = bytes.split_at_mut(ENVELOPE_BYTES);
     let length = u32::try_from(body.len()).expect("a batch is smaller than 4 GiB");
     head[4] = VERSION;
     head[5] = KIND_BATCH;
     head[6..8].copy_from_slice(&producer.local.to_le_bytes());
+    head[8..16].copy_from_slice(&since.0.to_le_bytes());
     head[16..24].copy_from_slice(&producer.node.to_le_bytes());
     head[24..32].copy_from_slice(&producer.start.to_le_bytes());
     head[32..40].copy_from_slice(&sequence.to_le_bytes());
     head[40..44].copy_from_slice(&length.to_le_bytes());
     head[44..48].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+}
+
+/// Says that a closed batch, which is stamped next, came late.
+pub(crate) fn set_late(bytes: &mut [u8]) {
+    bytes[5] = KIND_LATE;
 }
 
 /// Writes the leader's time into a closed batch and seals it.
@@ -64,7 +77,7 @@ pub(crate) fn open_closed(bytes: &[u8]) -> Result<(u64, &[u8]), EnvelopeError> {
     let (head, body) = bytes
         .split_first_chunk::<ENVELOPE_BYTES>()
         .ok_or(EnvelopeError("shorter than an envelope"))?;
-    if head[4] != VERSION || head[5] != KIND_BATCH {
+    if !is_known(head) {
         return Err(EnvelopeError("unknown version or kind of envelope"));
     }
     let (_, numbers) = head.split_at(40);
@@ -99,7 +112,7 @@ pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), Envel
     if crc32c::crc32c(&head[4..]) != u32_at(0) {
         return Err(EnvelopeError("checksum of the envelope does not match"));
     }
-    if head[4] != VERSION || head[5] != KIND_BATCH {
+    if !is_known(head) {
         return Err(EnvelopeError("unknown version or kind of envelope"));
     }
     if u32_at(40) as usize != body.len() {
@@ -113,7 +126,12 @@ pub(crate) fn open(bytes: &[u8], check: bool) -> Result<(Envelope, &[u8]), Envel
         start: u64_at(24),
         local: u16::from_le_bytes([head[6], head[7]]),
     };
-    Ok((Envelope { time: Timestamp(u64_at(8)), producer, sequence: u64_at(32) }, body))
+    let (time, sequence, is_late) = (Timestamp(u64_at(8)), u64_at(32), head[5] == KIND_LATE);
+    Ok((Envelope { time, producer, sequence, is_late }, body))
+}
+
+fn is_known(head: &[u8; ENVELOPE_BYTES]) -> bool {
+    head[4] == VERSION && matches!(head[5], KIND_BATCH | KIND_LATE)
 }
 
 /// Whether these are the bytes that were written, be they understood or not: both checksums hold.
@@ -130,7 +148,8 @@ mod tests {
     fn sealed() -> Vec<u8> {
         let mut bytes = vec![0; ENVELOPE_BYTES];
         bytes.extend_from_slice(b"some body");
-        close(&mut bytes, ProducerId { node: 1, start: 2, local: 3 }, 4);
+        close(&mut bytes, ProducerId { node: 1, start: 2, local: 3 }, 4, Timestamp(1));
+        assert_eq!(time_of(&bytes), Some(Timestamp(1)), "until it is stamped");
         stamp(&mut bytes, Timestamp(5));
         bytes
     }
@@ -141,7 +160,20 @@ mod tests {
         let (envelope, body) = open(&bytes, true).expect("sealed");
         assert_eq!(body, b"some body");
         let producer = ProducerId { node: 1, start: 2, local: 3 };
-        assert_eq!(envelope, Envelope { time: Timestamp(5), producer, sequence: 4 });
+        let time = Timestamp(5);
+        assert_eq!(envelope, Envelope { time, producer, sequence: 4, is_late: false });
+    }
+
+    #[test]
+    fn a_late_batch_reads_back_as_late_also_when_it_is_forwarded_and_stamped_again() {
+        let mut bytes = sealed();
+        set_late(&mut bytes);
+        assert!(open(&bytes, true).is_err(), "it is stamped next");
+        for time in [6, 7] {
+            assert_eq!(open_closed(&bytes), Ok((1, &b"some body"[..])));
+            stamp(&mut bytes, Timestamp(time));
+            assert!(open(&bytes, true).expect("sealed").0.is_late);
+        }
     }
 
     #[test]
@@ -160,7 +192,7 @@ mod tests {
         assert_eq!(open_closed(&good), Ok((1, &b"some body"[..])));
         for at in [4, 5].into_iter().chain(40..good.len()) {
             let mut bytes = good.clone();
-            bytes[at] ^= 1;
+            bytes[at] ^= 4;
             assert!(open_closed(&bytes).is_err(), "byte {at}");
         }
         assert!(open_closed(&good[..40]).is_err());

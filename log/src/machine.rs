@@ -461,7 +461,8 @@ impl<S: LogStore> LogMachine<S> {
     fn report(&self, time: Timestamp) {
         let last = lock(&self.shared.ring).last();
         let (waiting_bytes, refused) = {
-            let staging = lock(&self.shared.staging);
+            let mut staging = lock(&self.shared.staging);
+            staging.time = time;
             (staging.waiting_bytes(), staging.refused())
         };
         let first = self.shared.reader.first_index();

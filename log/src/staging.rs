@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ledgermq_core::event::BatchBuilder;
 use ledgermq_core::event::batch::TARGET_BYTES;
 use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::Timestamp;
 
 use crate::class::Class;
 use crate::envelope::{self, ENVELOPE_BYTES};
@@ -29,6 +30,8 @@ pub(crate) struct Staging {
     /// Start of the producers of now.
     start: u64,
     waiting_bytes: usize,
+    /// The log's time, as the log thread said last.
+    pub(crate) time: Timestamp,
     /// Queue whose turn it is.
     turn: usize,
     /// Pushes that found no room, by class.
@@ -52,6 +55,8 @@ struct Queue {
 pub(crate) struct Staged {
     producer: ProducerId,
     sequence: u64,
+    /// When its first event was pushed.
+    since: Timestamp,
     events: BatchBuilder,
 }
 
@@ -64,13 +69,18 @@ impl Staged {
     /// The bytes of the batch in its envelope, which is still to be stamped. Leaves the builder
     /// empty.
     pub(crate) fn close(&mut self) -> Vec<u8> {
-        close(&mut self.events, self.producer, self.sequence)
+        close(&mut self.events, self.producer, self.sequence, self.since)
     }
 }
 
-/// The bytes of a batch of `events`, which are left empty, in its envelope, which is still to be
-/// stamped.
-pub(crate) fn close(events: &mut BatchBuilder, producer: ProducerId, sequence: u64) -> Vec<u8> {
+/// The bytes of a batch of `events`, which are left empty and were pushed at `since` or later, in its
+/// envelope, which is still to be stamped.
+pub(crate) fn close(
+    events: &mut BatchBuilder,
+    producer: ProducerId,
+    sequence: u64,
+    since: Timestamp,
+) -> Vec<u8> {
     // What it holds in memory is what it needs: the ring keeps many small ones. (A buffer that
     // is shrunk leaves a hole into which the next buffer does not fit.)
     let size = events.bytes().min(TARGET_BYTES);
@@ -82,7 +92,7 @@ pub(crate) fn close(events: &mut BatchBuilder, producer: ProducerId, sequence: u
     if closed.capacity() > closed.len() / 3 * 4 {
         closed.shrink_to_fit();
     }
-    envelope::close(&mut closed, producer, sequence);
+    envelope::close(&mut closed, producer, sequence, since);
     closed
 }
 
@@ -156,7 +166,7 @@ impl Staging {
         let events = std::mem::replace(events, spare);
         let sequence = queue.next;
         queue.next += 1;
-        queue.batches.push_back(Staged { producer, sequence, events });
+        queue.batches.push_back(Staged { producer, sequence, since: self.time, events });
         Ok(Pushed { sequence, ordinal: 0 })
     }
 
@@ -266,7 +276,8 @@ mod tests {
             let payload = vec![0; payload];
             events.publish(Some((&client, Offset::new(1, 0))), None, &message(&payload));
             let producer = ProducerId { node: 1, start: 1, local: 0 };
-            let closed = Staged { producer, sequence: 1, events }.close();
+            let since = Timestamp::default();
+            let closed = Staged { producer, sequence: 1, since, events }.close();
             let most = closed.len() / 3 * 4;
             assert!(closed.capacity() <= most, "{} for {}", closed.capacity(), closed.len());
         }

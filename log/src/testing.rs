@@ -42,6 +42,7 @@ pub struct History {
     time: Timestamp,
     producer: ProducerId,
     sequence: u64,
+    is_late: bool,
 }
 
 impl Default for History {
@@ -52,6 +53,7 @@ impl Default for History {
             time: Timestamp::from_secs(1_700_000_000),
             producer: ProducerId { node: 1, start: 1, local: 0 },
             sequence: 0,
+            is_late: false,
         }
     }
 }
@@ -72,6 +74,11 @@ impl History {
     /// Lets time pass for the next batches.
     pub fn set_time(&mut self, time: Timestamp) {
         self.time = time;
+    }
+
+    /// Has the next batches come late, or in time again.
+    pub fn set_late(&mut self, is_late: bool) {
+        self.is_late = is_late;
     }
 
     /// Commits the events, none of which is void.
@@ -101,7 +108,10 @@ impl History {
     ) -> CommittedBatch {
         self.index += 1;
         let mut bytes = events.finish(Vec::new());
-        envelope::close(&mut bytes, producer, sequence);
+        envelope::close(&mut bytes, producer, sequence, self.time);
+        if self.is_late {
+            envelope::set_late(&mut bytes);
+        }
         envelope::stamp(&mut bytes, self.time);
         CommittedBatch::open(self.index, Bytes::from(bytes), true)
             .expect("a batch that was just closed")

@@ -74,6 +74,8 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     pub(crate) resumed: u64,
     pub(crate) void: u64,
+    /// Sessions that were not opened because the wish came late.
+    pub(crate) late: u64,
     pub(crate) snapshots: u64,
     /// Nodes that were let in, and that left.
     pub(crate) joined: u64,
@@ -291,14 +293,25 @@ impl World {
 
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
-        let Self { steps, crashes, published, received, resumed, void, snapshots, joined, left } =
-            other;
+        let Self {
+            steps,
+            crashes,
+            published,
+            received,
+            resumed,
+            void,
+            late,
+            snapshots,
+            joined,
+            left,
+        } = other;
         self.steps += steps;
         self.crashes += crashes;
         self.published += published;
         self.received += received;
         self.resumed += resumed;
         self.void += void;
+        self.late += late;
         self.snapshots += snapshots;
         self.joined += joined;
         self.left += left;

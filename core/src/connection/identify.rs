@@ -76,11 +76,12 @@ impl Connection {
         self.open(*opened, settings, out);
     }
 
-    /// The `SessionOpened` of this connection is void: the session of that Client Identifier
-    /// belongs to another user, which the log has decided in its order.
-    pub fn on_opening_void(&mut self, out: &mut impl Outputs) {
+    /// The `SessionOpened` of this connection is void, which the log has decided in its order: it
+    /// came late ([`Refusal::Quorum`]), or the session of that Client Identifier belongs to another user
+    /// ([`Refusal::NotAuthorized`]).
+    pub fn on_opening_void(&mut self, why: Refusal, out: &mut impl Outputs) {
         if self.state == State::Opening {
-            self.refuse_connect(Refusal::NotAuthorized, out);
+            self.refuse_connect(why, out);
         }
     }
 

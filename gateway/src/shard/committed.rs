@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledgermq_core::connection::Ending;
+use ledgermq_core::connection::{Ending, Refusal};
 use ledgermq_core::event::batch::Batch;
 use ledgermq_core::event::{Event, EventRef, SessionOpened, SessionRef, Subscription};
 use ledgermq_core::offset::{Index, Offset, Timestamp};
@@ -72,7 +72,7 @@ impl Shard {
                 EventRef::MessagePublished(_) => {}
                 EventRef::Other(Event::SessionOpened(_)) if is_void => {
                     if is_own {
-                        self.on_opening_void(now);
+                        self.on_opening_void(now, batch.is_late());
                     }
                 }
                 EventRef::Other(Event::SessionOpened(opened)) => {
@@ -177,8 +177,9 @@ impl Shard {
         }
     }
 
-    /// The session that a connection of ours wanted to open belongs to another user.
-    fn on_opening_void(&mut self, now: Timestamp) {
+    /// A session that a connection of ours wanted to open is not opened: it belongs to another user, or
+    /// its client has waited so long that it may have gone elsewhere.
+    fn on_opening_void(&mut self, now: Timestamp, is_late: bool) {
         let Some(token) = self.stage.opening.pop_front() else { return };
         let Some(client) = self.table.get_mut(token) else { return };
         client.is_opening = false;
@@ -186,8 +187,9 @@ impl Shard {
             self.forget_held(token);
             return self.table.remove(token);
         }
-        self.stats.refused_foreign += 1;
-        self.turn(now, token, |machine, sink, _| machine.on_opening_void(sink));
+        self.stats.refused_foreign += u64::from(!is_late);
+        let why = if is_late { Refusal::Quorum } else { Refusal::NotAuthorized };
+        self.turn(now, token, |machine, sink, _| machine.on_opening_void(why, sink));
     }
 
     fn on_own_event(

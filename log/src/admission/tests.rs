@@ -56,7 +56,12 @@ pub(crate) fn of_a_later_version() -> Vec<u8> {
     builder.push(None, None, &Event::NodeStarted { node: 2, start: 1 });
     let mut bytes = builder.finish(Vec::new());
     bytes[ENVELOPE_BYTES + RECORD_HEAD] = 0x7f;
-    envelope::close(&mut bytes, ProducerId { node: 2, start: 1, local: 0 }, 1);
+    envelope::close(
+        &mut bytes,
+        ProducerId { node: 2, start: 1, local: 0 },
+        1,
+        Timestamp::default(),
+    );
     bytes
 }
 
@@ -81,10 +86,23 @@ pub(super) fn commit(
     sequence: u64,
     fill: impl FnOnce(&mut BatchBuilder),
 ) -> CommittedBatch {
+    commit_if(false, index, producer, sequence, fill)
+}
+
+fn commit_if(
+    is_late: bool,
+    index: Index,
+    producer: ProducerId,
+    sequence: u64,
+    fill: impl FnOnce(&mut BatchBuilder),
+) -> CommittedBatch {
     let mut builder = BatchBuilder::new(ENVELOPE_BYTES);
     fill(&mut builder);
     let mut bytes = builder.finish(Vec::new());
-    envelope::close(&mut bytes, producer, sequence);
+    envelope::close(&mut bytes, producer, sequence, Timestamp::default());
+    if is_late {
+        envelope::set_late(&mut bytes);
+    }
     envelope::stamp(&mut bytes, Timestamp(index));
     CommittedBatch::open(index, bytes.into(), true).expect("just closed")
 }
@@ -358,6 +376,31 @@ proptest! {
         }
         prop_assert_eq!(rest, whole);
     }
+}
+
+/// A node that is cut off takes a CONNECT; its client gives up and connects to another node; the way
+/// heals.
+#[test]
+fn a_late_opening_takes_no_session_and_fences_nothing_and_the_rest_of_its_batch_counts() {
+    let mut admission = Admission::default();
+    let open = |builder: &mut BatchBuilder| _ = builder.push(None, None, &opened("c", 60));
+    let newer = commit(1, producer(0), 1, |builder| {
+        open(builder);
+        builder.push(None, None, &opened("d", 60));
+    });
+    assert_eq!(voids(&mut admission, newer), [0; 0]);
+    let (c, d) = (Offset::new(1, 0), Offset::new(1, 1));
+    let stale = commit_if(true, 2, producer(1), 1, |builder| {
+        message(builder, "d", d);
+        open(builder);
+        message(builder, "c", c);
+    });
+    assert_eq!(voids(&mut admission, stale), [1]);
+    let after = commit(3, producer(0), 2, |builder| message(builder, "c", c));
+    assert_eq!(voids(&mut admission, after), [0; 0], "the session that it would have taken");
+    // The next one of that producer is in time.
+    let again = commit(4, producer(1), 2, open);
+    assert_eq!(voids(&mut admission, again), [0; 0]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl<S: LogStore> LogMachine<S> {
         let Stage::Waiting(events) = &mut slot.stage else { return Ok(()) };
         let producer = ProducerId { node: shared.node, start: shared.start(), local: DERIVED };
         let sequence = self.admission.last(producer) + 1;
-        let mut bytes = staging::close(events, producer, sequence);
+        let mut bytes = staging::close(events, producer, sequence, time);
         check_foldable(&bytes)?;
         envelope::stamp(&mut bytes, time);
         slot.stage = Stage::Proposed(sequence);

@@ -32,6 +32,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// slower.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_DOUBLINGS_MAX: u32 = 3;
+/// A batch that the leader stamps as long after its first event was pushed comes late: the connections
+/// that it opens are refused. Longer than it takes to find another leader; a client that was not
+/// answered for so long may have gone to another node.
+const LATE: Duration = Duration::from_secs(5);
 
 /// Batches on their way into raft.
 #[derive(Default)]
@@ -195,9 +199,14 @@ impl Proposing {
     }
 }
 
-/// The batch with the leader's time in its envelope, in place where nobody else holds it.
-fn stamped(batch: Bytes, time: Timestamp) -> Bytes {
+/// The batch with the leader's time in its envelope, in place where nobody else holds it. One that was
+/// stamped before, by a leader that came to nothing, says when that was.
+fn stamped(batch: Bytes, time: Timestamp, has_others: bool) -> Bytes {
     let mut bytes = batch.try_into_mut().unwrap_or_else(|shared| shared[..].into());
+    let since = envelope::time_of(&bytes).unwrap_or(time);
+    if has_others && time.since(since) > LATE {
+        envelope::set_late(&mut bytes);
+    }
     envelope::stamp(&mut bytes, time);
     bytes.freeze()
 }
@@ -267,11 +276,13 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     fn propose_here(&mut self, time: Timestamp) {
+        // All that comes to a node alone comes by one way.
+        let has_others = !self.is_alone();
         let Self { proposing, replica, .. } = self;
         let mut bytes = 0;
         let mut is_taken = true;
         let mut propose = |batch: &mut Bytes| {
-            *batch = stamped(std::mem::take(batch), time);
+            *batch = stamped(std::mem::take(batch), time, has_others);
             is_taken = replica.propose(batch.clone());
             bytes += batch.len();
             (is_taken, bytes < TURN_BYTES)

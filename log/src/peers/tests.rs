@@ -277,7 +277,12 @@ fn forward(node: u64, bytes: usize) -> Frame {
         events.push(Some((&client, Offset::new(5, 0))), None, &Event::SessionExpired);
     }
     let mut batch = events.finish(Vec::new());
-    crate::envelope::close(&mut batch, ProducerId { node, start: 1, local: 0 }, 1);
+    crate::envelope::close(
+        &mut batch,
+        ProducerId { node, start: 1, local: 0 },
+        1,
+        ledgermq_core::offset::Timestamp::default(),
+    );
     Frame::Forward(Forward { term: 1, batches: vec![batch.into()] })
 }
 

@@ -17,7 +17,7 @@ impl LogReader for PurgedMeanwhile {
 
     fn read(&self, from: Index, _: usize, out: &mut Vec<Entry>) -> Result<(), ReadError> {
         let mut bytes = BatchBuilder::new(ENVELOPE_BYTES).finish(Vec::new());
-        envelope::close(&mut bytes, ProducerId { node: 1, start: 1, local: 0 }, 1);
+        envelope::close(&mut bytes, ProducerId { node: 1, start: 1, local: 0 }, 1, Timestamp(1));
         envelope::stamp(&mut bytes, Timestamp(1));
         let mut entry = Entry::new();
         (entry.index, entry.data) = (from, bytes.into());

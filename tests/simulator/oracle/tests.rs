@@ -72,6 +72,7 @@ fn what_is_void_is_void_for_admission_and_for_the_oracle() {
             let last: &mut u64 = sequences.entry(producer).or_default();
             let sequence = (*last + 1).saturating_sub(rng.below(20) / 19) + rng.below(20) / 19;
             *last = sequence.max(*last);
+            history.set_late(rng.permille(100));
             let committed = history.admit(producer, sequence, &mut batch);
             let body = committed.batch();
             let wanted: Vec<_> =

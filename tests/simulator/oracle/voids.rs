@@ -13,6 +13,8 @@ pub(crate) struct Voids {
     sequences: BTreeMap<ProducerId, u64>,
     starts: BTreeMap<u64, u64>,
     epochs: BTreeMap<String, Epoch>,
+    /// Openings that came late.
+    pub(crate) late: u64,
 }
 
 /// The current epoch of a client.
@@ -46,7 +48,9 @@ impl Voids {
                 self.epochs.get(session.client).is_none_or(|epoch| epoch.at != session.epoch)
             });
             let event = record.event();
-            let is_void = is_void || self.is_foreign(&event);
+            let is_late = is_late(batch, &event);
+            self.late += u64::from(is_late);
+            let is_void = is_void || is_late || self.is_foreign(&event);
             voids.push(is_void);
             if is_void {
                 continue;
@@ -91,4 +95,9 @@ impl Voids {
         let held = self.epochs.get(opened.client.as_str());
         held.is_some_and(|held| held.owner.is_some() && held.owner.as_ref() != owner)
     }
+}
+
+/// Whether it opens a session for a client that may have gone elsewhere.
+fn is_late(batch: &CommittedBatch, event: &Result<EventRef<'_>, EventError>) -> bool {
+    batch.is_late() && matches!(event, Ok(EventRef::Other(Event::SessionOpened(_))))
 }

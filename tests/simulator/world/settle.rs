@@ -110,6 +110,7 @@ impl World {
         self.look();
         self.seen.push(Seen::Settled);
         self.tally.void = self.oracle.void_records;
+        self.tally.late = self.oracle.voids.late;
         self.tally.snapshots = self.oracle.snapshots;
         self.tally.published = self.oracle.published.len() as u64;
         self.judge()

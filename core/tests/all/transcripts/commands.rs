@@ -45,7 +45,10 @@ impl Machine {
                     machine.on_authenticated(verdict, settings, out);
                 });
             }
-            "void" => self.turn(|machine, _, out| machine.on_opening_void(out)),
+            "void" => {
+                self.turn(|machine, _, out| machine.on_opening_void(Refusal::NotAuthorized, out));
+            }
+            "late" => self.turn(|machine, _, out| machine.on_opening_void(Refusal::Quorum, out)),
             "rules" => {
                 let text = words.rest().join(" ").replace(';', "\n");
                 let list = access::parse(&text).unwrap();

@@ -129,6 +129,24 @@ fn a_session_is_not_taken_over_by_another_user() {
 }
 
 #[test]
+fn a_connect_that_waited_too_long_is_refused_and_takes_nobodys_session() {
+    let mut world = World::default();
+    world.add_shard(1, ShardLimits::default());
+    let stale = world.begin(0, client::persistent("c"));
+    let newer = world.begin(1, client::persistent("c"));
+    world.commit_of(1);
+    world.commit_late(0);
+    world.settle();
+    assert_eq!(world.read(newer), ["CONNACK 0x00"]);
+    assert_eq!(world.read(stale), ["CONNACK 0x88"]);
+    assert!(world.is_closed(stale) && !world.is_closed(newer));
+    assert_eq!(world.shard().stats().refused_foreign, 0);
+    let again = world.open(client::persistent("c"));
+    assert_eq!(world.read(again), ["CONNACK 0x00 present"]);
+    assert!(world.is_closed(newer), "that one is in time");
+}
+
+#[test]
 fn two_users_that_open_the_same_session_at_once_are_told_apart_by_the_log() {
     let mut world = guarded();
     world.add_shard(1, ShardLimits::default());

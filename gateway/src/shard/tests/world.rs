@@ -300,6 +300,13 @@ impl World {
         });
     }
 
+    /// As `commit_of`, of a batch that waited too long.
+    pub(super) fn commit_late(&mut self, seat: usize) {
+        self.rest.history.set_late(true);
+        self.commit_of(seat);
+        self.rest.history.set_late(false);
+    }
+
     /// Commits events of a producer that is none of the shards.
     pub(super) fn commit_from(
         &mut self,

@@ -20,7 +20,7 @@ pub(super) fn closed(node: u64) -> Vec<u8> {
     let client = ClientId::from("client");
     events.push(Some((&client, Offset::new(5, 0))), None, &Event::SessionExpired);
     let mut bytes = events.finish(Vec::new());
-    envelope::close(&mut bytes, ProducerId { node, start: 2, local: 3 }, 4);
+    envelope::close(&mut bytes, ProducerId { node, start: 2, local: 3 }, 4, Timestamp::default());
     bytes
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use ledgermq_core::identity::ProducerId;
+use ledgermq_core::offset::Timestamp;
 use raft::eraftpb::{Message, MessageType};
 
 use crate::cluster::{Forward, Frame, HELD_UP, PeerInput};
@@ -14,7 +15,7 @@ impl World {
         let mut events = BatchBuilder::new(ENVELOPE_BYTES);
         events.push(None, None, &Event::NodeStarted { node: 2, start: 1 });
         let producer = ProducerId { node: 2, start: 1, local: 0 };
-        let batches = vec![staging::close(&mut events, producer, 1).into()];
+        let batches = vec![staging::close(&mut events, producer, 1, Timestamp::default()).into()];
         let frame = Frame::Forward(Forward { term: self.machine.replica.term(), batches });
         self.machine.receive(PeerInput::Frame { from: 2, frame });
         for _ in 0..3 {

@@ -87,7 +87,12 @@ fn an_entry_of_a_later_version_is_no_damage() {
 fn uncommitted(index: Index, time: Timestamp) -> Entry {
     let mut events = BatchBuilder::new(ENVELOPE_BYTES);
     events.push(None, None, &Event::NodeStarted { node: 2, start: 1 });
-    let mut bytes = staging::close(&mut events, ProducerId { node: 2, start: 1, local: 0 }, 1);
+    let mut bytes = staging::close(
+        &mut events,
+        ProducerId { node: 2, start: 1, local: 0 },
+        1,
+        Timestamp::default(),
+    );
     envelope::stamp(&mut bytes, time);
     Entry { index, term: 1, data: bytes.into(), ..Entry::default() }
 }

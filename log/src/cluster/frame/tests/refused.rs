@@ -39,7 +39,12 @@ fn what_raft_does_not_bear_is_refused() {
     let no_batch = || {
         let mut bytes = vec![0; ENVELOPE_BYTES];
         bytes.extend_from_slice(b"no records, no footer");
-        envelope::close(&mut bytes, ProducerId { node: 2, start: 2, local: 3 }, 4);
+        envelope::close(
+            &mut bytes,
+            ProducerId { node: 2, start: 2, local: 3 },
+            4,
+            Timestamp::default(),
+        );
         envelope::stamp(&mut bytes, Timestamp(5));
         Bytes::from(bytes)
     };
