@@ -441,6 +441,15 @@ impl<S: LogStore> Replica<S> {
         }
     }
 
+    /// Whoever is in an earlier term than this one is not heard any more.
+    pub(crate) fn raise_term(&mut self, term: u64) {
+        let raft = &mut self.raw.raft;
+        if raft.term < term {
+            raft.become_follower(term, 0);
+            self.settle();
+        }
+    }
+
     /// The store, for what is beside the entries.
     pub(crate) fn store(&self) -> &S {
         &self.store

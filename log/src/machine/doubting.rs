@@ -218,11 +218,21 @@ impl<S: LogStore> LogMachine<S> {
         self.doubting.is_sound() && self.is_admitted()
     }
 
+    /// Whether the log is as long as when this node was let in. A shorter one says nothing of what is
+    /// committed: to a candidate that was away, and takes this node for the voter that it was before it
+    /// lost its log, any log would be as good (raft seed 4083).
+    fn may_vote(&self) -> bool {
+        self.replica.last_index() >= self.doubting.joined
+    }
+
     /// Whether raft may be told that.
     pub(super) fn may_step(&self, message: &Message) -> bool {
         let is_sound = self.doubting.is_sound() && !self.is_overtaken();
         match message.get_msg_type() {
-            MessageType::MsgRequestVote => is_sound && message.term > self.doubting.vote_floor,
+            MessageType::MsgRequestVote => {
+                is_sound && self.may_vote() && message.term > self.doubting.vote_floor
+            }
+            MessageType::MsgRequestPreVote => is_sound && self.may_vote(),
             MessageType::MsgTimeoutNow => is_sound && self.may_stand(),
             _ => is_sound,
         }
@@ -340,8 +350,7 @@ impl<S: LogStore> LogMachine<S> {
             }
             Verdict::Sound => {
                 tracing::info!(last = own.last, "the log is as far as the others saw it");
-                self.doubting.vote_floor = self.doubting.doubt.term();
-                self.doubting.phase = Phase::Sound;
+                self.take_part(self.doubting.doubt.term());
                 Ok(())
             }
         }
@@ -366,11 +375,21 @@ impl<S: LogStore> LogMachine<S> {
         if let Some(Member { joined, standing, .. }) = member
             && *joined > withdrawn
             && *standing != Standing::Away
+            && let Some(term) = self.peers.term_behind(*joined)
         {
             let joined = *joined;
-            self.readmitted(joined);
+            self.readmitted(joined, term);
         }
         Ok(())
+    }
+
+    /// From here on this node takes part in raft. What an earlier process of it has promised in `term` or
+    /// before, with a log that is gone perhaps, it does not know: it gives no vote there, and hears nobody
+    /// who leads in an earlier one.
+    fn take_part(&mut self, term: u64) {
+        self.doubting.vote_floor = term;
+        self.doubting.phase = Phase::Sound;
+        self.replica.raise_term(term);
     }
 
     /// Asks every node to be re-admitted, now and then: it is the leader that does it.
@@ -403,12 +422,12 @@ impl<S: LogStore> LogMachine<S> {
         true
     }
 
-    /// The log begins with what it is sent from now on.
-    fn readmitted(&mut self, joined: Index) {
+    /// The log begins with what it is sent from now on, by leaders that know of `joined`: the one that let
+    /// this node in led in `term` or before.
+    fn readmitted(&mut self, joined: Index, term: u64) {
         tracing::info!(joined, "this node was let in again, and is sent the log");
         self.doubting.joined = joined;
-        self.doubting.vote_floor = self.doubting.doubt.term();
-        self.doubting.phase = Phase::Sound;
+        self.take_part(self.doubting.doubt.term().max(term));
         self.doubting.asking = Asking::default();
         let puts = &mut self.extra.puts;
         puts.push((JOINED_KEY.to_vec(), joined.to_be_bytes().to_vec()));

@@ -150,6 +150,12 @@ impl Table {
         self.get(peer).map_or(0, |known| known.applied)
     }
 
+    /// The highest term of those that say that they have folded the entry at `index`.
+    pub(super) fn term_behind(&self, index: Index) -> Option<u64> {
+        let pulses = self.known.values().filter_map(|known| known.pulse.as_ref());
+        pulses.filter(|pulse| pulse.applied >= index).map(|pulse| pulse.term).max()
+    }
+
     /// The highest time that a quorum has heard.
     pub(super) fn safe(&self) -> Timestamp {
         self.safe

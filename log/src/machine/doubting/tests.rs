@@ -116,8 +116,14 @@ impl World {
     }
 
     fn ask_for_vote(&mut self, term: u64) -> usize {
+        self.ask_for_vote_with(term, (0, 0))
+    }
+
+    /// Node 2 asks, whose log ends with an entry of that index and term. Answers how often it gets it.
+    fn ask_for_vote_with(&mut self, term: u64, last: (Index, u64)) -> usize {
         let mut message = Message::new();
         (message.from, message.to, message.term) = (2, 1, term);
+        (message.index, message.log_term) = last;
         message.set_msg_type(MessageType::MsgRequestVote);
         message.context = bytes::Bytes::from_static(b"CampaignTransfer");
         self.machine.receive(PeerInput::Frame { from: 2, frame: Frame::raft(message) });
@@ -409,4 +415,43 @@ fn a_log_that_is_short_is_kept_until_the_node_is_out() {
     let answer = Answer::Done;
     world.machine.receive(PeerInput::Frame { from: 3, frame: Frame::Answer { id, answer } });
     assert_eq!(world.turn(1).expect_err("it is out").to_string(), why);
+}
+
+/// Raft seed 4083: a node that was away took it for the voter that it had been, and came to lead with a
+/// log that lacked what was committed meanwhile.
+#[test]
+fn whoever_begins_again_gives_no_vote_before_its_log_has_come_to_where_it_was_let_in() {
+    let mut world = World::new();
+    let why = "the log is gone".to_owned();
+    world.machine.doubting.phase = Phase::Short(Short { why, shortness: None });
+    world.machine.doubting.told = Arc::new(members_of(&[1, 2, 3]));
+    world.hear(2, 0, world.log.start());
+    world.turn(1).expect("a good disk");
+    let (id, _) = world.asked().expect("it asks");
+    let answer = Answer::Done;
+    world.machine.receive(PeerInput::Frame { from: 2, frame: Frame::Answer { id, answer } });
+    let mut told = members_of(&[1, 2, 3]);
+    (told.index, told.nodes.get_mut(&1).expect("itself").joined) = (12, 12);
+    world.machine.doubting.told = Arc::new(told);
+    for (applied, is_in_doubt) in [(11, true), (12, false)] {
+        let pulse = Pulse { term: 7, applied, ..Pulse::default() };
+        let frame = Frame::Pulse(Box::new(pulse));
+        world.machine.receive(PeerInput::Frame { from: 2, frame });
+        world.turn(1).expect("a good disk");
+        assert_eq!(world.machine.is_in_doubt(), is_in_doubt, "{applied}");
+    }
+    assert_eq!(world.ask_for_vote(9), 0, "its log says nothing");
+    // Of an earlier leader that does not know yet that it was replaced it takes nothing.
+    world.append(3, 6, 0, &[6; 13], 0);
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    assert_eq!(world.machine.replica.last_index(), 0);
+    world.append(2, 7, 0, &[7; 11], 0);
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    assert_eq!(world.ask_for_vote(9), 0, "it is too short still");
+    world.append(2, 7, 0, &[7; 12], 0);
+    (0..2).for_each(|_| world.turn(1).expect("a good disk"));
+    let last = (12, 7);
+    // Once what it has is durable.
+    let given = world.ask_for_vote_with(9, last) + world.ask_for_vote_with(9, last);
+    assert!(given > 0, "it has what was committed when it was let in");
 }
