@@ -170,6 +170,11 @@ impl Doubting {
         self.phase == Phase::Sound
     }
 
+    /// Whether this process has asked to be let in again.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asking.asked.is_some()
+    }
+
     /// Why this node takes no part, for people; none if it does.
     pub(super) fn reason(&self) -> Option<String> {
         match &self.phase {

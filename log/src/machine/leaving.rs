@@ -9,7 +9,7 @@ pub(super) mod tests;
 
 use std::sync::atomic::Ordering;
 
-use crate::cluster::{Answer, DRAINING, HELD_UP};
+use crate::cluster::{Answer, DRAINING, HELD_UP, LEAVING};
 use crate::machine::LogMachine;
 use crate::shared::lock;
 use crate::store::LogStore;
@@ -69,6 +69,8 @@ impl<S: LogStore> LogMachine<S> {
     /// What this node says of itself in its pulse.
     pub(super) fn pulse_flags(&self) -> u8 {
         let draining = if self.is_draining() { DRAINING } else { 0 };
-        draining | if self.policy.is_held_up() { HELD_UP } else { 0 }
+        let held_up = if self.policy.is_held_up() { HELD_UP } else { 0 };
+        let leaving = if self.doubting.has_asked() { LEAVING } else { 0 };
+        draining | held_up | leaving
     }
 }

@@ -10,7 +10,7 @@ use ledgermq_core::offset::Index;
 
 use crate::class::Gate;
 use crate::clock::Now;
-use crate::cluster::{MemberChange, Role, Standing};
+use crate::cluster::{LEAVING, MemberChange, Role, Standing};
 use crate::envelope::ENVELOPE_BYTES;
 use crate::machine::LogMachine;
 use crate::shared::lock;
@@ -202,16 +202,28 @@ impl<S: LogStore> LogMachine<S> {
         if ready.len() < wanted { Vec::new() } else { ready[..wanted].to_vec() }
     }
 
-    /// Followers that lack little, ascending.
+    /// Followers that lack little and keep their log, ascending.
     pub(super) fn caught_up(&self) -> Vec<u64> {
         let last = self.replica.last_index();
         let is_ready = |(id, matched, is_active): &(u64, Index, bool)| {
-            *is_active && self.takes_part(*id) && matched + CAUGHT_UP_ENTRIES >= last
+            *is_active
+                && self.takes_part(*id)
+                && self.keeps_log(*id)
+                && matched + CAUGHT_UP_ENTRIES >= last
         };
         let mut ready: Vec<u64> =
             self.replica.followers().filter(is_ready).map(|(id, ..)| id).collect();
         ready.sort_unstable();
         ready
+    }
+
+    /// Whether the process of `node` has its log since that was let in the last time. One that asked for
+    /// that, with a damaged log, takes part until it hears that it is out, and then gives the log up; what
+    /// it says when it has folded that it was let in is said after it asked.
+    fn keeps_log(&self, node: u64) -> bool {
+        let joined = self.replica.members().nodes.get(&node).map_or(0, |member| member.joined);
+        let pulse = self.peers.get(node).and_then(|known| known.pulse.as_ref());
+        pulse.is_some_and(|pulse| pulse.applied >= joined && pulse.gate & LEAVING == 0)
     }
 
     /// Declares a node lost that is not heard: its sessions end, their wills come due, and what it

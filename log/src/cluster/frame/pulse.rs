@@ -10,6 +10,9 @@ pub const DRAINING: u8 = 0x80;
 /// In [`Pulse::gate`]: the disk of the node has taken nothing for seconds. It hears what it is told,
 /// but whoever waits for it waits for ever.
 pub const HELD_UP: u8 = 0x40;
+/// In [`Pulse::gate`]: the node has asked to be let in again, and gives its log up as soon as it is out: a
+/// vote that it got meanwhile would go with the log.
+pub const LEAVING: u8 = 0x20;
 
 /// How the sender stands, a few times a second and whenever it changes.
 ///
@@ -44,7 +47,7 @@ pub struct Pulse {
     /// Its wall clock.
     pub wall: Timestamp,
     /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything; and
-    /// [`DRAINING`] and [`HELD_UP`].
+    /// [`DRAINING`], [`HELD_UP`] and [`LEAVING`].
     pub gate: u8,
     /// It needs a snapshot.
     pub wants_snapshot: bool,
@@ -77,7 +80,7 @@ impl Pulse {
             gate: reader.u8()?,
             wants_snapshot: reader.bool()?,
         };
-        if pulse.gate & !(DRAINING | HELD_UP) > 3 {
+        if pulse.gate & !(DRAINING | HELD_UP | LEAVING) > 3 {
             return Err(FrameError::Content("has an unknown gate"));
         }
         reader.end()?;

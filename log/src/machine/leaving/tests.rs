@@ -27,6 +27,8 @@ pub(in crate::machine) struct World {
     pub(in crate::machine) said: Said,
     /// What node 2 says in its pulse.
     pub(in crate::machine) gate: u8,
+    /// How far the others have folded.
+    pub(in crate::machine) applied: Index,
 }
 
 /// Takes what is sent to nodes that are there.
@@ -69,7 +71,8 @@ impl World {
         let (log, mut machine) =
             LogMachine::recover(store, beginning(1, &disk), START).expect("an empty log");
         machine.trust();
-        let mut world = Self { disk, log, machine, now: START, said: Said::default(), gate: 0 };
+        let mut world =
+            Self { disk, log, machine, now: START, said: Said::default(), gate: 0, applied: 3 };
         for peer in [2, 3] {
             world.machine.receive(PeerInput::Connected { peer, hello: hello(peer) });
         }
@@ -96,7 +99,8 @@ impl World {
     pub(in crate::machine) fn turn(&mut self) {
         for (from, gate) in [(2, self.gate), (3, 0)] {
             let term = self.machine.replica.term();
-            let pulse = Pulse { term, leader: 1, gate, ..Pulse::default() };
+            let applied = self.applied;
+            let pulse = Pulse { term, leader: 1, gate, applied, ..Pulse::default() };
             let frame = Frame::Pulse(Box::new(pulse));
             self.machine.receive(PeerInput::Frame { from, frame });
         }
