@@ -142,6 +142,9 @@ impl fmt::Display for Shortness {
 #[derive(Clone, Debug, Default)]
 pub struct Doubt {
     heard: BTreeMap<u64, Heard>,
+    /// A change of the members of which others know: this node led alone, and is not judged before it
+    /// has been told of it, should they all be gone.
+    overtaken: Index,
 }
 
 impl Doubt {
@@ -153,6 +156,17 @@ impl Doubt {
         heard.commit = heard.commit.max(says.commit);
         heard.members = heard.members.max(says.members);
         heard.term = term;
+    }
+
+    /// Others know of the change of the members at `index`, and this node led alone.
+    pub fn overtake(&mut self, index: Index) {
+        self.overtaken = index;
+    }
+
+    /// The change of the members that had this node doubt, if it led alone; 0 if it did not.
+    #[must_use]
+    pub fn overtaken(&self) -> Index {
+        self.overtaken
     }
 
     /// Who has said something.
@@ -177,7 +191,8 @@ impl Doubt {
         members: &Members,
         waited: Duration,
     ) -> Verdict {
-        let newest = self.heard.values().map(|heard| heard.members).max().unwrap_or(0);
+        let newest =
+            self.heard.values().map(|heard| heard.members).fold(self.overtaken, Index::max);
         if newest > members.index.max(configuration.index) {
             // Whoever knows of newer members tells them.
             return Verdict::Reserved;

@@ -18,6 +18,14 @@ pub enum PeerInput {
         /// What it said of itself.
         hello: Hello,
     },
+    /// A peer that knows of newer members than this node has greeted. Not all lanes are up yet, and
+    /// they may never be: it refuses this node if its disk was rolled back.
+    Greeted {
+        /// The peer.
+        peer: u64,
+        /// The last change of the members of which it knows.
+        members: Index,
+    },
     /// A lane broke: all of them are down, and what was under way may be lost.
     Disconnected {
         /// The peer.

@@ -77,6 +77,8 @@ pub struct Greeted {
     pub replaced: Option<Ended>,
     /// All lanes are up now.
     pub is_up: bool,
+    /// It knows of newer members: that counts, whatever becomes of the session.
+    pub knows_more: bool,
 }
 
 /// A session that is over.
@@ -308,7 +310,8 @@ impl Peering {
             let is_elsewhere = !hello.address.is_empty() && hello.address != state.address;
             state.heard_address = is_elsewhere.then(|| hello.address.clone());
         }
-        Ok(Greeted { peer, session, replaced, is_up })
+        let knows_more = hello.members_index > self.local.members.index;
+        Ok(Greeted { peer, session, replaced, is_up, knows_more })
     }
 
     /// Whether that can be the process with which there was a session, or one that came after it.

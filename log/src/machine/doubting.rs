@@ -64,6 +64,8 @@ pub(super) struct Doubting {
     begun: Duration,
     /// The start of the node as which this process greeted first; it may have taken later ones since.
     pub(super) greeted_as: u64,
+    /// The last change of the members of which anybody has spoken in a greeting.
+    greeted_with: Index,
     /// The newest members that others told of.
     pub(super) told: Arc<Members>,
     /// By node: its admission, and the last entry that it was seen to acknowledge since.
@@ -154,6 +156,7 @@ impl Doubting {
             is_unjudged,
             begun: now.monotonic,
             greeted_as: 0,
+            greeted_with: 0,
             told,
             acked_written: acked.clone(),
             acked,
@@ -179,6 +182,12 @@ impl Doubting {
     pub(super) fn reason(&self) -> Option<String> {
         match &self.phase {
             Phase::Sound => None,
+            Phase::Reserved if self.doubt.overtaken() > self.told.index => Some(format!(
+                "others know of members, as of {}, that the log of this node, which has it alone, does \
+                 not: was its disk rolled back? It waits to be told of them. If they refuse it as an \
+                 earlier start or as a clone, see that its clock is right, and start it again",
+                self.doubt.overtaken()
+            )),
             Phase::Reserved => Some(format!(
                 "this node has started again and takes no part before most of the others have said \
                  how far its log was; heard so far: nodes {:?}",
@@ -232,7 +241,7 @@ impl<S: LogStore> LogMachine<S> {
 
     /// Whether raft may be told that.
     pub(super) fn may_step(&self, message: &Message) -> bool {
-        let is_sound = self.doubting.is_sound() && !self.is_overtaken();
+        let is_sound = self.doubting.is_sound() && self.overtaken().is_none();
         match message.get_msg_type() {
             MessageType::MsgRequestVote => {
                 is_sound && self.may_vote() && message.term > self.doubting.vote_floor
@@ -277,6 +286,12 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
+    /// A peer knows of newer members, and may not let this node in to tell it of them.
+    pub(super) fn hear_greeting(&mut self, peer: u64, members: Index) {
+        tracing::debug!(peer, members, "a node that greets knows of newer members");
+        self.doubting.greeted_with = self.doubting.greeted_with.max(members);
+    }
+
     /// A peer tells of newer members.
     pub(super) fn hear_of_members(&mut self, members: Members) {
         let is_ours = self.joining.cluster().is_some_and(|cluster| cluster == members.cluster);
@@ -290,8 +305,8 @@ impl<S: LogStore> LogMachine<S> {
         if let Some((index, from)) = self.doubting.contradicted {
             return Err(TurnError::Contradicted { index, from });
         }
-        if self.is_overtaken() {
-            self.begin_doubt(now.monotonic);
+        if let Some(members) = self.overtaken() {
+            self.begin_doubt(members, now.monotonic);
         }
         if !self.doubting.is_sound() {
             self.replica.stop_leading();
@@ -303,30 +318,26 @@ impl<S: LogStore> LogMachine<S> {
         }
     }
 
-    /// Whether this node leads alone, as its log says, and others know better: its disk was rolled back
-    /// to what it was before they came.
-    fn is_overtaken(&self) -> bool {
+    /// The change of the members of which others know, if this node leads alone, as its log says: its
+    /// disk was rolled back to what it was before they came.
+    fn overtaken(&self) -> Option<Index> {
         let configuration = self.replica.configuration();
         if !self.doubting.is_unjudged || !configuration.is_sole_voter(self.shared.node) {
-            return false;
+            return None;
         }
         let hellos = self.peers.hellos().map(|(_, hello)| hello.members_index);
         let newest = hellos.fold(self.doubting.told.index, Index::max);
-        self.own().is_of_before(configuration, newest)
+        let newest = newest.max(self.doubting.greeted_with);
+        self.own().is_of_before(configuration, newest).then_some(newest)
     }
 
-    /// Takes no part any more before it has heard of the members.
-    fn begin_doubt(&mut self, now: Duration) {
-        tracing::error!(
-            "others know of members that the log of this node, which leads alone, does not"
-        );
+    /// Takes no part any more before it has been told of the members, of which others know.
+    fn begin_doubt(&mut self, members: Index, now: Duration) {
         let Doubting { doubt, phase, begun, is_unjudged, .. } = &mut self.doubting;
         (*phase, *begun, *is_unjudged) = (Phase::Reserved, now, false);
-        // It is not judged before it has been told of the members of which these know.
-        for (peer, hello) in self.peers.hellos() {
-            let members = hello.members_index;
-            doubt.hear(peer, Heard { acked: 0, commit: 0, members, term: 0 });
-        }
+        doubt.overtake(members);
+        let why = self.doubting.reason();
+        tracing::error!(why, "this node has led alone, and takes no part any more");
     }
 
     fn own(&self) -> Own {

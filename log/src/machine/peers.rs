@@ -277,6 +277,7 @@ impl<S: LogStore> LogMachine<S> {
                     self.pulse_to(peer, peers);
                     self.tell_members(now.monotonic, peers);
                 }
+                PeerInput::Greeted { peer, members } => self.hear_greeting(peer, members),
                 PeerInput::Disconnected { peer } => {
                     if let Some(known) = self.peers.known.get_mut(&peer) {
                         (known.hello, known.pulse) = (None, None);

@@ -3,13 +3,15 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use ledgermq_core::packet::QoS;
 
 use super::several::Cluster;
 use crate::support::broker::Broker;
 use crate::support::client::Options as Connect;
+use crate::support::wall_clock::{Library, WallClock};
 
 /// Messages that the subscriber is owed.
 const MESSAGES: usize = 200;
@@ -119,6 +121,46 @@ fn a_disk_that_was_rolled_back_is_repaired() {
     sleeper.disconnect();
     publish(&cluster.nodes[(at + 1) % 3], 0..MESSAGES / 2);
     is_repaired(&mut cluster, at, "acknowledged");
+}
+
+/// To when the founder was alone, and its clock with it: the others do not let it in, for they know a
+/// later start of it.
+#[test]
+fn a_founder_that_is_refused_since_it_was_rolled_back_takes_no_part() {
+    let clock = WallClock::new(&Library::build(), "all");
+    let clock = Rc::new(clock);
+    let given = Rc::clone(&clock);
+    let mut cluster = Cluster::of_one_with(move |options| given.given_to(options));
+    publish(&cluster.nodes[0], 0..1);
+    cluster.nodes[0].kill();
+    let dir = cluster.nodes[0].dir.clone();
+    let image = tempfile::tempdir().unwrap();
+    let parts = ["log", "projections.redb", "cluster"];
+    parts.iter().for_each(|part| copy(&dir.join(part), &image.path().join(part)));
+    clock.set_ahead(600);
+    cluster.nodes[0].start();
+    cluster.join_two();
+    cluster.wait("three voters", |shown| voters(shown) == 3);
+    cluster.nodes[0].kill();
+    clock.set_ahead(0);
+    for part in ["log", "cluster"] {
+        std::fs::remove_dir_all(dir.join(part)).unwrap();
+    }
+    parts.iter().for_each(|part| copy(&image.path().join(part), &dir.join(part)));
+    let first = &mut cluster.nodes[0];
+    first.spawn();
+    let begun = Instant::now();
+    first.wait_for("it meets them", |node| node.stderr().contains("others know of members"));
+    // Whoever has refused it comes again after half a minute.
+    assert!(begun.elapsed() < Duration::from_secs(15), "when they dial for the first time");
+    first.wait_for("it takes no part", |node| node.get("/readyz").0 == 503);
+    first.kill();
+    clock.set_ahead(1200);
+    first.spawn();
+    first.wait_for("it is let in again", |node| node.stderr().contains("was let in again"));
+    cluster.wait("all vote again", |shown| {
+        voters(shown) == 3 && shown["quorum"]["online"] == 3 && shown["doubt"].is_null()
+    });
 }
 
 /// The newest log file that has more than its head.

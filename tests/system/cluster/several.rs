@@ -27,14 +27,24 @@ impl Cluster {
 
     /// As [`Cluster::of_three`], each with these options.
     pub(super) fn of_three_with(with: impl Fn(Options) -> Options + 'static) -> Self {
+        let mut cluster = Self::of_one_with(with);
+        cluster.join_two();
+        cluster
+    }
+
+    /// The founder, alone.
+    pub(super) fn of_one_with(with: impl Fn(Options) -> Options + 'static) -> Self {
         let address = free_address().to_string();
         let first = with(node(1, &address)).start();
-        let mut cluster = Self { nodes: vec![first], address, with: Box::new(with) };
+        Self { nodes: vec![first], address, with: Box::new(with) }
+    }
+
+    /// Two join the founder; all vote.
+    pub(super) fn join_two(&mut self) {
         for id in [2, 3] {
-            cluster.join(id);
+            self.join(id);
         }
-        cluster.wait("three voters", |shown| shown["quorum"]["online"] == 3);
-        cluster
+        self.wait("three voters", |shown| shown["quorum"]["online"] == 3);
     }
 
     /// A fresh node joins.

@@ -345,14 +345,17 @@ fn a_founder_that_was_rolled_back_takes_no_part_once_it_meets_the_others() {
     assert_eq!(world.log.status().leader, 1);
     let last = world.machine.replica.last_index();
     let hello = Hello { members_index: 10, ..hello(2) };
-    world.machine.receive(PeerInput::Connected { peer: 2, hello });
+    world.machine.receive(PeerInput::Connected { peer: 2, hello: hello.clone() });
     assert_eq!(world.ask_for_vote(9), 0, "its vote would be that of another log");
     assert_eq!(world.log.status().leader, 0);
     let mut events = world.log.builder();
     events.push(None, None, &Event::NodeStarted { node: 1, start: world.log.start() });
     let _ticket = world.log.submit(Class::Progress, events).expect("there is room");
-    (0..30).for_each(|_| world.turn(100).expect("it waits to hear who is in"));
+    // Whoever told it may be gone for good: alone it would lead on by a log that is not that of others.
+    world.machine.receive(PeerInput::Disconnected { peer: 2 });
+    (0..100).for_each(|_| world.turn(100).expect("it waits to hear who is in"));
     assert_eq!((world.log.status().leader, world.machine.replica.last_index()), (0, last));
+    world.machine.receive(PeerInput::Connected { peer: 2, hello });
     world.machine.doubting.told = Arc::new(members_of(&[1, 2, 3]));
     world.turn(1).expect("it keeps its log");
     (0..20).for_each(|_| world.turn(100).expect("it keeps its log"));
@@ -363,6 +366,19 @@ fn a_founder_that_was_rolled_back_takes_no_part_once_it_meets_the_others() {
     let error = world.turn(1).expect_err("it is out");
     assert!(error.to_string().contains("the members changed at 10"), "{error}");
     assert!(world.machine.must_make_way(&error));
+}
+
+/// They know a later start of it, and refuse it before all lanes are up.
+#[test]
+fn a_founder_that_was_rolled_back_takes_no_part_though_no_session_comes_up() {
+    let mut world = World::of(Configuration::of_voters(&[1]));
+    world.turn(1).expect("a good disk");
+    assert_eq!(world.log.status().leader, 1);
+    world.machine.receive(PeerInput::Greeted { peer: 2, members: 10 });
+    (0..100).for_each(|_| world.turn(100).expect("it waits to hear who is in"));
+    assert_eq!((world.log.status().leader, world.machine.is_in_doubt()), (0, true));
+    let reason = world.machine.doubting.reason().expect("it says so");
+    assert!(reason.contains("as of 10") && reason.contains("rolled back"), "{reason}");
 }
 
 /// Whoever has changed the members knows what the others were told.
@@ -377,6 +393,7 @@ fn a_founder_that_let_others_in_leads_on() {
     let members_index = world.machine.replica.members().index;
     assert!(members_index > 1);
     let hello = Hello { members_index, ..hello(2) };
+    world.machine.receive(PeerInput::Greeted { peer: 2, members: members_index });
     world.machine.receive(PeerInput::Connected { peer: 2, hello });
     (0..3).for_each(|_| world.turn(100).expect("a good disk"));
     assert_eq!((world.log.status().leader, world.machine.is_in_doubt()), (1, false));

@@ -74,11 +74,12 @@ impl<S: LogStore> LogMachine<S> {
         self.take_cut(now);
         self.look_at_cut(now);
         self.drop_unused(now);
+        // Raft asks again with every heartbeat that is answered, as long as somebody lacks entries.
         let is_wanted = self.replica.take_snapshot_wanted();
         let may_cut = self.snapshots.offering.cut.is_none()
             && now >= self.snapshots.offering.not_before
-            // Only one is kept: who is being sent the last one gets it whole.
-            && self.snapshots.sending.is_idle()
+            // Only one is kept: who takes the last one gets it whole.
+            && !self.snapshots.sending.is_awaited(now)
             && !self.replica.is_stuck()
             && self.replica.is_leader()
             && lock(&self.shared.snapshots).may_cut(self.admission.applied());

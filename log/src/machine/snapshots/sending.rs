@@ -68,6 +68,12 @@ impl Sending {
         self.transfers.values().any(|transfer| transfer.is_begun)
     }
 
+    /// Whether somebody takes what is sent, or has not had the time to say so: who is asked again and
+    /// again, and does not take it, must not keep others from another one.
+    pub(super) fn is_awaited(&self, now: Duration) -> bool {
+        self.is_taken() || self.transfers.values().any(|transfer| now < transfer.began_at + RESEND)
+    }
+
     /// What follows this index is kept for those who are being sent what is before.
     pub(super) fn pinned(&self) -> Option<Index> {
         self.transfers.values().map(|transfer| transfer.index).min()

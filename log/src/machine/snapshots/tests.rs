@@ -11,6 +11,7 @@ use ledgermq_core::event::MessagePublished;
 use ledgermq_core::offset::Timestamp;
 use ledgermq_core::packet::QoS;
 use ledgermq_core::quantity::ByteSize;
+use raft::eraftpb::{Message, MessageType};
 
 use super::*;
 use crate::class::Class;
@@ -279,6 +280,14 @@ impl World {
                 if is_away || is_kept || (self.lost)(&frame, self.chunks.len()) {
                     continue;
                 }
+                if to > 3 {
+                    let answer = answer_of_empty(to, &frame);
+                    let answer = answer.map(|frame| PeerInput::Frame { from: to, frame });
+                    answer
+                        .into_iter()
+                        .for_each(|input| self.nodes[at(from)].machine.receive(input));
+                    continue;
+                }
                 if let Frame::SnapshotChunk(chunk) = &frame {
                     self.chunks.push(chunk.number);
                 }
@@ -306,6 +315,22 @@ impl World {
 
 fn is_append(frame: &Frame) -> bool {
     matches!(frame, Frame::Raft { message, .. } if !message.entries.is_empty())
+}
+
+/// What a node without a log says to its leader, which is all that there is of it.
+fn answer_of_empty(node: u64, frame: &Frame) -> Option<Frame> {
+    let Frame::Raft { message, .. } = frame else { return None };
+    let mut answer = Message::new();
+    (answer.from, answer.to, answer.term) = (node, message.from, message.term);
+    match message.get_msg_type() {
+        MessageType::MsgAppend => {
+            answer.set_msg_type(MessageType::MsgAppendResponse);
+            (answer.reject, answer.index) = (true, message.index);
+        }
+        MessageType::MsgHeartbeat => answer.set_msg_type(MessageType::MsgHeartbeatResponse),
+        _ => return None,
+    }
+    Some(Frame::raft(answer))
 }
 
 fn at(id: u64) -> usize {

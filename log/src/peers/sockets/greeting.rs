@@ -58,7 +58,7 @@ impl Sockets {
             _ => Way::Accepted,
         };
         let greeted = self.peering.greet(now, way, &hello, certificate).map_err(End::Refuse)?;
-        let Greeted { peer, session, replaced, is_up } = greeted;
+        let Greeted { peer, session, replaced, is_up, knows_more } = greeted;
         connection.place = Some(Place { peer, session, lane: hello.lane });
         connection.decoder.set_lane(hello.lane);
         set_up_lane(&connection.socket, hello.lane)?;
@@ -77,6 +77,8 @@ impl Sockets {
         }
         if is_up {
             self.open(peer, hello, session);
+        } else if knows_more {
+            self.inbox.push_event(PeerInput::Greeted { peer, members: hello.members_index });
         }
         Ok(())
     }

@@ -33,6 +33,25 @@ fn each_wrong_greeting_is_told_what_is_wrong() {
     one.connected(2);
 }
 
+/// It may go before all lanes are up: whom it takes for one of before it does not let speak.
+#[test]
+fn that_somebody_knows_of_newer_members_is_heard_at_its_first_greeting() {
+    let (mut one, address) = one(false);
+    let greet = |(lane, members_index)| {
+        let mut bare = Bare::dial(&address);
+        let hello = Hello { members_index, ..hello(2, 2, 1, lane) };
+        bare.send(&Frame::Hello(Box::new(hello)));
+        assert!(matches!(bare.read(), Some(Frame::Hello(_))));
+        bare
+    };
+    let _lanes = [(Lane::Log, 2), (Lane::Pulse, 10)].map(greet);
+    let members = one.wait("the greeting", |input| match input {
+        PeerInput::Greeted { peer: 2, members } => Some(members),
+        _ => None,
+    });
+    assert_eq!(members, 10);
+}
+
 #[test]
 fn a_second_process_as_a_live_node_is_told_so() {
     let (mut one, address) = one(false);

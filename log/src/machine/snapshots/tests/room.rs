@@ -1,7 +1,22 @@
 //! Disks that have no room for a snapshot.
 
 use super::*;
+use crate::cluster::{ClusterId, MemberChange, Role};
 use crate::snapshots::CutWriter;
+
+/// Node 1 founds the cluster, whose log votes already.
+fn founding() -> MemberChange {
+    let (cluster, generation, node, key) = (ClusterId([1; 16]), 1, 1, [0; 32]);
+    let (address, mqtt) = ("one:1".to_owned(), Vec::new());
+    MemberChange::Found { cluster, generation, node, address, mqtt, key }
+}
+
+fn joining(node: u64) -> MemberChange {
+    let (address, mqtt) = (format!("node:{node}"), Vec::new());
+    let (role, key, token) = (Role::Log, [0; 32], node.to_le_bytes());
+    let (expires_s, at_s) = (1, 0);
+    MemberChange::Join { node, address, mqtt, role, key, token, expires_s, at_s }
+}
 
 impl World {
     /// Leaves the node so many bytes beyond what its log keeps for itself.
@@ -160,5 +175,28 @@ fn the_projections_refuse_a_cut_that_they_cannot_make() {
     world.turn_for(STEP);
     assert_eq!(world.nodes[0].counts().failed, 1);
     world.nodes[0].files.set_fails_after(None);
+    world.run_until_arrived(300);
+}
+
+/// What is offered is of before a second one was let in, and nobody takes it.
+#[test]
+fn another_snapshot_is_made_while_one_is_refused() {
+    let mut world = World::new();
+    world.leave(3, 2 * VIEWS as u64);
+    world.come();
+    world.run(20);
+    assert!(world.chunks.is_empty(), "the disk of its receiver is full");
+    for change in [founding(), joining(4)] {
+        assert!(world.nodes[0].machine.propose_change(&change));
+        world.run(2);
+    }
+    world.nodes[0].connect(4);
+    world.run(10);
+    assert_eq!(world.nodes[0].counts().made, 1, "its receiver may take it yet");
+    world.run(40);
+    assert_eq!((world.nodes[0].counts().made, world.nodes[0].counts().failed), (2, 0));
+    let sent = world.nodes[0].machine.snapshots_running();
+    assert!(sent.iter().any(|running| running.step == SnapshotStep::Sent { to: 4 }), "{sent:?}");
+    world.nodes[2].disk.set_capacity(None);
     world.run_until_arrived(300);
 }
