@@ -14,6 +14,12 @@ impl<S: LogStore> LogMachine<S> {
         fits && !self.replica.is_stuck() && self.replica.propose_change(change)
     }
 
+    /// Whether this node leads, and is handing that over.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.replica.is_transferring()
+    }
+
     /// How far the log is known to be committed here; not all of that is folded.
     #[must_use]
     pub fn committed(&self) -> Index {

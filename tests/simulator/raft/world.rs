@@ -405,6 +405,9 @@ impl World {
                     seat.id, status.term, status.leader, status.commit_index, status.gate
                 ));
             }
+            if process.machine.is_handing_over() {
+                return Err(format!("node {} is handing over", seat.id));
+            }
             let status = process.log.status();
             leaders.push((status.term, status.leader, status.commit_index));
             folds.push((process.machine.admission_checksum(), process.fold.state()));

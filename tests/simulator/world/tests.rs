@@ -66,7 +66,7 @@ fn every_node_takes_part_and_meets_faults() {
 fn nodes_come_and_go() {
     let (mut led, mut served, mut drained) = (BTreeSet::new(), BTreeSet::new(), 0);
     let mut sum = Tally::default();
-    for seed in 1..=5 {
+    for seed in 1..=10 {
         let growth = Growth { nodes_max: 5, asks: 30, removals: 50 };
         let mut world = World::with(seed, (3, Some(growth)), false);
         for _ in 0..3_000 {
