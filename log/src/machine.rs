@@ -15,6 +15,7 @@ mod policy;
 mod proposing;
 mod recovery;
 mod replacing;
+mod showing;
 mod snapshots;
 #[cfg(feature = "testing")]
 mod testing;

@@ -1,7 +1,6 @@
 //! What comes from other nodes, and what goes to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ledgermq_core::offset::{Index, Timestamp};
@@ -9,14 +8,10 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::clock::Now;
 use crate::cluster::frame::fits_log;
-use crate::cluster::{
-    DRAINING, Frame, HELD_UP, Hello, PeerInput, Peers, Pulse, Sent, Standing, Traffic,
-};
+use crate::cluster::{DRAINING, Frame, HELD_UP, Hello, PeerInput, Peers, Pulse, Sent, Traffic};
 use crate::envelope;
 use crate::machine::LogMachine;
 use crate::machine::lagging::Lags;
-use crate::shared::lock;
-use crate::status::{ClusterStatus, NodeStatus};
 use crate::store::LogStore;
 
 /// Bytes of entries taken from peers in one turn, which one sync makes durable.
@@ -43,7 +38,7 @@ pub(super) struct Table {
     wall: Timestamp,
     ticks: u32,
     /// How far this node's log was when, while it leads.
-    lags: Lags,
+    pub(super) lags: Lags,
     /// The highest entry that each peer was told is here, with the term, since the last pulse.
     answered: BTreeMap<u64, (u64, Index)>,
 }
@@ -64,7 +59,7 @@ pub(super) struct Known {
     /// The last change of the members that it was told of in this session, and when.
     told: (Index, Duration),
     /// What went to it and came from it.
-    traffic: Traffic,
+    pub(super) traffic: Traffic,
 }
 
 impl Known {
@@ -236,18 +231,6 @@ impl<S: LogStore> LogMachine<S> {
     /// term: nothing is proposed until then, or until an election could have been.
     pub fn transfer(&mut self, to: u64) {
         self.replica.transfer(to);
-    }
-
-    /// Shows the members to everybody, if they changed. That somebody has left only when it is on the
-    /// disk: it is ended then, and of two voters the other one could not go on without it if a crash
-    /// took back what it had applied.
-    pub(super) fn show_members(&self) {
-        let members = self.replica.members();
-        let mut shown = lock(&self.shared.members);
-        let may_be_told = shown.retired == members.retired || self.replica.is_configuration_kept();
-        if shown.index != members.index && may_be_told {
-            *shown = Arc::new(members.clone());
-        }
     }
 
     /// The highest time of a leader that this node knows of.
@@ -448,83 +431,6 @@ impl<S: LogStore> LogMachine<S> {
             ..Pulse::default()
         };
         let _ = peers.send(peer, &Frame::Pulse(Box::new(pulse)));
-    }
-
-    /// Shows what this node knows of the cluster.
-    pub(super) fn show_cluster(&self, now: Duration) {
-        let own = self.shared.node;
-        let state = &self.replica.configuration().state;
-        let members = self.replica.members();
-        let followers: BTreeMap<u64, Index> =
-            self.replica.followers().map(|(id, matched, _)| (id, matched)).collect();
-        let ids = self.replica.configuration().members();
-        let nodes = ids.into_iter().chain(members.nodes.keys().copied()).collect::<BTreeSet<_>>();
-        let is_heard = |node: u64| node == own || self.peers.is_connected(node);
-        let nodes = nodes.into_iter().map(|node| self.node_status(node, now, &followers));
-        let status = ClusterStatus {
-            nodes: nodes.collect(),
-            needed: state.voters.len() / 2 + 1,
-            online: state.voters.iter().filter(|node| is_heard(**node)).count(),
-            leader_changes: self.policy.leader_changes(),
-            forwarded: (
-                self.proposing.counts.forwarded_batches,
-                self.proposing.counts.forwarded_bytes,
-            ),
-            taken: (self.proposing.counts.taken_batches, self.proposing.counts.taken_bytes),
-            resends: self.proposing.counts.begun_again,
-            outbox_bytes: self.proposing.outbox_bytes() as u64,
-            doubt: self.doubting.reason(),
-            snapshots: self.snapshots.counts,
-            snapshots_running: self.snapshots_running(),
-            last_index: self.replica.last_index(),
-            proposals_dropped: self.proposing.counts.dropped,
-            uncommitted_bytes: self.replica.uncommitted_bytes() as u64,
-            nodes_lost: self.policy.nodes_lost(),
-        };
-        *lock(&self.shared.cluster) = status;
-    }
-
-    fn node_status(
-        &self,
-        node: u64,
-        now: Duration,
-        followers: &BTreeMap<u64, Index>,
-    ) -> NodeStatus {
-        let is_own = node == self.shared.node;
-        let member = self.replica.members().nodes.get(&node);
-        let is_voter = self.replica.configuration().state.voters.contains(&node);
-        let known = self.peers.get(node);
-        let pulse = known.and_then(|known| known.pulse).unwrap_or_default();
-        let hello = known.and_then(|known| known.hello.as_ref());
-        let standing = if is_voter { Standing::Voter } else { Standing::Learner };
-        let version = hello.map(|hello| hello.version.clone()).unwrap_or_default();
-        let last = self.replica.last_index();
-        let matched = if is_own { Some(last) } else { followers.get(&node).copied() };
-        NodeStatus {
-            node,
-            address: member.map(|member| member.address.clone()).unwrap_or_default(),
-            standing: member.map_or(standing, |member| member.standing),
-            held: member.is_some_and(|member| member.is_held),
-            replaces: member.and_then(|member| member.replaces),
-            draining: if is_own { self.is_draining() } else { self.peers.is_draining(node) },
-            connected: is_own || hello.is_some(),
-            refusal: known.and_then(|known| known.refusal.clone()),
-            silence: known.map(|known| now.saturating_sub(known.heard_at)),
-            version: if is_own { env!("CARGO_PKG_VERSION").to_owned() } else { version },
-            start: self.admission.start_of(node),
-            matched,
-            lag: matched.filter(|_| self.replica.is_leader()).map(|matched| match is_own {
-                true => Duration::ZERO,
-                false => self.peers.lags.of(now, matched),
-            }),
-            traffic: known.map(|known| known.traffic).unwrap_or_default(),
-            applied: if is_own { self.admission.applied() } else { pulse.applied },
-            last_fsync: match is_own {
-                true => self.counts.last_sync,
-                false => Duration::from_micros(pulse.fsync_us),
-            },
-            bytes_free: if is_own { self.space.free() } else { pulse.bytes_free },
-        }
     }
 
     /// The highest time that a quorum of the voters has heard: whoever of them is elected next
