@@ -323,8 +323,14 @@ impl<S: LogStore> LogMachine<S> {
     ) -> Result<(), TurnError> {
         let before = (self.stopwatch)();
         let heard = self.heard();
+        let is_sound = !self.is_in_doubt();
         let mut outgoing = self.peers.outgoing(heard, peers);
-        let mut send = |message| outgoing.send(message);
+        // What waited for a write that ends when it has begun to doubt is no promise of its any more.
+        let mut send = |message| {
+            if is_sound {
+                outgoing.send(message);
+            }
+        };
         let written = turn(&mut self.replica, &mut send, &mut self.turned);
         let (lost, snapshots) = outgoing.end();
         lost.into_iter().for_each(|peer| self.replica.unreachable(peer));

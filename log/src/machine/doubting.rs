@@ -190,7 +190,8 @@ impl Doubting {
             )),
             Phase::Reserved => Some(format!(
                 "this node has started again and takes no part before most of the others have said \
-                 how far its log was; heard so far: nodes {:?}",
+                 how far its log was; heard so far: nodes {:?}. If they are all there and nothing \
+                 comes of it, start it again",
                 self.doubt.heard()
             )),
             Phase::Short(Short { why, .. }) => {
@@ -225,6 +226,11 @@ impl<S: LogStore> LogMachine<S> {
             && self.doubting.is_sound()
             && self.is_admitted()
             && self.doubting.told.index <= configuration.index
+    }
+
+    /// Whether nobody else is in, be it as a learner.
+    pub(super) fn is_the_only_one(&self) -> bool {
+        self.is_alone() && self.replica.is_sole_member()
     }
 
     /// Whether this node may stand for election.

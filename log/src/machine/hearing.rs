@@ -34,7 +34,8 @@ impl<S: LogStore> LogMachine<S> {
         peers: &mut dyn Peers,
     ) -> Result<(), TurnError> {
         let heard = self.peers.heard();
-        let is_alone = self.is_alone();
+        // Learners go by it as well.
+        let is_alone = self.is_the_only_one();
         let is_due = heard.plus(LEAST_AHEAD) > self.peers.kept && now >= self.peers.keep_again;
         if is_alone || self.replica.is_stuck() || !is_due {
             return Ok(());

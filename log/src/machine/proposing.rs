@@ -1,6 +1,9 @@
 //! The way of batches into raft: those of this process out of its outbox, here or by way of the
 //! leader; those of other nodes as they came.
 
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -277,7 +280,7 @@ impl<S: LogStore> LogMachine<S> {
 
     fn propose_here(&mut self, time: Timestamp) {
         // All that comes to a node alone comes by one way.
-        let has_others = !self.is_alone();
+        let has_others = !self.is_the_only_one();
         let Self { proposing, replica, .. } = self;
         let mut bytes = 0;
         let mut is_taken = true;

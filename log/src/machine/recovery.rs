@@ -188,6 +188,7 @@ impl<S: LogStore> LogMachine<S> {
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         // One of several has not turned yet, and whoever reads the log asks where it begins.
         machine.report(machine.last_time);
+        lock(&shared.staging).time = machine.clock.now();
         Ok((Log::new(shared, machine.own, room), machine))
     }
 
