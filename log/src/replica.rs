@@ -204,6 +204,17 @@ impl<S: LogStore> Replica<S> {
         self.settle();
     }
 
+    /// A peer is reached that was not. It may not have heard this node's candidacy, and would hear the next
+    /// one only when another election timeout has passed.
+    pub(crate) fn reached(&mut self) {
+        let (seed, raft) = (self.seed, &mut self.raw.raft);
+        if matches!(raft.state, StateRole::PreCandidate | StateRole::Candidate) {
+            let soon = election::ticks_once_reached(seed, raft.term);
+            let due = raft.randomized_election_timeout().saturating_sub(soon);
+            raft.election_elapsed = raft.election_elapsed.max(due);
+        }
+    }
+
     /// A tenth of a second passed for a node that must not stand for election. In time it forgets a
     /// leader of which it hears nothing: as long as it hears one, raft gives no vote to others.
     pub(crate) fn tick_without_standing(&mut self) {

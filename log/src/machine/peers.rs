@@ -253,6 +253,7 @@ impl<S: LogStore> LogMachine<S> {
                     (known.hello, known.pulse, known.applied) = (Some(hello), None, 0);
                     (known.heard_at, known.told) = (now.monotonic, (0, Duration::ZERO));
                     known.refusal = None;
+                    self.replica.reached();
                     self.proposing.way_changed(peer);
                     self.pass_again(peer);
                     // What it acknowledged before has come by now: it may wait for this.

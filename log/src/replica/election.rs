@@ -15,6 +15,12 @@ pub(super) fn ticks(seed: u64, term: u64) -> usize {
     TICKS_MIN + usize::try_from(mixed % TICKS_MIN as u64).unwrap_or(0)
 }
 
+/// The ticks after which one whose candidacy somebody could not hear, who is reached now, stands again:
+/// in the order in which they would have stood, a few at most.
+pub(super) fn ticks_once_reached(seed: u64, term: u64) -> usize {
+    1 + (ticks(seed, term) - TICKS_MIN) / 2
+}
+
 /// The finalizer of `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
 /// Generators, 2014).
 fn mix(value: u64) -> u64 {
@@ -37,5 +43,7 @@ mod tests {
         let others = (0..1000).map(|term| ticks(2, term));
         let meetings = waits.iter().zip(others).filter(|(a, b)| *a == b).count();
         assert!((30..200).contains(&meetings), "{meetings} of 1000");
+        let soon = (0..1000).map(|term| ticks_once_reached(1, term));
+        assert_eq!(soon.collect::<std::collections::BTreeSet<_>>(), (1..=6).collect());
     }
 }

@@ -58,6 +58,10 @@ impl Script {
                 (0..number(1)).for_each(|_| self.replica().tick());
                 String::new()
             }
+            "reached" => {
+                self.replica().reached();
+                String::new()
+            }
             "propose" => {
                 let taken = self.replica().propose(words[1].to_owned().into());
                 if taken { String::new() } else { "refused\n".to_owned() }
@@ -267,6 +271,35 @@ fn with_three_voters_a_quorum_decides() {
            MsgAppend to 3, term 1, 0 entries
            committed 2 of term 1: \"a\"
            leads in term 1",
+    );
+}
+
+/// What a candidate asked over a connection that broke is not heard; it stands again soon after the
+/// next one, and no sooner if it was no candidate.
+#[test]
+fn a_candidate_that_reaches_somebody_stands_again_soon() {
+    check(
+        Script::new(&[1, 2, 3]),
+        "start 0\n reached\n ticks 11\n turn\n ticks 12\n turn\n reached\n ticks 6\n turn\n ticks 6\n turn",
+        "start 0
+         reached
+         ticks 11
+         turn
+           follows in term 0
+         ticks 12
+         turn
+           MsgRequestPreVote to 2, term 1, 0 entries
+           MsgRequestPreVote to 3, term 1, 0 entries
+           follows in term 0
+         reached
+         ticks 6
+         turn
+           MsgRequestPreVote to 2, term 1, 0 entries
+           MsgRequestPreVote to 3, term 1, 0 entries
+           follows in term 0
+         ticks 6
+         turn
+           follows in term 0",
     );
 }
 
