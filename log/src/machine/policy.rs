@@ -100,6 +100,9 @@ impl<S: LogStore> LogMachine<S> {
         let has_left = self.replica.members().retired.contains(&self.shared.node);
         let policy = &mut self.policy;
         let leader = self.replica.leader();
+        if leader != 0 && (leader != policy.last_leader || policy.leaderless_since.is_some()) {
+            tracing::info!(leader, term = self.replica.term(), "a node leads");
+        }
         if leader != 0 && leader != policy.last_leader {
             policy.last_leader = leader;
             policy.leader_changes += 1;
@@ -111,6 +114,7 @@ impl<S: LogStore> LogMachine<S> {
             (0, false) => *policy.leaderless_since.get_or_insert(now),
             _ => now,
         };
+        let before = policy.shut;
         policy.shut = if has_left {
             Some(LEFT_TEXT)
         } else if policy.is_held_up {
@@ -118,6 +122,11 @@ impl<S: LogStore> LogMachine<S> {
         } else {
             (now.saturating_sub(since) >= LEADERLESS).then_some(UNREACHED)
         };
+        match policy.shut {
+            shut if shut == before => {}
+            Some(reason) => tracing::warn!(reason, "nothing is taken"),
+            None => tracing::info!("what is taken becomes durable again"),
+        }
         self.set_gate();
     }
 

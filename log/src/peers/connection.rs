@@ -22,6 +22,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// there all the same. If it is not, [`Lane::Pulse`] tells; this is for a lane that breaks alone.
 const HELD_BACK_MAX: Duration = Duration::from_secs(10);
 
+/// A peer says something on [`Lane::Pulse`] several times a second. If it is heard again after as long, the
+/// way was broken, and what was lost on the other lanes meanwhile is sent again only when as much time
+/// has passed once more: it is quicker to dial anew.
+pub(super) const PULSELESS_MAX: Duration = Duration::from_millis(1_500);
+
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
@@ -37,6 +42,8 @@ pub(super) enum Broken {
     Admit(#[from] AdmitError),
     #[error("nothing came in time")]
     Late,
+    #[error("it was silent for a while")]
+    Silent,
 }
 
 /// Which lane of which session a connection is.
@@ -79,6 +86,8 @@ pub(super) struct Connection {
     pub(super) from: Option<IpAddr>,
     /// Something was received.
     pub(super) has_spoken: bool,
+    /// When that was last, once the session is up.
+    pub(super) heard_at: Option<Duration>,
     pub(super) deadline: Option<Duration>,
     pub(super) is_readable: bool,
     /// The other end writes nothing more: its end comes behind what is there.
@@ -119,6 +128,7 @@ impl Connection {
             is_dialled: dialled.is_some(),
             from: None,
             has_spoken: false,
+            heard_at: None,
             place: dialled,
             deadline: Some(deadline),
             is_readable: false,

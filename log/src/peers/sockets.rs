@@ -150,6 +150,11 @@ impl Sockets {
         let now = self.start.elapsed();
         let was_away = now.saturating_sub(self.last_read) > AWAY;
         self.last_read = now;
+        if was_away {
+            // Nobody was silent meanwhile, as far as is known here.
+            let connections = self.connections.values_mut();
+            connections.for_each(|one| one.heard_at = one.heard_at.map(|_| now));
+        }
         self.read_all(now);
         self.accept(now);
         for resolved in self.resolver.take() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{End, GREETING_MAX, Sockets};
 use crate::cluster::frame::{Frame, FrameError, Lane, Refusal, RefusalCode, admit};
-use crate::peers::connection::{Connection, Stage, TURN_BYTES};
+use crate::peers::connection::{Broken, Connection, PULSELESS_MAX, Stage, TURN_BYTES};
 
 impl Sockets {
     /// Writes what waits on a lane; whether the system took some of it.
@@ -131,6 +131,12 @@ impl Sockets {
                 && let Some(place) = connection.place
             {
                 self.peering.heard(now, place.peer);
+                if connection.stage == Stage::Open && place.lane == Lane::Pulse {
+                    let before = connection.heard_at.replace(now);
+                    if before.is_some_and(|at| now.saturating_sub(at) > PULSELESS_MAX) {
+                        return Err(Broken::Silent.into());
+                    }
+                }
             }
         }
     }

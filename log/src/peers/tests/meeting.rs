@@ -193,3 +193,24 @@ fn a_node_that_does_not_answer_is_dialled_again_and_found_when_it_does() {
     two.update(&members);
     talk(&mut [one, two]);
 }
+
+/// What was lost on the other lanes meanwhile would be sent again after seconds only.
+#[test]
+fn a_peer_that_is_heard_again_after_a_while_is_dialled_anew() {
+    let mut ends = cluster(2, false);
+    talk(&mut ends);
+    let pulse = Frame::Pulse(Box::default());
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(700));
+        assert_eq!(ends[0].send(2, &pulse), Sent::Taken);
+        assert_eq!(ends[1].frame(1), pulse);
+    }
+    // A log thread looks ten times a second: what did not come was not sent, or lost.
+    for _ in 0..17 {
+        thread::sleep(Duration::from_millis(100));
+        ends[1].order(|_| ());
+    }
+    assert_eq!(ends[0].send(2, &pulse), Sent::Taken);
+    ends[1].disconnected(1);
+    talk(&mut ends);
+}
