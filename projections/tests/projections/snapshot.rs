@@ -77,7 +77,9 @@ fn exported(store: &mut dyn Store) -> (Meta, Vec<u8>) {
     let index = store.meta().expect("it can be read").expect("it was written").applied;
     let meta = export(store, index, &mut stream).expect("it can be written");
     let said = store.bytes().expect("it is there");
-    assert!(stream.len() as u64 <= said, "{} bytes, and {said} were said", stream.len());
+    // Head, end and the header of a block come on top, which only a store that is all but empty shows.
+    let most = said + 128;
+    assert!(stream.len() as u64 <= most, "{} bytes, and {said} were said", stream.len());
     (meta, stream)
 }
 
