@@ -48,6 +48,11 @@ impl LeaderClock {
         }
     }
 
+    /// Whether it is settled which wall clock counts: before, the time may yet become an earlier one.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.floor.is_none()
+    }
+
     /// The time as read last.
     pub(crate) fn now(&self) -> Timestamp {
         self.time
@@ -127,7 +132,9 @@ mod tests {
         let at = Timestamp::from_secs;
         let mut clock = LeaderClock::new(at(1000), now(90_000, 0));
         clock.raise(at(2500));
+        assert!(!clock.is_settled());
         clock.settle(at(90_000), || vec![at(2000), at(2000)]);
+        assert!(clock.is_settled());
         assert_eq!(clock.now(), at(2500));
         clock.settle(at(90_000), || vec![at(80_000), at(80_000)]);
         assert_eq!(clock.now(), at(2500));

@@ -485,7 +485,9 @@ impl<S: LogStore> LogMachine<S> {
         status.term = self.replica.term();
         status.leader = self.replica.leader();
         // With others, a later leader may be behind this one: what a quorum has heard holds.
-        status.time = status.time.max(if is_alone { time } else { safe });
+        // Nor does who is alone by now go by its own wall clock before it leads.
+        let is_sure = is_alone && self.clock.is_settled();
+        status.time = status.time.max(if is_sure { time } else { safe });
         status.last_time = self.last_time;
         status.clock_jumped = self.clock.jumped();
         status.entries = (last + 1).saturating_sub(first);

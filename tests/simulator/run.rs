@@ -131,6 +131,11 @@ fn seeds_that_found_something_keep_the_invariants() {
 }
 
 #[test]
+fn cluster_seeds_that_found_something_keep_the_invariants() {
+    run(Size::Several, 28_434, false).unwrap_or_else(|report| panic!("{report}"));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 2, 3, 44, 555] {
         run_twice(Size::One, seed);
