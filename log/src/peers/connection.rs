@@ -86,7 +86,7 @@ pub(super) struct Connection {
     pub(super) from: Option<IpAddr>,
     /// Something was received.
     pub(super) has_spoken: bool,
-    /// When that was last, once the session is up.
+    /// When that was last, on the lane of the pulses once the session is up.
     pub(super) heard_at: Option<Duration>,
     pub(super) deadline: Option<Duration>,
     pub(super) is_readable: bool,
