@@ -228,8 +228,8 @@ impl Turning {
         let (applied, owed) = (worker.sources.applied(), worker.sources.owed_messages());
         worker.shard.is_reading = worker.lag.look(worker.tail.position(), applied, owed);
         worker.charge();
-        let has_quorum = !matches!(gate, Gate::NoQuorum { .. });
-        if worker.quorum.look(now, has_quorum) {
+        let has_quorum = !matches!(gate, Gate::NoQuorum { .. } | Gate::Left { .. });
+        if worker.quorum.look(now, &gate) {
             worker.shard.end_cut_off(now);
         }
         // Nobody is let in before the log knows this incarnation of the node.

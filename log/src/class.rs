@@ -35,6 +35,11 @@ pub enum Gate {
         /// For people, as `/readyz` shows it.
         reason: Arc<str>,
     },
+    /// The node was taken out of the cluster: nothing that it takes becomes durable ever again.
+    Left {
+        /// For people, as `/readyz` shows it.
+        reason: Arc<str>,
+    },
     /// The log has stopped; nothing is accepted.
     Stopped {
         /// For people, as `/readyz` shows it.
@@ -49,7 +54,9 @@ impl Gate {
         match self {
             Self::Open => true,
             Self::RefusePublishes { .. } => class > Class::Publish,
-            Self::RefuseOpens { .. } | Self::NoQuorum { .. } => class > Class::Open,
+            Self::RefuseOpens { .. } | Self::NoQuorum { .. } | Self::Left { .. } => {
+                class > Class::Open
+            }
             Self::Stopped { .. } => false,
         }
     }
@@ -62,6 +69,7 @@ impl Gate {
             Self::RefusePublishes { reason }
             | Self::RefuseOpens { reason }
             | Self::NoQuorum { reason }
+            | Self::Left { reason }
             | Self::Stopped { reason } => Some(reason),
         }
     }
@@ -79,6 +87,7 @@ mod tests {
             (Gate::RefusePublishes { reason: Arc::clone(&reason) }, 2),
             (Gate::RefuseOpens { reason: Arc::clone(&reason) }, 1),
             (Gate::NoQuorum { reason: Arc::clone(&reason) }, 1),
+            (Gate::Left { reason: Arc::clone(&reason) }, 1),
             (Gate::Stopped { reason }, 0),
         ];
         for (gate, accepted) in gates {

@@ -50,6 +50,7 @@ fn log_check(log: &Log) -> Check {
         Gate::RefusePublishes { reason }
         | Gate::RefuseOpens { reason }
         | Gate::NoQuorum { reason }
+        | Gate::Left { reason }
         | Gate::Stopped { reason } => Check::failed("log", &*reason),
     };
     let mut check = check

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ledgermq_core::offset::Timestamp;
+use ledgermq_log::Gate;
 
 /// After this time without contact the others give a node up, unless they are told otherwise.
 pub(crate) const NODE_LOST: Duration = Duration::from_secs(10);
@@ -34,14 +35,19 @@ impl Quorum {
         Self { patience: patience(node_lost), lost: None, did_end: false }
     }
 
-    /// Looks at the moment; says, once, that the connections are to end.
-    pub(super) fn look(&mut self, now: Timestamp, has_quorum: bool) -> bool {
-        if has_quorum {
-            (self.lost, self.did_end) = (None, false);
-            return false;
-        }
+    /// Looks at the moment; says, once, that the connections are to end. Whoever is connected to a node
+    /// that has left waits for nothing.
+    pub(super) fn look(&mut self, now: Timestamp, gate: &Gate) -> bool {
+        let patience = match gate {
+            Gate::NoQuorum { .. } => self.patience,
+            Gate::Left { .. } => Duration::ZERO,
+            _ => {
+                (self.lost, self.did_end) = (None, false);
+                return false;
+            }
+        };
         let lost = *self.lost.get_or_insert(now);
-        if self.did_end || now.since(lost) < self.patience {
+        if self.did_end || now.since(lost) < patience {
             return false;
         }
         self.did_end = true;
@@ -62,22 +68,25 @@ mod tests {
     fn clients_wait_half_of_the_time_after_which_the_node_is_given_up() {
         assert_eq!(patience(Duration::from_secs(10)), Duration::from_millis(600));
         assert_eq!(patience(Duration::from_secs(6)), Duration::ZERO);
+        let cut_off = Gate::NoQuorum { reason: "a test".into() };
         let mut quorum = Quorum::new(2 * (UNNOTICED + Duration::from_secs(5)));
         let at = Timestamp::from_secs;
-        assert!(!quorum.look(at(1), true));
+        assert!(!quorum.look(at(1), &Gate::Open));
         assert_eq!(quorum.next(), None);
-        assert!(!quorum.look(at(2), false));
+        assert!(!quorum.look(at(2), &cut_off));
         assert_eq!(quorum.next(), Some(at(7)));
-        assert!(!quorum.look(at(6), false));
-        assert!(quorum.look(at(7), false));
-        assert!(!quorum.look(at(8), false), "once");
+        assert!(!quorum.look(at(6), &cut_off));
+        assert!(quorum.look(at(7), &cut_off));
+        assert!(!quorum.look(at(8), &cut_off), "once");
         assert_eq!(quorum.next(), None);
         // One that comes back in between begins anew.
-        assert!(!quorum.look(at(9), true));
-        assert!(!quorum.look(at(10), false));
-        assert!(!quorum.look(at(14), false));
-        assert!(!quorum.look(at(14), true));
-        assert!(!quorum.look(at(15), false));
-        assert!(quorum.look(at(20), false));
+        assert!(!quorum.look(at(9), &Gate::Open));
+        assert!(!quorum.look(at(10), &cut_off));
+        assert!(!quorum.look(at(14), &cut_off));
+        assert!(!quorum.look(at(14), &Gate::Open));
+        assert!(!quorum.look(at(15), &cut_off));
+        assert!(quorum.look(at(20), &cut_off));
+        assert!(!quorum.look(at(21), &Gate::Open));
+        assert!(quorum.look(at(22), &Gate::Left { reason: "a test".into() }), "at once");
     }
 }

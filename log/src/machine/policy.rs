@@ -155,6 +155,7 @@ impl<S: LogStore> LogMachine<S> {
     pub(super) fn set_gate(&self) {
         let gate = match (self.space.gate(), self.policy.shut) {
             (gate @ Gate::Stopped { .. }, _) | (gate, None) => gate,
+            (_, Some(reason)) if reason == LEFT_TEXT => Gate::Left { reason: Arc::from(reason) },
             (_, Some(reason)) => Gate::NoQuorum { reason: Arc::from(reason) },
         };
         self.shared.set_gate(gate);
@@ -256,12 +257,16 @@ impl<S: LogStore> LogMachine<S> {
         if deriving.slot.is_none() {
             let mut events = BatchBuilder::new(ENVELOPE_BYTES);
             events.push(None, None, &Event::NodeLost { node, start });
+            deriving.put(term, events);
+            if self.replica.members().retired.contains(&node) {
+                tracing::info!(node, start, "the node has left: what it owned ends");
+                return;
+            }
             tracing::warn!(
                 node,
                 start,
                 "the node is not heard any more, or its disk takes nothing: it is declared lost"
             );
-            deriving.put(term, events);
             self.policy.nodes_lost += 1;
         }
     }

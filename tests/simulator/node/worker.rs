@@ -1,6 +1,7 @@
 //! A worker's turns: what `gateway/src/worker.rs` does, with pipes for sockets.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use ledgermq_core::connection::{Refusal, Settings};
 use ledgermq_core::identity::{ClientId, ProducerId};
@@ -182,8 +183,8 @@ impl Worker {
             self.shard.set_applied(reader.applied());
         }
         let gate = log.gate();
-        let has_quorum = !matches!(gate, Gate::NoQuorum { .. });
-        self.watch_quorum(now, has_quorum, o);
+        let has_quorum = !matches!(gate, Gate::NoQuorum { .. } | Gate::Left { .. });
+        self.watch_quorum(now, &gate, o);
         let settings = &mut self.shard.settings;
         settings.elsewhere = log.is_draining().then(|| log.mqtt_elsewhere().join(" ").into());
         let did_take = settings.takes_publishes;
@@ -201,14 +202,18 @@ impl Worker {
     }
 
     /// Without a quorum clients wait for half of the time after which the node is given up, and are
-    /// sent away then.
-    fn watch_quorum(&mut self, now: Timestamp, has_quorum: bool, o: &Outside<'_>) {
-        if has_quorum {
-            self.cut_off = None;
-            return;
-        }
+    /// sent away then; at once where there never will be one again.
+    fn watch_quorum(&mut self, now: Timestamp, gate: &Gate, o: &Outside<'_>) {
+        let patience = match gate {
+            Gate::NoQuorum { .. } => patience(o.node_lost),
+            Gate::Left { .. } => Duration::ZERO,
+            _ => {
+                self.cut_off = None;
+                return;
+            }
+        };
         let (since, did_end) = self.cut_off.get_or_insert((now, false));
-        if !*did_end && now.since(*since) >= patience(o.node_lost) {
+        if !*did_end && now.since(*since) >= patience {
             *did_end = true;
             self.shard.end_cut_off(now);
         }
