@@ -204,11 +204,11 @@ impl<S: LogStore> Replica<S> {
         self.settle();
     }
 
-    /// A peer is reached that was not. It may not have heard this node's candidacy, and would hear the next
+    /// A peer is reached that was not. It may not have heard that this node would stand, and would hear the next
     /// one only when another election timeout has passed.
     pub(crate) fn reached(&mut self) {
         let (seed, raft) = (self.seed, &mut self.raw.raft);
-        if matches!(raft.state, StateRole::PreCandidate | StateRole::Candidate) {
+        if raft.state == StateRole::PreCandidate {
             let soon = election::ticks_once_reached(seed, raft.term);
             let due = raft.randomized_election_timeout().saturating_sub(soon);
             raft.election_elapsed = raft.election_elapsed.max(due);
