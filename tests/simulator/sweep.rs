@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn every_seed_is_run_once() {
         let sum = SWEEP.run(Ok, |sum: &mut u64, seed| *sum += seed);
-        assert_eq!(sum, (3..103).sum());
+        assert_eq!(sum, (3..103).sum::<u64>());
     }
 
     #[test]

@@ -429,6 +429,8 @@ impl World {
             let processes = world.seats.iter().filter_map(|seat| seat.process.as_ref());
             processes.map(|process| process.log.status().term).max()
         };
+        // Nor may four heartbeats in a row be lost: over many seeds they would be.
+        self.net.links.calm();
         let (before, end) = (term(self), self.now.plus(QUIET));
         while self.now < end {
             self.peaceful_step(QUIET_STEP_MAX)?;
