@@ -142,6 +142,8 @@ struct Session {
     /// The other process, once it has greeted.
     boot: Option<u128>,
     lanes: Vec<Lane>,
+    /// This node has greeted on a lane of it: the other one may have given its own session up for it.
+    has_greeted: bool,
     is_up: bool,
     /// When it came up, or else when it was dialled.
     begun: Duration,
@@ -239,10 +241,15 @@ impl Peering {
         self.peers.values().filter_map(next).min()
     }
 
-    /// What this node says on a lane of a session; `None` if the session is over.
+    /// What this node says now on a lane of a session; `None` if the session is over.
     #[must_use]
-    pub fn hello(&self, peer: u64, session: SessionId, lane: Lane) -> Option<Hello> {
-        let number = self.session(peer, session)?.number;
+    pub fn hello(&mut self, peer: u64, session: SessionId, lane: Lane) -> Option<Hello> {
+        let open = self.peers.get_mut(&peer)?.session.as_mut()?;
+        if open.id != session {
+            return None;
+        }
+        open.has_greeted = true;
+        let number = open.number;
         Some(Hello {
             lane,
             cluster: self.me.cluster,
@@ -395,6 +402,12 @@ impl Peering {
         session.is_some_and(|session| session.is_up)
     }
 
+    /// Whether the session is not over.
+    #[must_use]
+    pub fn is_open(&self, peer: u64, session: SessionId) -> bool {
+        self.session(peer, session).is_some()
+    }
+
     fn session(&self, peer: u64, session: SessionId) -> Option<&Session> {
         self.peers.get(&peer)?.session.as_ref().filter(|open| open.id == session)
     }
@@ -468,8 +481,8 @@ impl Session {
         boot: Option<u128>,
         now: Duration,
     ) -> Self {
-        let (lanes, is_up) = (Vec::new(), false);
-        Self { id, number, is_dialled, boot, lanes, is_up, begun: now, heard: now }
+        let (lanes, has_greeted, is_up) = (Vec::new(), false, false);
+        Self { id, number, is_dialled, boot, lanes, has_greeted, is_up, begun: now, heard: now }
     }
 
     /// Whether this session gives way to the one that `hello` begins.
@@ -491,9 +504,9 @@ impl Session {
                 false => Err(busy("there is a newer session")),
             };
         }
-        // Both have dialled. The lower number's counts, but for one to which nobody has answered.
-        let is_answered = !self.lanes.is_empty();
-        if is_answered && (me < hello.node || self.is_up) && is_alive {
+        // Both have dialled. The lower number's counts, but for one on which it could not say a word, or is
+        // not answered: the other one may have given its own session up for it at the same time.
+        if (me < hello.node && self.has_greeted || self.is_up) && is_alive {
             return Err(busy("there is a session already"));
         }
         Ok(())

@@ -270,7 +270,7 @@ impl Sockets {
             chosen.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
         });
         let mut connect = |lane| -> Result<(), Broken> {
-            if self.peering.hello(peer, session, lane).is_none() {
+            if !self.peering.is_open(peer, session) {
                 // It was given up while its name was looked for.
                 return Ok(());
             }

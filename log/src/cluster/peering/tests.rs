@@ -306,6 +306,49 @@ fn when_both_dial_one_session_stays() {
     assert_eq!(two.hello(1, theirs, Lane::Log), None, "its own is over");
 }
 
+/// As after a partition: both have said hello before they hear the other.
+#[test]
+fn when_both_greet_before_they_hear_the_other_one_session_stays() {
+    let (mut one, mut two) = (node(1, 1), node(2, 2));
+    let mine = one.dial(ZERO)[0].session;
+    let dials = two.dial(secs(3));
+    let theirs = dials.iter().find(|dial| dial.peer == 1).expect("it has waited").session;
+    let now = Duration::from_millis(2_900);
+    let of_one = Lane::ALL.map(|lane| one.hello(2, mine, lane).expect("it is there"));
+    let of_two = two.hello(1, theirs, Lane::Log).expect("it is there");
+    let refusal = one.greet(now, Way::Accepted, &of_two, None).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Busy);
+    for (lane, hello) in Lane::ALL.into_iter().zip(&of_one) {
+        let greeted = two.greet(now, Way::Accepted, hello, None).expect("it gives way");
+        let answer = two.hello(1, greeted.session, lane).expect("it is there");
+        one.greet(now, Way::Dialled { peer: 2, session: mine, lane }, &answer, None)
+            .expect("they may");
+    }
+    assert!(one.is_up(2) && two.is_up(1));
+}
+
+/// Its way to the other one may be broken, and not the way back.
+#[test]
+fn a_dialler_that_could_not_say_a_word_gives_way_and_one_that_is_not_answered_does_in_time() {
+    let (mut one, mut two) = (node(1, 1), node(2, 2));
+    let mine = one.dial(ZERO)[0].session;
+    let theirs = two.dial(secs(3)).into_iter().find(|dial| dial.peer == 1).expect("it has waited");
+    let hello = two.hello(1, theirs.session, Lane::Log).expect("it is there");
+    let greeted = one.greet(secs(1), Way::Accepted, &hello, None).expect("it gives way");
+    assert_eq!(greeted.replaced.expect("its own").session, mine);
+    one.lost(secs(1), 2, greeted.session).expect("it was there");
+
+    let at = one.peers[&2].next_dial;
+    let dials = one.dial(at);
+    let mine = dials.iter().find(|dial| dial.peer == 2).expect("it is time").session;
+    one.hello(2, mine, Lane::Log).expect("it is there");
+    let code = |answer: Result<Greeted, Refusal>| answer.map_err(|refusal| refusal.code);
+    let soon = one.greet(at + ALIVE / 2, Way::Accepted, &hello, None);
+    assert_eq!(code(soon), Err(RefusalCode::Busy));
+    let later = one.greet(at + ALIVE, Way::Accepted, &hello, None).expect("nobody answers");
+    assert_eq!(later.replaced.expect("its own").session, mine);
+}
+
 #[test]
 fn an_answer_to_another_greeting_is_refused() {
     let (mut one, mut two) = (node(1, 1), node(2, 2));

@@ -87,6 +87,8 @@ impl Sockets {
                         continue;
                     }
                 }
+                // Nothing comes of its session any more.
+                Stage::Waiting if connection.is_ended => return Err(Broken::Closed.into()),
                 // The other lanes first: what comes after the greeting belongs to the session.
                 Stage::Waiting => return Ok(()),
                 Stage::Open => {

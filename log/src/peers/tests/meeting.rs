@@ -214,3 +214,22 @@ fn a_peer_that_is_heard_again_after_a_while_is_dialled_anew() {
     ends[1].disconnected(1);
     talk(&mut ends);
 }
+
+/// It would wait for the other lanes of a session that is over.
+#[test]
+fn a_session_that_ends_before_it_is_up_is_over_at_both_ends() {
+    let ((_far, one), (near, two)) = (listener(), listener());
+    let mut end = End::start(2, 2, near, Security::Plain, ROOM);
+    end.update(&members(&[one, two.clone()]));
+    let greet = |lane| {
+        let mut bare = Bare::dial(&two);
+        bare.send(&Frame::Hello(Box::new(hello(1, 1, 1, lane))));
+        assert!(matches!(bare.read(), Some(Frame::Hello(_))));
+        bare
+    };
+    let [first, mut second] = [Lane::Log, Lane::Pulse].map(greet);
+    drop(first);
+    // A session that does not come up is given up after five.
+    second.socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    assert_eq!(second.read(), None);
+}
