@@ -225,7 +225,7 @@ impl<S: LogStore> LogMachine<S> {
         self.show_members();
         self.renew_if_due();
         self.keep(now)?;
-        self.report(time);
+        self.report(time, now.monotonic);
         let may_checkpoint = self.checkpoint.is_due() && !self.replica.is_writing();
         Ok(self.retry.is_none() && (self.may_propose(now.monotonic) || may_checkpoint))
     }
@@ -465,11 +465,12 @@ impl<S: LogStore> LogMachine<S> {
     }
 
     /// Makes state and counters visible.
-    fn report(&self, time: Timestamp) {
+    fn report(&self, time: Timestamp, now: Duration) {
+        let pushed_at = self.pushed_at(time, now);
         let last = lock(&self.shared.ring).last();
         let (waiting_bytes, refused) = {
             let mut staging = lock(&self.shared.staging);
-            staging.time = time;
+            staging.time = pushed_at;
             (staging.waiting_bytes(), staging.refused())
         };
         let first = self.shared.reader.first_index();

@@ -37,6 +37,10 @@ pub(super) struct Table {
     /// The own wall clock at the beginning of the turn.
     wall: Timestamp,
     ticks: u32,
+    /// When this node pulsed last, by the stopwatch.
+    pulsed_at: Duration,
+    /// A time of the leader of now, and when it was heard.
+    leaders_time: Option<(Timestamp, Duration)>,
     /// How far this node's log was when, while it leads.
     pub(super) lags: Lags,
     /// The highest entry that each peer was told is here, with the term, since the last pulse.
@@ -133,6 +137,12 @@ impl Table {
     /// The highest time of a leader that was heard here.
     pub(super) fn heard(&self) -> Timestamp {
         self.heard
+    }
+
+    /// The time of the leader that was heard here last, as it goes on.
+    pub(super) fn leaders_time(&self, now: Duration) -> Option<Timestamp> {
+        let (time, at) = self.leaders_time?;
+        Some(time.plus(now.saturating_sub(at)))
     }
 
     /// The highest time that this node may say it has heard.
@@ -357,6 +367,10 @@ impl<S: LogStore> LogMachine<S> {
         // A leader of the past tells no time.
         if pulse.term == self.replica.term() && self.replica.leader() == from {
             self.hear(pulse.time);
+            // A leader whose disk is full repeats itself.
+            if self.peers.leaders_time.is_none_or(|(time, _)| pulse.time > time) {
+                self.peers.leaders_time = Some((pulse.time, now));
+            }
             self.peers.safe = self.peers.safe.max(pulse.safe_time);
         }
         self.hear_of_acked(from, &pulse);

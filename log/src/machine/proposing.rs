@@ -202,6 +202,17 @@ impl Proposing {
     }
 }
 
+impl<S: LogStore> LogMachine<S> {
+    /// The time of what is pushed now, until a leader stamps it: that leader's, which is another one
+    /// than this node's own `time` where its wall clock is ahead.
+    pub(super) fn pushed_at(&self, time: Timestamp, now: Duration) -> Timestamp {
+        match self.replica.is_leader() {
+            true => time,
+            false => self.peers.leaders_time(now).unwrap_or(time),
+        }
+    }
+}
+
 /// The batch with the leader's time in its envelope, in place where nobody else holds it. One that was
 /// stamped before, by a leader that came to nothing, says when that was.
 fn stamped(batch: Bytes, time: Timestamp, has_others: bool) -> Bytes {
@@ -285,8 +296,13 @@ impl<S: LogStore> LogMachine<S> {
         let mut bytes = 0;
         let mut is_taken = true;
         let mut propose = |batch: &mut Bytes| {
+            let before = envelope::time_of(batch);
             *batch = stamped(std::mem::take(batch), time, has_others);
             is_taken = replica.propose(batch.clone());
+            if let (false, Some(before)) = (is_taken, before) {
+                // It goes on waiting since then.
+                *batch = stamped(std::mem::take(batch), before, false);
+            }
             bytes += batch.len();
             (is_taken, bytes < TURN_BYTES)
         };

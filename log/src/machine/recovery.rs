@@ -187,7 +187,7 @@ impl<S: LogStore> LogMachine<S> {
         machine.is_number_kept = shared.start() == recovered.start;
         machine.own = lock(&shared.staging).add(node, shared.start(), true, room.clone());
         // One of several has not turned yet, and whoever reads the log asks where it begins.
-        machine.report(machine.last_time);
+        machine.report(machine.last_time, now.monotonic);
         lock(&shared.staging).time = machine.clock.now();
         Ok((Log::new(shared, machine.own, room), machine))
     }
