@@ -20,9 +20,9 @@ pub use config::{ClusterConfig, ClusterConfigError};
 pub use door::{Door, Entry};
 pub use exchange::{JoinAnswer, Local, NoPeers, PeerInput, Peers, Sent, Traffic, Volume};
 pub use frame::{
-    Answer, Command, DRAINING, Decoder, Forward, Frame, FrameError, HELD_UP, Hello, Join, Joined,
-    LEAVING, Lane, Pulse, Refusal, RefusalCode, Refused, Secret, SnapshotAck, SnapshotBegin,
-    SnapshotChunk, SnapshotEnd, SnapshotState, Why, admit,
+    AWAY, Answer, Command, DRAINING, Decoder, Forward, Frame, FrameError, HELD_UP, Hello, Join,
+    Joined, LEAVING, Lane, Pulse, Refusal, RefusalCode, Refused, Secret, SnapshotAck,
+    SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState, Why, admit,
 };
 pub use identity::{ClusterId, Identity, IdentityError};
 pub use members::{Member, MemberChange, Members, MembersError, Role, Standing, TokenId};

@@ -41,7 +41,7 @@ pub use forward::{Forward, Refused, Why};
 pub use greeting::{Hello, PROTOCOL, Refusal, RefusalCode};
 pub use joining::{Join, Joined, Secret};
 pub use order::{Answer, Command};
-pub use pulse::{DRAINING, HELD_UP, LEAVING, Pulse};
+pub use pulse::{AWAY, DRAINING, HELD_UP, LEAVING, Pulse};
 pub use snapshot::{SnapshotAck, SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotState};
 
 /// Bytes in front of a frame's body.

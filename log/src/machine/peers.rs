@@ -8,7 +8,9 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::clock::Now;
 use crate::cluster::frame::fits_log;
-use crate::cluster::{DRAINING, Frame, HELD_UP, Hello, PeerInput, Peers, Pulse, Sent, Traffic};
+use crate::cluster::{
+    AWAY, DRAINING, Frame, HELD_UP, Hello, PeerInput, Peers, Pulse, Sent, Traffic,
+};
 use crate::envelope;
 use crate::machine::LogMachine;
 use crate::machine::lagging::Lags;
@@ -18,6 +20,8 @@ use crate::store::LogStore;
 const STEP_BYTES: usize = 4 << 20;
 /// Ticks between two pulses.
 const PULSE_TICKS: u32 = 3;
+/// Who has not pulsed for so long was away.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
 /// A peer that has not applied them is told the members again after so long.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -268,7 +272,7 @@ impl<S: LogStore> LogMachine<S> {
                     self.pass_again(peer);
                     // What it acknowledged before has come by now: it may wait for this.
                     self.note_acked();
-                    self.pulse_to(peer, peers);
+                    self.pulse_to(peer, 0, peers);
                     self.tell_members(now.monotonic, peers);
                 }
                 PeerInput::Greeted { peer, members } => self.hear_greeting(peer, members),
@@ -422,13 +426,16 @@ impl<S: LogStore> LogMachine<S> {
             let safe = self.heard_by_quorum().min(self.peers.heard);
             self.peers.safe = self.peers.safe.max(safe);
         }
+        let at = (self.stopwatch)();
+        let before = std::mem::replace(&mut self.peers.pulsed_at, at);
+        let away = if at.saturating_sub(before) > AWAY_AFTER { AWAY } else { 0 };
         for peer in others.into_iter().filter(|peer| *peer != self.shared.node) {
-            self.pulse_to(peer, peers);
+            self.pulse_to(peer, away, peers);
         }
     }
 
     /// Tells one of them, and what it was seen to acknowledge.
-    fn pulse_to(&self, peer: u64, peers: &mut dyn Peers) {
+    fn pulse_to(&self, peer: u64, away: u8, peers: &mut dyn Peers) {
         let hello = self.peers.get(peer).and_then(|known| known.hello.as_ref());
         let pulse = Pulse {
             term: self.replica.term(),
@@ -442,7 +449,7 @@ impl<S: LogStore> LogMachine<S> {
             acked: self.acked_of(peer),
             greeted: hello.map_or(0, |hello| hello.start),
             wall: self.peers.wall,
-            gate: self.pulse_flags(),
+            gate: self.pulse_flags() | away,
             ..Pulse::default()
         };
         let _ = peers.send(peer, &Frame::Pulse(Box::new(pulse)));

@@ -22,9 +22,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// there all the same. If it is not, [`Lane::Pulse`] tells; this is for a lane that breaks alone.
 const HELD_BACK_MAX: Duration = Duration::from_secs(10);
 
-/// A peer says something on [`Lane::Pulse`] several times a second. If it is heard again after as long, the
-/// way was broken, and what was lost on the other lanes meanwhile is sent again only when as much time
-/// has passed once more: it is quicker to dial anew.
+/// A peer says something on [`Lane::Pulse`] several times a second. If it is heard again after as long, and
+/// its pulse does not say that it was away itself, the way was broken; what was lost on the other lanes
+/// meanwhile is sent again only when as much time has passed once more: it is quicker to dial anew.
 pub(super) const PULSELESS_MAX: Duration = Duration::from_millis(1_500);
 
 /// Why a connection ends.
@@ -88,6 +88,8 @@ pub(super) struct Connection {
     pub(super) has_spoken: bool,
     /// When that was last, on the lane of the pulses once the session is up.
     pub(super) heard_at: Option<Duration>,
+    /// It was not heard for too long; the next pulse says why.
+    pub(super) was_silent: bool,
     pub(super) deadline: Option<Duration>,
     pub(super) is_readable: bool,
     /// The other end writes nothing more: its end comes behind what is there.
@@ -129,6 +131,7 @@ impl Connection {
             from: None,
             has_spoken: false,
             heard_at: None,
+            was_silent: false,
             place: dialled,
             deadline: Some(deadline),
             is_readable: false,
@@ -296,8 +299,8 @@ pub(super) fn set_up(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, Duration::from_secs(1))?;
     sockopt::set_tcp_keepcnt(socket, 2)?;
     // A heartbeat that was lost is sent again after 0.2 s each time for a while, not after twice the time: a
-    // way that heals within seconds is used at once.
-    sockopt::set_tcp_thin_linear_timeouts(socket, true)?;
+    // way that heals within seconds is used at once. Where the system does not know that, it takes longer.
+    let _ = sockopt::set_tcp_thin_linear_timeouts(socket, true);
     set_silence_max(socket, SILENCE_MAX)
 }
 

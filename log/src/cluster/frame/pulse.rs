@@ -14,6 +14,10 @@ pub const HELD_UP: u8 = 0x40;
 /// vote that it got meanwhile would go with the log.
 pub const LEAVING: u8 = 0x20;
 
+/// In [`Pulse::gate`]: the node has not said anything for a second before, for its disk did not answer, say.
+/// Whoever has missed it need not doubt the way.
+pub const AWAY: u8 = 0x10;
+
 /// How the sender stands, a few times a second and whenever it changes.
 ///
 /// Body: the numbers in their order, 64 bits each, then `gate` and `wants_snapshot`, 8 bits each.
@@ -27,7 +31,7 @@ pub struct Pulse {
     pub commit: Index,
     /// What it has folded.
     pub applied: Index,
-    /// Its last checksum of the views: at which index.
+    /// Kept free for its last checksum of the views: at which index. Nobody sets it yet.
     pub checkpoint: Index,
     /// And the checksum.
     pub checksum: u64,
@@ -46,10 +50,10 @@ pub struct Pulse {
     pub greeted: u64,
     /// Its wall clock.
     pub wall: Timestamp,
-    /// What its own gate refuses: 0 nothing, 1 publishes, 2 openings, too, 3 everything; and
-    /// [`DRAINING`], [`HELD_UP`] and [`LEAVING`].
+    /// [`DRAINING`], [`HELD_UP`], [`LEAVING`] and [`AWAY`]. The lowest two bits are kept free for what its
+    /// own gate refuses, others are 0.
     pub gate: u8,
-    /// It needs a snapshot.
+    /// Kept free. Nobody sets it yet: raft says who needs a snapshot.
     pub wants_snapshot: bool,
 }
 
@@ -80,7 +84,7 @@ impl Pulse {
             gate: reader.u8()?,
             wants_snapshot: reader.bool()?,
         };
-        if pulse.gate & !(DRAINING | HELD_UP | LEAVING) > 3 {
+        if pulse.gate & !(DRAINING | HELD_UP | LEAVING | AWAY) > 3 {
             return Err(FrameError::Content("has an unknown gate"));
         }
         reader.end()?;

@@ -212,6 +212,7 @@ pub(super) fn samples() -> Vec<(&'static str, Frame)> {
         ("pulse", Frame::Pulse(Box::new(pulse))),
         ("pulse.draining", Frame::Pulse(Box::new(Pulse { gate: DRAINING | 1, ..pulse }))),
         ("pulse.leaving", Frame::Pulse(Box::new(Pulse { gate: LEAVING, ..pulse }))),
+        ("pulse.away", Frame::Pulse(Box::new(Pulse { gate: AWAY, ..pulse }))),
         ("pulse.held_up", Frame::Pulse(Box::new(Pulse { gate: HELD_UP, ..pulse }))),
         ("join", Frame::Join(Box::new(join))),
         ("joined", Frame::Joined(Box::new(joined))),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{End, GREETING_MAX, Sockets};
-use crate::cluster::frame::{Frame, FrameError, Lane, Refusal, RefusalCode, admit};
+use crate::cluster::frame::{AWAY, Frame, FrameError, Lane, Refusal, RefusalCode, admit};
 use crate::peers::connection::{Broken, Connection, PULSELESS_MAX, Stage, TURN_BYTES};
 
 impl Sockets {
@@ -101,6 +101,12 @@ impl Sockets {
                         if let Frame::Refusal(refusal) = frame {
                             return Err(End::Refused(*refusal));
                         }
+                        if let Frame::Pulse(pulse) = &frame
+                            && std::mem::take(&mut connection.was_silent)
+                            && pulse.gate & AWAY == 0
+                        {
+                            return Err(Broken::Silent.into());
+                        }
                         admit(&frame, self.me, place.peer)?;
                         self.links.to(place.peer).received(place.lane, length);
                         self.inbox.push_frame(place.peer, frame, place.lane, length);
@@ -135,9 +141,8 @@ impl Sockets {
                 self.peering.heard(now, place.peer);
                 if connection.stage == Stage::Open && place.lane == Lane::Pulse {
                     let before = connection.heard_at.replace(now);
-                    if before.is_some_and(|at| now.saturating_sub(at) > PULSELESS_MAX) {
-                        return Err(Broken::Silent.into());
-                    }
+                    connection.was_silent |=
+                        before.is_some_and(|at| now.saturating_sub(at) > PULSELESS_MAX);
                 }
             }
         }

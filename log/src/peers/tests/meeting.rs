@@ -1,7 +1,7 @@
 //! Nodes that may meet.
 
 use super::*;
-use crate::cluster::frame::{Answer, RefusalCode};
+use crate::cluster::frame::{AWAY, Answer, Pulse, RefusalCode};
 
 /// Each speaks to each on every lane.
 fn talk(ends: &mut [End]) {
@@ -206,10 +206,20 @@ fn a_peer_that_is_heard_again_after_a_while_is_dialled_anew() {
         assert_eq!(ends[1].frame(1), pulse);
     }
     // A log thread looks ten times a second: what did not come was not sent, or lost.
-    for _ in 0..17 {
-        thread::sleep(Duration::from_millis(100));
-        ends[1].order(|_| ());
+    let miss = |ends: &mut [End]| {
+        for _ in 0..17 {
+            thread::sleep(Duration::from_millis(100));
+            ends[1].order(|_| ());
+        }
+    };
+    // Its disk did not answer, and the way is as it was.
+    miss(&mut ends);
+    let away = Frame::Pulse(Box::new(Pulse { gate: AWAY, ..Pulse::default() }));
+    for frame in [heartbeat(1, 2, 3), away, pulse.clone()] {
+        assert_eq!(ends[0].send(2, &frame), Sent::Taken);
+        assert_eq!(ends[1].frame(1), frame);
     }
+    miss(&mut ends);
     assert_eq!(ends[0].send(2, &pulse), Sent::Taken);
     ends[1].disconnected(1);
     talk(&mut ends);
