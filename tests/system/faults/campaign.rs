@@ -94,5 +94,6 @@ impl Campaign {
             _ => format!(" ({at_leader} at the leader)"),
         };
         verdict.announce(&format!("{faults} {what}{leaders}"));
+        self.times.check();
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::count_of;
+
 /// How long to wait for acknowledgements at most: by then something is broken.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -74,6 +76,10 @@ impl Watch {
     }
 }
 
+/// After these it is promised how long it takes.
+const PROMISED: [&str; 3] =
+    ["the leader was killed", "the leader was cut off", "a partition healed"];
+
 /// How long it took after each kind of fault.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
@@ -87,11 +93,11 @@ impl Times {
     }
 
     /// A line for each kind.
-    pub(crate) fn summary(mut self) -> String {
+    pub(crate) fn summary(&mut self) -> String {
         let mut text = String::new();
         for (kind, times) in &mut self.by_kind {
             times.sort();
-            let at = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+            let at = |percent| percentile(times, percent);
             let _ = writeln!(
                 text,
                 "  acknowledgements after {kind}: {} times, p50 {:.1?}, p99 {:.1?}, max {:.1?}",
@@ -103,4 +109,19 @@ impl Times {
         }
         text
     }
+
+    /// What is promised of them, if it is asked for: of a few times on a busy machine it says nothing.
+    pub(crate) fn check(&self) {
+        let seconds = count_of("LEDGERMQ_TEST_FLOW_SECONDS", 0);
+        for kind in PROMISED.iter().filter(|_| seconds > 0) {
+            let times = self.by_kind.get(kind).map_or(&[][..], Vec::as_slice);
+            let is_kept = times.is_empty() || percentile(times, 99) <= Duration::from_secs(seconds);
+            assert!(is_kept, "{kind}: acknowledgements flow again within {seconds} s (p99)");
+        }
+    }
+}
+
+/// Of times in their order, which are not none.
+fn percentile(times: &[Duration], percent: usize) -> Duration {
+    times[(times.len() * percent).div_ceil(100).max(1) - 1]
 }
