@@ -333,6 +333,15 @@ impl<S: LogStore> Replica<S> {
         self.raw.raft.lead_transferee.is_some()
     }
 
+    /// What is here up to `index` is committed, as the leader knows from what an earlier process of it has
+    /// folded: of what that had learned the disk may tell less.
+    pub(crate) fn know_committed(&mut self, index: Index) {
+        let log = &mut self.raw.raft.raft_log;
+        if index <= log.persisted {
+            log.commit_to(index);
+        }
+    }
+
     /// Bytes of what was proposed here and is not committed.
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         self.raw.raft.uncommitted_size()

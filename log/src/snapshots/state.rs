@@ -84,6 +84,11 @@ impl Snapshots {
         self.began_behind = self.began_behind.max(index);
     }
 
+    /// What the projections began with, which is committed whatever this process knows.
+    pub(crate) fn began_behind(&self) -> Index {
+        self.began_behind
+    }
+
     /// Whether somebody would make a cut at `index`: a process may begin with a state that is beyond
     /// what it knows to be committed, and does not go back.
     pub(crate) fn may_cut(&self, index: Index) -> bool {

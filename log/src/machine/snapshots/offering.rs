@@ -85,6 +85,10 @@ impl<S: LogStore> LogMachine<S> {
             && lock(&self.shared.snapshots).may_cut(self.admission.applied());
         if is_wanted && may_cut {
             self.begin_cut(now);
+        } else if is_wanted && self.replica.is_leader() {
+            // Perhaps nothing is committed before there is a snapshot, and none is cut before that.
+            let folded = lock(&self.shared.snapshots).began_behind();
+            self.replica.know_committed(folded);
         }
     }
 

@@ -568,3 +568,25 @@ fn a_log_that_begins_behind_a_snapshot_opens_again() {
     assert!(time > Timestamp::default() && again.log.status().last_time == time);
     assert!(again.machine.replica.configuration().is_voter(3));
 }
+
+/// Raft seed 48668: nothing was committed before there was a snapshot, and none was cut before that.
+#[test]
+fn who_has_folded_more_than_it_knows_to_be_committed_cuts_a_snapshot() {
+    let mut world = World::new();
+    world.nodes[0].append();
+    world.run(1);
+    let folded = world.nodes[1].log.committed();
+    let disk = world.nodes[1].disk.clone();
+    // The first has lost its disk, and the last lacks what was purged: only the second has it all.
+    world.nodes = [1, 2, 3].map(Node::new);
+    world.nodes[1] = Node::open(2, disk, MemoryFiles::default(), folded + 1);
+    assert!(world.nodes[1].log.committed() < folded, "the disk tells less");
+    world.connect(1, 2);
+    world.connect(2, 3);
+    world.nodes[1].machine.replica.campaign().expect("it may");
+    world.run(100);
+    assert!(world.nodes[1].machine.replica.is_leader());
+    for node in &world.nodes {
+        assert!(node.log.committed() > folded, "node {}: {:?}", node.id, node.counts());
+    }
+}
