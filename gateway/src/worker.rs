@@ -228,7 +228,6 @@ impl Turning {
         let (applied, owed) = (worker.sources.applied(), worker.sources.owed_messages());
         worker.shard.is_reading = worker.lag.look(worker.tail.position(), applied, owed);
         worker.charge();
-        let has_quorum = !matches!(gate, Gate::NoQuorum { .. } | Gate::Left { .. });
         if worker.quorum.look(now, &gate) {
             worker.shard.end_cut_off(now);
         }
@@ -245,7 +244,7 @@ impl Turning {
             is_known && gate.accepts(Class::Open) && pressure < Pressure::Sessions;
         let was_cut_off = settings.shortage == Refusal::Quorum;
         settings.shortage = match pressure {
-            _ if !has_quorum || !is_known => Refusal::Quorum,
+            _ if worker.quorum.is_lost() || !is_known => Refusal::Quorum,
             Pressure::None => Refusal::Storage,
             _ => Refusal::Memory,
         };
@@ -434,10 +433,12 @@ impl Turning {
 
     fn is_drained(&mut self, now: Timestamp) -> bool {
         let Some(deadline) = self.draining else { return false };
+        // Where the node has left the cluster nothing is taken any more.
+        let has_left = matches!(self.worker.log.gate(), Gate::Left { .. });
         let shard = &mut self.worker.shard;
+        let is_taken = shard.stage().is_empty() && self.unconfirmed.is_none();
         let is_done =
-            shard.connections() == 0 && shard.stage().is_empty() && self.unconfirmed.is_none();
-        let is_done = is_done && self.lingering.is_empty();
+            shard.connections() == 0 && (is_taken || has_left) && self.lingering.is_empty();
         if !is_done && now >= deadline {
             let connections = shard.connections();
             tracing::warn!(connections, "stopping before everything was handed over");

@@ -9,7 +9,7 @@ use ledgermq_core::offset::{Index, Timestamp};
 use ledgermq_core::reason::ReasonCode;
 use ledgermq_gateway::shard::{Asked, Shard, Stage, Token};
 use ledgermq_gateway::worker::patience;
-use ledgermq_log::{Class, Gate, Log, Producer, Tail, TailError};
+use ledgermq_log::{Class, Log, Producer, Tail, TailError};
 use ledgermq_projections::notice::Notice;
 use ledgermq_projections::reader::Reader;
 
@@ -183,8 +183,8 @@ impl Worker {
             self.shard.set_applied(reader.applied());
         }
         let gate = log.gate();
-        let has_quorum = !matches!(gate, Gate::NoQuorum { .. } | Gate::Left { .. });
-        self.watch_quorum(now, &gate, o);
+        let patience = patience(&gate, o.node_lost);
+        self.watch_quorum(now, patience);
         let settings = &mut self.shard.settings;
         settings.elsewhere = log.is_draining().then(|| log.mqtt_elsewhere().join(" ").into());
         let did_take = settings.takes_publishes;
@@ -192,7 +192,7 @@ impl Worker {
         let is_known = self.skipping.is_none()
             && self.sources.reader.as_ref().is_some_and(|views| views.is_ready_as(start));
         let was_cut_off = settings.shortage == Refusal::Quorum;
-        let is_cut_off = !has_quorum || !is_known;
+        let is_cut_off = patience.is_some() || !is_known;
         settings.shortage = if is_cut_off { Refusal::Quorum } else { Refusal::Storage };
         settings.takes_publishes = is_known && gate.accepts(Class::Publish);
         settings.takes_sessions = is_known && gate.accepts(Class::Open);
@@ -201,16 +201,11 @@ impl Worker {
         }
     }
 
-    /// Without a quorum clients wait for half of the time after which the node is given up, and are
-    /// sent away then; at once where there never will be one again.
-    fn watch_quorum(&mut self, now: Timestamp, gate: &Gate, o: &Outside<'_>) {
-        let patience = match gate {
-            Gate::NoQuorum { .. } => patience(o.node_lost),
-            Gate::Left { .. } => Duration::ZERO,
-            _ => {
-                self.cut_off = None;
-                return;
-            }
+    /// Where nothing becomes durable clients wait for so long, and are sent away then.
+    fn watch_quorum(&mut self, now: Timestamp, patience: Option<Duration>) {
+        let Some(patience) = patience else {
+            self.cut_off = None;
+            return;
         };
         let (since, did_end) = self.cut_off.get_or_insert((now, false));
         if !*did_end && now.since(*since) >= patience {
