@@ -1,6 +1,7 @@
 //! The cluster: as one node shows it, and of several processes that are one broker.
 
 mod alone;
+mod control;
 mod operating;
 mod repair;
 mod replacing;
