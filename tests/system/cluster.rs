@@ -6,5 +6,6 @@ mod operating;
 mod repair;
 mod replacing;
 mod several;
+mod sharing;
 mod snapshots;
 mod stopping;
