@@ -2,6 +2,7 @@
 
 mod alone;
 mod control;
+mod growing;
 mod operating;
 mod repair;
 mod replacing;
