@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ledgermq_core::packet::QoS;
+use ledgermq_core::reason::ReasonCode;
 use serde_json::{Value, json};
 
 use super::several::Cluster;
 use crate::faults::load::Load;
 use crate::support::broker::{Broker, Options};
-use crate::support::client::Options as Connect;
+use crate::support::client::{Options as Connect, Refused};
 use crate::support::random::Random;
 use crate::support::traffic::QUEUE;
 
@@ -131,14 +132,20 @@ impl Cluster {
     }
 
     /// The process of a node that was removed says so and takes nobody. It is started again.
-    fn check_gone(&mut self, at: usize) {
+    fn check_gone(&mut self, at: usize, was_drained: bool) {
         let gone = &mut self.nodes[at];
         gone.wait_for("it says so", |node| {
             let (status, body) = node.get("/readyz");
             status == 503 && body.contains("has left the cluster")
         });
         assert!(gone.stderr().contains("has left the cluster"), "{}", gone.stderr());
-        assert!(Connect::v5("late").try_connect(gone.mqtt).is_err());
+        match Connect::v5("late").try_connect(gone.mqtt) {
+            Err(Refused::ConnAck(told)) if was_drained => {
+                assert_eq!(told.reason, ReasonCode::UseAnotherServer);
+            }
+            Err(Refused::ConnAck(told)) => assert_eq!(told.reason, ReasonCode::ServerUnavailable),
+            other => panic!("{other:?} instead of a refusal"),
+        }
         gone.kill();
         gone.spawn();
     }
@@ -202,7 +209,7 @@ fn a_node_alone_grows_to_five_and_shrinks_to_one_while_clients_work() {
         load.go_to(&open);
         let by = open[0];
         cluster.remove(gone, by, first);
-        cluster.check_gone(gone);
+        cluster.check_gone(gone, first == Some("drain"));
         cluster.wait_voters(by, open.len());
         load.watch().begin();
         let took = load.watch().until(&open);
