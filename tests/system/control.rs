@@ -1,11 +1,12 @@
 //! `$CONTROL/cedalo/ha/v1`.
 
-use ledgermq_core::packet::QoS;
+use ledgermq_core::packet::{QoS, SubscriptionOptions};
 use ledgermq_core::reason::ReasonCode;
 use serde_json::{Value, json};
 
+use crate::support::QUIET;
 use crate::support::access::Files;
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, free_address};
 use crate::support::client::{Client, Options, message};
 
 const TOPIC: &str = "$CONTROL/cedalo/ha/v1";
@@ -41,6 +42,18 @@ fn response(client: &mut Client) -> Value {
     answer["responses"][0].clone()
 }
 
+/// The commit index when nothing is on its way any more; it is shown a moment after acknowledgements.
+fn index_at_rest(broker: &Broker) -> Value {
+    let index = || broker.api("/node")["log"]["commit_index"].clone();
+    loop {
+        let before = index();
+        std::thread::sleep(QUIET);
+        if index() == before {
+            return before;
+        }
+    }
+}
+
 #[test]
 fn operators_are_answered_on_the_topic_of_responses_all_of_them() {
     let (_files, broker) = broker();
@@ -48,7 +61,7 @@ fn operators_are_answered_on_the_topic_of_responses_all_of_them() {
     for client in [&mut one, &mut other] {
         client.subscribe("$CONTROL/#", QoS::ExactlyOnce);
     }
-    let before = broker.api("/node")["log"]["commit_index"].clone();
+    let before = index_at_rest(&broker);
     ask(&mut one, "isleader", QoS::AtLeastOnce);
     let expected = json!({
         "command": "isLeader", "data": { "isLeader": true }, "correlationData": "x",
@@ -63,7 +76,52 @@ fn operators_are_answered_on_the_topic_of_responses_all_of_them() {
     ask(&mut one, "getCluster", QoS::AtLeastOnce);
     assert_eq!(response(&mut one)["data"]["cluster"]["nodes"][0]["leader"], true);
     assert_eq!(response(&mut other)["command"], "getCluster");
-    assert_eq!(broker.api("/node")["log"]["commit_index"], before, "questions are no events");
+    assert_eq!(index_at_rest(&broker), before, "questions are no events");
+}
+
+#[test]
+fn a_token_is_told_to_who_asked_alone() {
+    let files = Files::new();
+    files.write_acl("topic readwrite #\nuser operator\ntopic $CONTROL/#\n");
+    let mut broker = files.options().set("cluster.address", free_address()).start();
+    broker.wait_for("the cluster is founded", |broker| broker.api("/cluster")["id"].is_string());
+    let (mut one, mut other) = (operator(&broker, "one"), operator(&broker, "other"));
+    for client in [&mut one, &mut other] {
+        client.subscribe("$CONTROL/#", QoS::AtMostOnce);
+    }
+    let name = broker.api("/cluster")["id"].clone();
+    let add = json!({
+        "command": "addNode", "clustername": name, "address": "host", "port": 1, "nodeid": 2,
+        "correlationData": "x",
+    });
+    let body = json!({ "commands": [add] }).to_string();
+    one.publish(TOPIC, body, QoS::AtLeastOnce);
+    let answer = response(&mut one);
+    assert_eq!((&answer["command"], &answer["correlationData"]), (&json!("addNode"), &json!("x")));
+    assert!(answer["data"]["token"].as_str().is_some_and(|token| token.starts_with("lmq1.")));
+    // What the other one hears next is the answer to what is asked next.
+    ask(&mut one, "getNode", QoS::AtLeastOnce);
+    let answer = response(&mut one);
+    assert_eq!(answer["data"]["node"]["nodeid"], 1, "{answer}");
+    assert_eq!(response(&mut other), answer);
+    other.no_message();
+}
+
+#[test]
+fn a_node_alone_says_what_it_cannot_do() {
+    let (_files, broker) = broker();
+    let mut one = operator(&broker, "one");
+    one.subscribe(RESPONSE, QoS::AtMostOnce);
+    for (command, error) in [
+        ("joinCluster", "A node joins when it is started"),
+        ("createCluster", "createCluster is not supported here"),
+        ("deleteCluster", "deleteCluster is not supported here"),
+    ] {
+        ask(&mut one, command, QoS::AtLeastOnce);
+        let answer = response(&mut one);
+        assert_eq!(answer["command"], command);
+        assert!(answer["error"].as_str().is_some_and(|text| text.contains(error)), "{answer}");
+    }
 }
 
 #[test]
@@ -87,6 +145,15 @@ fn nobody_else_asks_or_hears_the_answers() {
     let mut client = Options::v5("client").connect(broker.mqtt);
     let question = message(TOPIC, b"{}", QoS::AtLeastOnce);
     assert_eq!(client.publish_packet(&question), ReasonCode::NotAuthorized);
+    let options = SubscriptionOptions::default();
+    let filters = ["$CONTROL/#", RESPONSE, "$share/g/$CONTROL/#", "#"].map(|it| (it, options));
+    let [refused, granted] = [ReasonCode::NotAuthorized, ReasonCode::Success];
+    assert_eq!(client.subscribe_with(&filters, None), [refused, refused, refused, granted]);
+    let mut one = operator(&broker, "one");
+    one.subscribe(RESPONSE, QoS::AtMostOnce);
+    ask(&mut one, "isLeader", QoS::AtLeastOnce);
+    assert_eq!(response(&mut one)["command"], "isLeader");
+    client.no_message();
     // Without rules nobody does.
     let open = Broker::run();
     let mut client = Options::v5("client").connect(open.mqtt);

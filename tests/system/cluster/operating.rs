@@ -5,9 +5,8 @@ use ledgermq_core::reason::ReasonCode;
 use serde_json::{Value, json};
 
 use super::several::Cluster;
-use crate::support::access::Files;
 use crate::support::broker::run_to_end;
-use crate::support::client::{Client, Options as Connect, Refused};
+use crate::support::client::{Options as Connect, Refused};
 
 impl Cluster {
     /// Runs `ledgermq cluster` at the node at `at`; its exit code and what it printed.
@@ -17,6 +16,13 @@ impl Cluster {
         let arguments = [&["cluster"], arguments, &["--data-dir", &dir]].concat();
         let (code, stdout, stderr) = run_to_end(&node.dir, &arguments);
         (code, stdout + &stderr)
+    }
+
+    /// The same for programs: what was answered, if it was done.
+    pub(super) fn done(&self, at: usize, arguments: &[&str]) -> Value {
+        let (code, said) = self.cluster(at, &[arguments, &["--output", "json"]].concat());
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}"))
     }
 }
 
@@ -148,80 +154,36 @@ fn a_node_that_was_given_up_is_one_of_them_again_when_it_goes_on() {
     Connect::v5("again").connect(cluster.nodes[other].mqtt).publish("t", "x", QoS::AtLeastOnce);
 }
 
-/// Asks for one command of `$CONTROL/cedalo/ha/v1`.
-fn ask(client: &mut Client, command: &Value) {
-    let body = json!({ "commands": [command] }).to_string();
-    client.publish("$CONTROL/cedalo/ha/v1", body, QoS::AtLeastOnce);
-}
-
-fn response(client: &mut Client) -> Value {
-    let answer: Value = serde_json::from_str(client.message().text()).expect("JSON");
-    answer["responses"][0].clone()
-}
-
 #[test]
-fn the_vendors_commands_change_the_cluster_and_one_that_waits_holds_up_no_other() {
-    let files = Files::new();
-    files.write_acl("topic readwrite #\nuser operator\ntopic $CONTROL/#\n");
-    let acl = files.acl().display().to_string();
-    let cluster = Cluster::of_three_with(move |options| options.set("gateway.acl_file", &acl));
+fn every_verb_tells_programs_what_it_did() {
+    let mut cluster = Cluster::of_three();
     let leader = cluster.leader();
-    let other = (leader + 1) % 3;
-    let operator = |at: usize, id| {
-        let mut options = Connect::v5(id);
-        options.connect.username = Some("operator");
-        let mut client = options.connect(cluster.nodes[at].mqtt);
-        client.subscribe("$CONTROL/#", QoS::AtMostOnce);
-        client
-    };
-    let shown = cluster.nodes[leader].api("/cluster");
-    let (name, taken) = (shown["id"].clone(), shown["items"][other]["address"].clone());
-    let (host, port) = taken.as_str().expect("text").rsplit_once(':').expect("a port");
-    let port: u64 = port.parse().expect("a number");
-    let mut one = operator(leader, "one");
-    let mut two = operator(other, "two");
-    let named = |command: &str, node: usize, port: u64| {
-        json!({
-            "command": command, "clustername": name, "address": host, "port": port, "nodeid": node,
-        })
-    };
-    // A token for a new node; neither its number nor its address is another's.
-    ask(&mut one, &named("addNode", 9, 1));
-    let answer = response(&mut one);
-    assert_eq!(answer["data"]["node"]["nodeid"], 9, "{answer}");
-    assert!(answer["data"]["token"].as_str().expect("a token").starts_with("lmq1."));
-    for (node, port, error) in [(9, port, "this address"), (other + 1, 1, "is a member already")] {
-        ask(&mut one, &named("addNode", node, port));
-        let answer = response(&mut one);
-        assert!(answer["error"].as_str().is_some_and(|text| text.contains(error)), "{answer}");
+    let [other, third] = [1, 2].map(|step| (leader + step) % 3);
+    for arguments in [&["token"][..], &["token", "--node", "9", "--ttl", "10m"], &["add", "9"]] {
+        let answer = cluster.done(other, arguments);
+        let token = answer["token"].as_str().expect("a token");
+        assert!(token.starts_with("lmq1."), "{arguments:?}: {answer}");
+        assert_eq!(answer, json!({ "token": token }), "{arguments:?}");
     }
-    let refused = [
-        (named("removeNode", other + 1, port), "at least 3 nodes"),
-        (named("leaveCluster", other + 1, port), "by itself"),
-        (json!({"command": "joinCluster", "clustername": name, "nodes": []}), "already part of a"),
-        (json!({"command": "setLeader", "clustername": "x", "nodeid": 1}), "Cluster not found"),
-    ];
-    for (command, error) in refused {
-        ask(&mut one, &command);
-        let answer = response(&mut one);
-        assert!(answer["error"].as_str().is_some_and(|text| text.contains(error)), "{answer}");
+    let number = (third + 1).to_string();
+    let done = json!({ "node": third + 1, "result": "done" });
+    let item = |cluster: &Cluster| cluster.done(other, &["status"])["items"][third].clone();
+    for (arguments, key, value) in [
+        (&["demote", &number][..], "standing", json!("learner")),
+        (&["promote", &number], "standing", json!("voter")),
+        (&["drain", &number], "draining", json!(true)),
+        (&["drain", &number, "--undo"], "draining", json!(false)),
+        (&["transfer-leader", &number], "leader", json!(true)),
+    ] {
+        assert_eq!(cluster.done(leader, arguments), done, "{arguments:?}");
+        // Others hear of it a moment later.
+        cluster.wait(arguments[0], |shown| shown["items"][third][key] == value);
+        assert_eq!(item(&cluster)[key], value, "{arguments:?}");
     }
-    ask(&mut two, &named("addNode", 9, 1));
-    assert_eq!(response(&mut two)["error"], "This broker is not the cluster leader.");
-    ask(&mut one, &json!({ "command": "getRaftStatus" }));
-    let status = response(&mut one)["data"].clone();
-    assert_eq!((&status["client"], &status["subscription"]), (&json!(2), &json!(2)), "{status}");
-    // A node that does not run does not take over. Meanwhile others are answered.
-    cluster.nodes[other].pause();
-    let lead = json!({ "command": "setLeader", "clustername": name, "nodeid": other + 1 });
-    ask(&mut one, &lead);
-    ask(&mut one, &json!({ "command": "isLeader" }));
-    assert_eq!(response(&mut one)["command"], "isLeader");
-    let answer = response(&mut one);
-    assert_eq!(answer["command"], "setLeader");
-    assert!(answer["error"].is_string(), "{answer}");
-    cluster.nodes[other].go_on();
-    ask(&mut one, &lead);
-    let answer = response(&mut one);
-    assert_eq!(answer, json!({ "command": "setLeader" }), "done");
+    assert_eq!(cluster.done(other, &["remove", &number]), done);
+    cluster.nodes[third].kill();
+    cluster.wait("two nodes", |shown| {
+        let nodes = shown["items"].as_array().expect("nodes");
+        nodes.len() == 2 && nodes.iter().all(|item| item["node"] != third + 1)
+    });
 }

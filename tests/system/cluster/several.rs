@@ -1,5 +1,6 @@
 //! Three processes with sockets, certificates and disks of their own are one broker.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +38,13 @@ impl Cluster {
         let address = free_address().to_string();
         let first = with(node(1, &address)).start();
         Self { nodes: vec![first], address, with: Box::new(with) }
+    }
+
+    /// The founder, alone, with the data in `dir`.
+    pub(super) fn of_one_in(dir: &Path) -> Self {
+        let address = free_address().to_string();
+        let first = node(1, &address).dir(dir).start();
+        Self { nodes: vec![first], address, with: Box::new(|options| options) }
     }
 
     /// Two join the founder; all vote.

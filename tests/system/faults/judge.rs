@@ -12,7 +12,7 @@ use crate::support::packets::{Message, Received};
 use crate::support::traffic::{identify, is_kept, is_rare, payload, record, topic};
 
 use super::connection;
-use super::load::Histories;
+use super::load::{Histories, Scene};
 use super::wills;
 
 /// How long the queue of one sleeping session may stand still.
@@ -28,8 +28,8 @@ pub(crate) fn count_of_shared(published: &Published) -> usize {
     published.acknowledged.iter().filter(|number| is_shared(**number)).count()
 }
 
-/// Judges everything; the nodes are asked for what is retained.
-pub(crate) fn judge(histories: &Histories, nodes: &[SocketAddr]) -> Verdict {
+/// Judges everything; the nodes that clients go to are asked for what is retained.
+pub(crate) fn judge(histories: &Histories, scene: &Scene) -> Verdict {
     let Histories { published, delivered, groups, wills, watcher } = histories;
     let mut verdict = Verdict::default();
     verdict.published(published);
@@ -45,8 +45,8 @@ pub(crate) fn judge(histories: &Histories, nodes: &[SocketAddr]) -> Verdict {
     }
     let fired = wills::judge(wills, watcher, &mut verdict);
     println!("{fired} wills fired");
-    for (at, address) in nodes.iter().enumerate() {
-        check_retained(at, *address, published, &mut verdict);
+    for at in scene.open_nodes() {
+        check_retained(at, scene.nodes[at], published, &mut verdict);
     }
     verdict
 }

@@ -37,6 +37,8 @@ const BOTH: [QoS; 2] = [QoS::AtLeastOnce, QoS::ExactlyOnce];
 pub(crate) struct Scene {
     /// Where the nodes are reached.
     pub(crate) nodes: Arc<[SocketAddr]>,
+    /// The nodes that clients go to: a bit for each.
+    open: Arc<AtomicU64>,
     pub(crate) publishing: Arc<AtomicBool>,
     pub(crate) subscribing: Arc<AtomicBool>,
     /// Messages that came.
@@ -45,8 +47,24 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// A node that clients go to.
     pub(crate) fn any_node(&self, random: &mut Random) -> usize {
-        usize::try_from(random.within(0..self.nodes.len() as u64)).expect("few nodes")
+        let open = self.open_nodes();
+        open[usize::try_from(random.within(0..open.len() as u64)).expect("few nodes")]
+    }
+
+    pub(crate) fn is_open(&self, node: usize) -> bool {
+        self.open.load(Ordering::Relaxed) & 1 << node != 0
+    }
+
+    /// All that clients go to.
+    pub(crate) fn open_nodes(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.is_open(*node)).collect()
+    }
+
+    fn go_to(&self, nodes: &[usize]) {
+        let bits = nodes.iter().fold(0, |bits, node| bits | 1 << node);
+        self.open.store(bits, Ordering::Relaxed);
     }
 }
 
@@ -85,14 +103,22 @@ pub(crate) struct Histories {
 impl Load {
     /// Starts it; every session and subscription exists when this returns.
     pub(crate) fn start(nodes: &[SocketAddr], random: &mut Random) -> Self {
+        let all: Vec<usize> = (0..nodes.len()).collect();
+        Self::start_at(nodes, &all, random)
+    }
+
+    /// The same with some of the nodes, until it is told of others.
+    pub(crate) fn start_at(nodes: &[SocketAddr], open: &[usize], random: &mut Random) -> Self {
         let mut random = Random::new(random.next());
         let scene = Scene {
             nodes: nodes.into(),
+            open: Arc::default(),
             publishing: Arc::new(AtomicBool::new(true)),
             subscribing: Arc::new(AtomicBool::new(true)),
             arrivals: Arc::default(),
             watch: Arc::new(Watch::new(nodes.len())),
         };
+        scene.go_to(open);
         let wills_came = Arc::default();
         let mut starting = Starting { scene: &scene, random: &mut random };
         for n in 0..SLEEPERS {
@@ -127,6 +153,11 @@ impl Load {
             watcher,
             random,
         }
+    }
+
+    /// From now on clients go to these nodes alone. Whoever is elsewhere stays as long as it may.
+    pub(crate) fn go_to(&self, nodes: &[usize]) {
+        self.scene.go_to(nodes);
     }
 
     /// What sees when acknowledgements flow.
@@ -164,7 +195,7 @@ impl Load {
             delivered.push(judge::wake(self.scene.nodes[node], &sleeper(n), &published));
         }
         let histories = Histories { published, delivered, groups, wills, watcher };
-        judge::judge(&histories, &self.scene.nodes)
+        judge::judge(&histories, &self.scene)
     }
 }
 

@@ -38,7 +38,7 @@ struct Open {
 /// See the module.
 pub(crate) struct Publisher {
     scene: Scene,
-    /// The only node it speaks to; none: any.
+    /// The only node it speaks to, as long as clients go there; none: any.
     home: Option<usize>,
     random: Random,
     history: Published,
@@ -82,7 +82,8 @@ impl Publisher {
                 self.violation(format!("no answer for {DESPAIR:?}, {open} under way"));
                 break;
             }
-            let node = self.home.unwrap_or_else(|| self.scene.any_node(&mut self.random));
+            let home = self.home.filter(|home| self.scene.is_open(*home));
+            let node = home.unwrap_or_else(|| self.scene.any_node(&mut self.random));
             let Ok((mut client, connected)) = connection::connect(self.scene.nodes[node], &connect)
             else {
                 std::thread::sleep(PAUSE);
@@ -125,12 +126,20 @@ impl Publisher {
         Ok(())
     }
 
+    /// Whether clients go where it wants to be, by now.
+    fn may_go_home(&self, from: usize) -> bool {
+        self.home.is_some_and(|home| home != from && self.scene.is_open(home))
+    }
+
     fn turn(&mut self, client: &mut Client, node: usize) -> io::Result<()> {
         let mut heard = Instant::now();
         self.next_send = self.next_send.max(Instant::now());
         loop {
             let now = Instant::now();
             let is_running = self.is_running();
+            if self.may_go_home(node) {
+                return Ok(());
+            }
             if is_running && now >= self.next_send && self.open.len() < WINDOW {
                 self.next_send = now.max(self.next_send + INTERVAL);
                 let packet_id = self.free_id();
