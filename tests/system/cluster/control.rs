@@ -13,10 +13,7 @@ fn cluster() -> (Files, Cluster) {
     let files = Files::new();
     files.write_acl("topic readwrite #\nuser operator\ntopic $CONTROL/#\n");
     let acl = files.acl().display().to_string();
-    // Clients of a node that leaves stay for a moment, in which they are answered.
-    let with = move |options: Options| {
-        options.set("gateway.acl_file", &acl).set("cluster.node_lost", "10s")
-    };
+    let with = move |options: Options| options.set("gateway.acl_file", &acl);
     (files, Cluster::of_three_with(with))
 }
 

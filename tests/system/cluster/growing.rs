@@ -146,7 +146,10 @@ impl Cluster {
             Err(Refused::ConnAck(told)) => assert_eq!(told.reason, ReasonCode::ServerUnavailable),
             other => panic!("{other:?} instead of a refusal"),
         }
-        gone.kill();
+        // What its clients sent last is not waited for.
+        gone.terminate();
+        assert!(gone.wait_end().success());
+        assert!(!gone.stderr().contains("before everything was handed over"), "{}", gone.stderr());
         gone.spawn();
     }
 
