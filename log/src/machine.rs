@@ -201,6 +201,7 @@ impl<S: LogStore> LogMachine<S> {
         self.settle_clock(now);
         // What came may have told of a later time, and made this node the leader.
         let time = self.clock.now();
+        self.note_own_time(time, now.monotonic);
         let may_write = self.may_write(now);
         if may_write {
             self.resume(now, peers)?;

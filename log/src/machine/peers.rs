@@ -143,6 +143,13 @@ impl Table {
         self.heard
     }
 
+    pub(super) fn note_leaders_time(&mut self, time: Timestamp, now: Duration) {
+        // A leader whose disk is full repeats itself.
+        if self.leaders_time.is_none_or(|(last, _)| time > last) {
+            self.leaders_time = Some((time, now));
+        }
+    }
+
     /// The time of the leader that was heard here last, as it goes on.
     pub(super) fn leaders_time(&self, now: Duration) -> Option<Timestamp> {
         let (time, at) = self.leaders_time?;
@@ -371,10 +378,7 @@ impl<S: LogStore> LogMachine<S> {
         // A leader of the past tells no time.
         if pulse.term == self.replica.term() && self.replica.leader() == from {
             self.hear(pulse.time);
-            // A leader whose disk is full repeats itself.
-            if self.peers.leaders_time.is_none_or(|(time, _)| pulse.time > time) {
-                self.peers.leaders_time = Some((pulse.time, now));
-            }
+            self.peers.note_leaders_time(pulse.time, now);
             self.peers.safe = self.peers.safe.max(pulse.safe_time);
         }
         self.hear_of_acked(from, &pulse);

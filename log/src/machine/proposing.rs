@@ -203,6 +203,13 @@ impl Proposing {
 }
 
 impl<S: LogStore> LogMachine<S> {
+    /// Who leads no more goes on with the time that it stamped with.
+    pub(super) fn note_own_time(&mut self, time: Timestamp, now: Duration) {
+        if self.replica.is_leader() {
+            self.peers.note_leaders_time(time, now);
+        }
+    }
+
     /// The time of what is pushed now, until a leader stamps it: that leader's, which is another one
     /// than this node's own `time` where its wall clock is ahead.
     pub(super) fn pushed_at(&self, time: Timestamp, now: Duration) -> Timestamp {

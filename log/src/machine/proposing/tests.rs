@@ -103,10 +103,14 @@ fn who_follows_goes_by_the_leaders_time_however_far_its_own_clock_is_ahead() {
         machine.turn(now, &mut NoPeers).expect("a good disk");
         lock(&log.shared().staging).time
     };
-    let mut heartbeat = Message::new();
-    (heartbeat.from, heartbeat.to, heartbeat.term) = (2, 1, 5);
-    heartbeat.set_msg_type(MessageType::MsgHeartbeat);
-    assert_eq!(turn(&mut machine, Some(Frame::raft(heartbeat))), START.wall.plus(TICK));
+    let from_two = |kind, term| {
+        let mut message = Message::new();
+        (message.from, message.to, message.term) = (2, 1, term);
+        message.set_msg_type(kind);
+        Frame::raft(message)
+    };
+    let heartbeat = from_two(MessageType::MsgHeartbeat, 5);
+    assert_eq!(turn(&mut machine, Some(heartbeat)), START.wall.plus(TICK));
     let says = |time| {
         let pulse = Pulse { term: 5, leader: 2, time, ..Pulse::default() };
         Some(Frame::Pulse(Box::new(pulse)))
@@ -117,4 +121,16 @@ fn who_follows_goes_by_the_leaders_time_however_far_its_own_clock_is_ahead() {
     assert_eq!(turn(&mut machine, says(hour_behind)), hour_behind.plus(2 * TICK));
     hour_behind = hour_behind.plus(Duration::from_secs(2));
     assert_eq!(turn(&mut machine, says(hour_behind)), hour_behind);
+    // Whoever has led goes on with what it stamped last.
+    machine.replica.campaign().expect("it may");
+    turn(&mut machine, None);
+    for kind in [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse] {
+        turn(&mut machine, Some(from_two(kind, 6)));
+    }
+    assert!(machine.replica.is_leader());
+    let led = turn(&mut machine, None);
+    assert!(led > START.wall);
+    let after = turn(&mut machine, Some(from_two(MessageType::MsgHeartbeat, 7)));
+    assert!(!machine.replica.is_leader());
+    assert_eq!(after, led.plus(TICK));
 }
