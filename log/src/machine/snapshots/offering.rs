@@ -88,7 +88,10 @@ impl<S: LogStore> LogMachine<S> {
         } else if is_wanted && self.replica.is_leader() {
             // Perhaps nothing is committed before there is a snapshot, and none is cut before that.
             let folded = lock(&self.shared.snapshots).began_behind();
-            self.replica.know_committed(folded);
+            // It was folded from what was found here, and not from what came later.
+            if folded <= self.found {
+                self.replica.know_committed(folded);
+            }
         }
     }
 
