@@ -255,6 +255,13 @@ impl Shard {
         self.table.len()
     }
 
+    /// Connections whose transport is open. Of the others it is not committed yet that they begin.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        let is_open = |token: &Token| self.table.get(*token).is_some_and(|one| !one.link.is_gone);
+        self.table.tokens().iter().filter(|token| is_open(token)).count()
+    }
+
     /// The next index that [`Shard::on_committed`] expects.
     #[must_use]
     pub fn position(&self) -> Index {

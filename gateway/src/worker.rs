@@ -436,9 +436,14 @@ impl Turning {
         // Where the node has left the cluster nothing is taken any more.
         let has_left = matches!(self.worker.log.gate(), Gate::Left { .. });
         let shard = &mut self.worker.shard;
-        let is_taken = shard.stage().is_empty() && self.unconfirmed.is_none();
-        let is_done =
-            shard.connections() == 0 && (is_taken || has_left) && self.lingering.is_empty();
+        let is_done = self.lingering.is_empty()
+            && match has_left {
+                true => shard.open_connections() == 0,
+                false => {
+                    let is_taken = shard.stage().is_empty() && self.unconfirmed.is_none();
+                    shard.connections() == 0 && is_taken
+                }
+            };
         if !is_done && now >= deadline {
             let connections = shard.connections();
             tracing::warn!(connections, "stopping before everything was handed over");

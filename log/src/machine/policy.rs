@@ -97,7 +97,8 @@ impl<S: LogStore> LogMachine<S> {
     fn watch_quorum(&mut self, now: Duration) {
         let is_alone = self.is_alone();
         self.watch_disk(now, is_alone);
-        let has_left = self.replica.members().retired.contains(&self.shared.node);
+        // As it is shown, on the disk: a command that is answered by it is answered first.
+        let has_left = lock(&self.shared.members).retired.contains(&self.shared.node);
         let policy = &mut self.policy;
         let leader = self.replica.leader();
         if leader != 0 && (leader != policy.last_leader || policy.leaderless_since.is_some()) {
