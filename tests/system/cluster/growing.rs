@@ -14,8 +14,9 @@ use crate::support::client::{Options as Connect, Refused};
 use crate::support::random::Random;
 use crate::support::traffic::QUEUE;
 
-/// Clients of a node that is removed are sent away within a second; a busy machine takes longer.
-const SENT_AWAY: Duration = Duration::from_secs(5);
+/// Clients of a node that is removed are sent away within a second; a busy machine takes longer, and first
+/// hands over leadership.
+const SENT_AWAY: Duration = Duration::from_secs(10);
 
 /// Messages that a session is owed from before there was a cluster.
 const OWED: u64 = 20;
